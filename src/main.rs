@@ -1,0 +1,2 @@
+//! etcfs.
+fn main() {}
