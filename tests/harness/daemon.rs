@@ -1,0 +1,389 @@
+//! The daemon as a child process.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::mount::UnmountFlags;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::watchdog::Watch;
+use super::{Env, Lower, Mount, mounts};
+
+/// Name of the virtual configuration file at the mount's root.
+pub const CONFIG: &str = ".bedrock-config-filesystem";
+
+/// How long the mount may take to appear, and the daemon to end after its signal.
+const START: Duration = Duration::from_secs(20);
+const END: Duration = Duration::from_secs(2);
+
+/// How to start the daemon.
+#[derive(Debug, Clone)]
+pub struct Opts {
+    /// What the local and global directories lie on.
+    pub lower: Lower,
+    /// The stratum's name.
+    pub stratum: String,
+    /// More `-o` options, such as `threads=1`.
+    pub options: Vec<String>,
+    /// More flags, such as `-d`.
+    pub flags: Vec<String>,
+    /// Environment variables.
+    pub vars: Vec<(String, String)>,
+    /// False: in the foreground as a child. True: in the background, as Bedrock starts it.
+    pub background: bool,
+    /// Configuration lines written once it is mounted, such as `add_global /hosts`.
+    pub config: Vec<String>,
+}
+
+impl Default for Opts {
+    fn default() -> Self {
+        Self {
+            lower: Lower::Tmpfs,
+            stratum: "here".to_owned(),
+            options: Vec::new(),
+            flags: Vec::new(),
+            vars: Vec::new(),
+            background: false,
+            config: Vec::new(),
+        }
+    }
+}
+
+/// A lower file system seen twice: `fs`, in which the daemon mounts, and `below`, where its mount never appears.
+#[derive(Debug, Clone)]
+pub struct Bases {
+    fs: PathBuf,
+    below: PathBuf,
+}
+
+impl Bases {
+    /// Mounts a lower file system and makes `etc`, `global` and `native` in it.
+    pub fn new(env: &Env, lower: Lower) -> Self {
+        let (fs, below) = (env.dir("fs"), env.dir("below"));
+        if let Err(e) = lower.mount(env, &fs) {
+            panic!("{e}");
+        }
+        // A bind mount made now, in a private namespace, never shows what is mounted inside `fs` later.
+        rustix::mount::mount_bind(&fs, &below).expect("bind the lower file system");
+        let bases = Self { fs, below };
+        for dir in ["etc", "global", "native"] {
+            fs::create_dir(bases.below.join(dir)).expect("make the base directories");
+        }
+        bases
+    }
+
+    /// The mount point.
+    pub fn mnt(&self) -> PathBuf {
+        self.fs.join("etc")
+    }
+
+    /// The local directory beneath the mount.
+    pub fn local(&self) -> PathBuf {
+        self.below.join("etc")
+    }
+
+    /// The global directory.
+    pub fn global(&self) -> PathBuf {
+        self.below.join("global")
+    }
+
+    /// An empty directory of the same lower file system that the daemon knows nothing of.
+    pub fn native(&self) -> PathBuf {
+        self.below.join("native")
+    }
+}
+
+/// A running daemon. Dropping it unmounts lazily, sends SIGTERM and, after 2 s, SIGKILL.
+pub struct Etcfs {
+    bases: Bases,
+    child: Option<Child>,
+    pid: i32,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+    watch: Arc<Watch>,
+}
+
+impl Etcfs {
+    /// Makes new lower directories and serves them.
+    pub fn start(env: &Env, opts: Opts) -> Self {
+        let bases = Bases::new(env, opts.lower);
+        Self::serve(env, bases, opts)
+    }
+
+    /// Serves lower directories that the test has filled.
+    pub fn serve(env: &Env, bases: Bases, opts: Opts) -> Self {
+        let mut command = Self::command(&bases, &opts);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("start {command:?}: {e}"));
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let watch = Arc::clone(env.watch());
+        watch.add(pid);
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let pipe = child.stderr.take().expect("stderr is piped");
+        let reader = collect(pipe, Arc::clone(&stderr));
+        let mut etcfs = Self {
+            bases,
+            child: Some(child),
+            pid,
+            stderr,
+            reader: Some(reader),
+            watch,
+        };
+        if opts.background {
+            etcfs.wait_for_background();
+        } else {
+            etcfs.wait_for_mount();
+        }
+        for line in &opts.config {
+            etcfs
+                .write_config(&[line])
+                .unwrap_or_else(|e| panic!("configure {line:?}: {e}"));
+        }
+        etcfs
+    }
+
+    /// The command line, as Bedrock's, with the directories that stand for its own.
+    pub fn command(bases: &Bases, opts: &Opts) -> Command {
+        let binary =
+            std::env::var_os("ETCFS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_etcfs").into());
+        let mut command = Command::new(binary);
+        if !opts.background {
+            command.arg("-f");
+        }
+        let mut options = OsString::from("allow_other,global=");
+        options.push(bases.global());
+        options.push(format!(",stratum={}", opts.stratum));
+        for option in &opts.options {
+            options.push(format!(",{option}"));
+        }
+        command
+            .args(&opts.flags)
+            .arg("-o")
+            .arg(options)
+            .arg(bases.mnt());
+        command.envs(opts.vars.iter().map(|(k, v)| (k, v)));
+        command
+    }
+
+    fn wait_for_mount(&mut self) {
+        let until = Instant::now() + START;
+        while self.mount().is_none() {
+            let exit = self
+                .child
+                .as_mut()
+                .and_then(|c| c.try_wait().ok().flatten());
+            if let Some(status) = exit {
+                self.reader.take().map(JoinHandle::join);
+                panic!(
+                    "the daemon ended before it mounted: {status}\n{}",
+                    self.stderr()
+                );
+            }
+            assert!(
+                Instant::now() < until,
+                "no mount after {START:?}\n{}",
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The parent's exit is the promise that the mount answers (D1, D2); the daemon is found by its mount point.
+    fn wait_for_background(&mut self) {
+        let mut child = self.child.take().expect("the parent process");
+        let until = Instant::now() + START;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("wait for the parent") {
+                break status;
+            }
+            if Instant::now() >= until {
+                let _ = child.kill();
+                let _ = child.wait();
+                self.watch.remove(self.pid);
+                panic!(
+                    "the parent is still there after {START:?}\n{}",
+                    self.stderr()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        self.watch.remove(self.pid);
+        assert!(
+            status.success(),
+            "the parent exited with {status}\n{}",
+            self.stderr()
+        );
+        assert!(
+            self.mount().is_some(),
+            "the parent exited 0 without a mount"
+        );
+        let mnt = self.mnt();
+        let found: Vec<i32> = fs::read_dir("/proc")
+            .expect("list /proc")
+            .flatten()
+            .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok())
+            .filter(|pid| {
+                fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+                    line.split(|b| *b == 0)
+                        .any(|arg| arg == mnt.as_os_str().as_encoded_bytes())
+                })
+            })
+            .collect();
+        assert_eq!(
+            found.len(),
+            1,
+            "one daemon serves {}: {found:?}",
+            mnt.display()
+        );
+        self.pid = found[0];
+        self.watch.add(self.pid);
+    }
+
+    /// The mount point.
+    pub fn mnt(&self) -> PathBuf {
+        self.bases.mnt()
+    }
+
+    /// The local directory beneath the mount.
+    pub fn local(&self) -> PathBuf {
+        self.bases.local()
+    }
+
+    /// The global directory.
+    pub fn global(&self) -> PathBuf {
+        self.bases.global()
+    }
+
+    /// An empty directory of the same lower file system, for comparisons.
+    pub fn native(&self) -> PathBuf {
+        self.bases.native()
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The mount's line of mountinfo, while it is mounted.
+    pub fn mount(&self) -> Option<Mount> {
+        let mnt = self.mnt();
+        mounts()
+            .into_iter()
+            .rev()
+            .find(|m| m.at == mnt && m.fstype.starts_with("fuse"))
+    }
+
+    /// What the daemon has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().expect("stderr's lock")).into_owned()
+    }
+
+    /// Writes configuration lines as awk does: the file opened for appending, one write(2) per line.
+    pub fn write_config(&self, lines: &[impl AsRef<str>]) -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(self.mnt().join(CONFIG))?;
+        for line in lines {
+            let line = format!("{}\n", line.as_ref());
+            let n = file.write(line.as_bytes())?;
+            assert_eq!(
+                n,
+                line.len(),
+                "a command is written whole or not at all: {line:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// The configuration as it reads.
+    pub fn read_config(&self) -> io::Result<String> {
+        fs::read_to_string(self.mnt().join(CONFIG))
+    }
+
+    /// Sends a signal to the daemon alone.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid).expect("a pid");
+        kill_process(pid, signal).unwrap_or_else(|e| panic!("signal {}: {e}", self.pid));
+    }
+
+    /// Waits for a foreground daemon to end by itself; None if it is still there after `time`.
+    pub fn wait(&mut self, time: Duration) -> Option<ExitStatus> {
+        let child = self.child.as_mut().expect("a daemon in the foreground");
+        let until = Instant::now() + time;
+        loop {
+            if let Some(status) = child.try_wait().expect("wait for the daemon") {
+                return Some(status);
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// True while the daemon's process exists and is no zombie.
+    fn lives(&mut self) -> bool {
+        match self.child.as_mut() {
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+            None => {
+                fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| !line.is_empty())
+            }
+        }
+    }
+}
+
+impl Drop for Etcfs {
+    fn drop(&mut self) {
+        while self.mount().is_some() {
+            if rustix::mount::unmount(self.mnt(), UnmountFlags::DETACH).is_err() {
+                break;
+            }
+        }
+        let pid = Pid::from_raw(self.pid).expect("a pid");
+        for (signal, time) in [(Signal::TERM, END), (Signal::KILL, END)] {
+            if !self.lives() {
+                break;
+            }
+            let _ = kill_process(pid, signal);
+            let until = Instant::now() + time;
+            while self.lives() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        self.watch.remove(self.pid);
+        if let Some(reader) = self.reader.take().filter(JoinHandle::is_finished) {
+            let _ = reader.join();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's standard error\n{}---", self.stderr());
+        }
+    }
+}
+
+/// Collects what comes out of a pipe until its end.
+fn collect(mut pipe: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+            into.lock()
+                .expect("stderr's lock")
+                .extend_from_slice(&chunk[..n]);
+        }
+    })
+}
+
+/// A path as a C string for calls that take one.
+pub fn c_path(path: &Path) -> std::ffi::CString {
+    std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL")
+}
