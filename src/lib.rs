@@ -1,1 +1,3 @@
 //! etcfs.
+
+pub mod fs;

@@ -1,0 +1,4 @@
+//! The model of what is served. It knows no opcode and no reply.
+
+pub mod config;
+pub mod rules;
