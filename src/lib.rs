@@ -1,3 +1,5 @@
 //! etcfs.
 
+pub mod cli;
 pub mod fs;
+pub mod mount;

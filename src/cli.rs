@@ -1,0 +1,214 @@
+//! The daemon's command line, in libfuse's syntax (contract D7): `etcfs [-dfs] [-o OPTION,...] [SOURCE] MOUNTPOINT`.
+//!
+//! `SOURCE` comes from fstab: mount.fuse3 runs `etcfs SOURCE MOUNTPOINT -o ...` for `SOURCE MOUNTPOINT fuse.etcfs`, and
+//! `etcfs MOUNTPOINT -o ...` for `etcfs MOUNTPOINT fuse`. When root runs it, it appends `dev,suid` unless fstab says
+//! otherwise, so these two have to be accepted although the mount stays nodev and nosuid.
+
+mod error;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{OsStr, OsString};
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use lexopt::Arg;
+
+pub use error::CliError;
+
+use crate::mount::MountRequest;
+
+/// The text of `--help`.
+pub const HELP: &str = include_str!("cli/help.txt");
+
+/// Where the directory with global files is found on Bedrock Linux; the mountpoint is appended (contract D8).
+pub const BEDROCK_ROOT: &str = "/proc/1/root/bedrock/strata/bedrock";
+
+/// What a command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// Mount and serve.
+    Run(Box<Options>),
+    /// Print [`HELP`] and leave with 0.
+    Help,
+    /// Print the version and leave with 0.
+    Version,
+}
+
+/// How much the daemon says on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// And what is doubtful.
+    #[default]
+    Warn,
+    /// And what was decided at the start: passthrough, threads, kernel.
+    Info,
+    /// And one line per request.
+    Debug,
+}
+
+/// Everything a command line can say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What to mount and where.
+    pub mount: MountRequest,
+    /// Stay in the foreground; `-d` implies it.
+    pub foreground: bool,
+    /// Worker threads; none: one per CPU.
+    pub threads: Option<NonZeroU16>,
+    /// `-s` was given: one worker.
+    single: bool,
+    /// `fsname=`, which goes before a positional source.
+    fsname: Option<OsString>,
+    /// The directory with the global files; none: see [`Options::global_dir`].
+    pub global: Option<PathBuf>,
+    /// The stratum's name; none: attribute `user.bedrock.stratum` of "/".
+    pub stratum: Option<OsString>,
+    /// Let the kernel read and write lower files itself.
+    pub passthrough: bool,
+    /// How deep passthrough may stack: 1 (lower files on no stacked file system) or 2 (they may be on overlayfs).
+    pub max_stack_depth: u8,
+    /// How much to say.
+    pub log: LogLevel,
+    /// A global directory's children stay local unless listed themselves (contract D39).
+    pub legacy_global: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mount: MountRequest::default(),
+            foreground: false,
+            threads: None,
+            single: false,
+            fsname: None,
+            global: None,
+            stratum: None,
+            passthrough: false,
+            max_stack_depth: 1,
+            log: LogLevel::default(),
+            legacy_global: false,
+        }
+    }
+}
+
+impl Options {
+    /// Reads a command line without the program's name. Of options that say the opposite of each other (`ro`, `rw`) the
+    /// last one holds, as with mount(8).
+    ///
+    /// # Errors
+    /// Everything that is unknown, ill-valued, contradictory or missing; the error's text is the line for the user.
+    pub fn parse<I>(args: I) -> Result<Parsed, CliError>
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        let mut options = Self::default();
+        let mut positionals = Vec::new();
+        let mut parser = lexopt::Parser::from_args(args);
+        while let Some(arg) = parser.next().map_err(|e| CliError::from_lexer(&e))? {
+            match arg {
+                Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Help),
+                Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Version),
+                Arg::Short('d') | Arg::Long("debug") => options.set_debug(),
+                Arg::Short('f') => options.foreground = true,
+                Arg::Short('s') => options.single = true,
+                Arg::Short('o') => {
+                    let list = parser.value().map_err(|_| CliError::NoList)?;
+                    options.take_list(&list)?;
+                }
+                Arg::Value(value) => positionals.push(value),
+                other => return Err(CliError::from_lexer(&other.unexpected())),
+            }
+        }
+        options.place(positionals)?;
+        options.settle()?;
+        Ok(Parsed::Run(Box::new(options)))
+    }
+
+    /// Switches passthrough on if `value`, the environment's `ETCFS_ENABLE_PASSTHROUGH`, is `1` or `yes` (contract U11).
+    pub fn take_environment(&mut self, value: Option<&OsStr>) {
+        self.passthrough |= value.is_some_and(|v| v == "1" || v == "yes");
+    }
+
+    /// Refuses `allow_other` for anybody but uid 0 (contract D6).
+    ///
+    /// # Errors
+    /// [`CliError::NotRoot`].
+    pub fn check_user(&self, euid: u32) -> Result<(), CliError> {
+        if self.mount.allow_other && euid != 0 {
+            return Err(CliError::NotRoot);
+        }
+        Ok(())
+    }
+
+    /// The directory with the global files: `global=`, or the mountpoint within [`BEDROCK_ROOT`] (contract D8).
+    /// `mountpoint` is absolute.
+    #[must_use]
+    pub fn global_dir(&self, mountpoint: &std::path::Path) -> PathBuf {
+        self.global.clone().unwrap_or_else(|| {
+            let mut dir = OsString::from(BEDROCK_ROOT);
+            dir.push(mountpoint);
+            PathBuf::from(dir)
+        })
+    }
+
+    fn set_debug(&mut self) {
+        self.foreground = true;
+        self.log = LogLevel::Debug;
+    }
+
+    /// One `-o` list.
+    fn take_list(&mut self, list: &OsStr) -> Result<(), CliError> {
+        for item in table::split(list).iter().filter(|item| !item.is_empty()) {
+            table::apply(self, item)?;
+        }
+        Ok(())
+    }
+
+    /// `MOUNTPOINT` or `SOURCE MOUNTPOINT`.
+    fn place(&mut self, positionals: Vec<OsString>) -> Result<(), CliError> {
+        let mut positionals = positionals.into_iter();
+        let (first, second) = (positionals.next(), positionals.next());
+        if let Some(third) = positionals.next() {
+            return Err(CliError::TooMany(third));
+        }
+        let mountpoint = match (first, second) {
+            (Some(source), Some(mountpoint)) => {
+                // `etcfs#` in fstab leaves an empty one.
+                if !source.is_empty() {
+                    self.mount.source = source;
+                }
+                mountpoint
+            }
+            (Some(mountpoint), None) => mountpoint,
+            (None, _) => return Err(CliError::NoMountpoint),
+        };
+        if mountpoint.is_empty() {
+            return Err(CliError::NoMountpoint);
+        }
+        // mount.fuse3 mounts by itself and passes the open device this way if `drop_privileges` is among the options.
+        // The directory beneath could no longer be taken then.
+        if mountpoint.as_encoded_bytes().starts_with(b"/dev/fd/") {
+            return Err(CliError::Premounted(mountpoint));
+        }
+        if let Some(fsname) = self.fsname.take() {
+            self.mount.source = fsname;
+        }
+        self.mount.mountpoint = PathBuf::from(mountpoint);
+        Ok(())
+    }
+
+    /// What can be judged only when everything was read.
+    fn settle(&mut self) -> Result<(), CliError> {
+        match (self.single, self.threads) {
+            (true, None) => self.threads = NonZeroU16::new(1),
+            (true, Some(n)) if n.get() > 1 => return Err(CliError::SingleAndThreads(n.get())),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Why a command line is refused, in the line that the user reads.
+
+use std::ffi::OsString;
+use std::fmt;
+
+use super::table::ROWS;
+
+/// A refused command line. The text is one complete line for stderr that names the option and the remedy; the exit code
+/// is 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CliError {
+    /// `allow_other` by somebody else than uid 0 (contract D6).
+    NotRoot,
+    /// No mountpoint, or an empty one.
+    NoMountpoint,
+    /// A third positional argument.
+    TooMany(OsString),
+    /// The mountpoint is `/dev/fd/N`.
+    Premounted(OsString),
+    /// `-o` at the end of the line.
+    NoList,
+    /// An unknown argument, as written.
+    Argument(String),
+    /// An unknown `-o` option, as written.
+    Unknown(OsString),
+    /// A known `-o` option that etcfs does not have, with the reason or the remedy.
+    Refused(OsString, &'static str),
+    /// `name=value` of an option that takes no value.
+    TakesNoValue(OsString),
+    /// An option without the value it needs: its name and what the value is.
+    NeedsValue(&'static str, &'static str),
+    /// An option with a value it cannot have, as written, and what it can be.
+    BadValue(OsString, &'static str),
+    /// `-s` and `threads=` with more than one.
+    SingleAndThreads(u16),
+}
+
+impl CliError {
+    pub(super) fn from_lexer(error: &lexopt::Error) -> Self {
+        Self::Argument(match error {
+            lexopt::Error::UnexpectedOption(option) => option.clone(),
+            lexopt::Error::UnexpectedValue { option, .. } => format!("{option}=..."),
+            other => other.to_string(),
+        })
+    }
+}
+
+/// The known option that `written` most likely means: the one that differs in one place only.
+fn likely(written: &str) -> Option<&'static str> {
+    let name = written.split('=').next().unwrap_or(written);
+    let close = |known: &str| {
+        let (a, b) = (name.as_bytes(), known.as_bytes());
+        let head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+        let rest = (a.len() - head).min(b.len() - head);
+        let tail = a.iter().rev().zip(b.iter().rev()).take(rest);
+        let tail = tail.take_while(|(x, y)| x == y).count();
+        a.len().max(b.len()) <= head + tail + 1 && a.len() > 2
+    };
+    ROWS.iter().map(|row| row.name).find(|known| close(known))
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRoot => f.write_str("error: not running as root."),
+            Self::NoMountpoint => {
+                f.write_str("etcfs: no mountpoint given; usage: etcfs [-o OPTION,...] MOUNTPOINT (all of it: etcfs --help)")
+            }
+            Self::TooMany(arg) => {
+                write!(f, "etcfs: {arg:?}: unexpected after the mountpoint; give [SOURCE] MOUNTPOINT and nothing more")
+            }
+            Self::Premounted(path) => {
+                write!(f, "etcfs: {path:?}: cannot serve a mount made by somebody else; leave out drop_privileges")
+            }
+            Self::NoList => f.write_str("etcfs: -o: needs a list of options, like -o allow_other"),
+            Self::Argument(arg) => write!(f, "etcfs: {}: unknown argument; etcfs --help lists all", arg.escape_debug()),
+            Self::Unknown(item) => {
+                let written = item.to_string_lossy();
+                match likely(&written) {
+                    Some(name) => write!(f, "etcfs: -o {written:?}: unknown option; did you mean {name}?"),
+                    None => write!(f, "etcfs: -o {written:?}: unknown option; etcfs --help lists all"),
+                }
+            }
+            Self::Refused(item, why) => write!(f, "etcfs: -o {:?}: {why}", item.to_string_lossy()),
+            Self::TakesNoValue(item) => {
+                write!(f, "etcfs: -o {:?}: takes no value; leave out what follows =", item.to_string_lossy())
+            }
+            Self::NeedsValue(name, what) => write!(f, "etcfs: -o {name}: needs a value; write {name}={what}"),
+            Self::BadValue(item, what) => {
+                write!(f, "etcfs: -o {:?}: the value must be {what}", item.to_string_lossy())
+            }
+            Self::SingleAndThreads(n) => {
+                write!(f, "etcfs: -s and -o threads={n} contradict each other; leave out one of them")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CliError {}
