@@ -1,4 +1,5 @@
 //! The model of what is served. It knows no opcode and no reply.
 
 pub mod config;
+pub mod inject;
 pub mod rules;
