@@ -1,6 +1,238 @@
 //! Mounting: taking the directories beneath, making the mount, taking it away again.
+//!
+//! The order in which a daemon calls, so that no request finds nobody to answer it (contract D1, D15, D21):
+//!
+//! ```text
+//! replace_dead(&request.mountpoint, request.way)    a killed etcfs there is unmounted
+//! take_base(local), take_base(global)               both directories, beneath what covers them
+//! prepare(&request) -> Prepared { device, pending } the mount exists, and nobody sees it (if the kernel allows)
+//!   ... answer INIT on the device, start the workers
+//! pending.attach() -> Attached                      it is visible; report readiness
+//! attached.detach_lazily()                          at the end
+//! ```
+//!
+//! What is dropped before it is attached leaves nothing mounted.
 #![allow(unsafe_code)]
 
+mod base;
+mod dead;
+mod device;
+mod direct;
+mod error;
+mod helper;
+mod mountinfo;
 mod request;
 
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use rustix::process::geteuid;
+
+pub use base::{Base, take_base};
+pub use dead::replace_dead;
+pub use error::MountError;
+use mountinfo::Identity;
 pub use request::{Atime, Calls, MountRequest, Way};
+
+impl Way {
+    /// The way that `Auto` stands for (contract D22).
+    #[must_use]
+    pub fn settled(self) -> Self {
+        match self {
+            Self::Auto if geteuid().is_root() => Self::Direct,
+            Self::Auto => Self::Fusermount3,
+            forced => forced,
+        }
+    }
+}
+
+/// A mount that waits for its first answers.
+#[derive(Debug)]
+pub struct Prepared {
+    /// /dev/fuse, mounted: INIT can be read from it. Blocking, closed on exec.
+    pub device: OwnedFd,
+    /// What makes it visible.
+    pub pending: Pending,
+}
+
+/// Makes a mount. With the new calls (Linux 5.2, root) it is visible only after [`Pending::attach`]; with mount(2) and
+/// fusermount3 it is at once, and everybody who looks waits for INIT's answer.
+///
+/// # Errors
+/// Nothing is mounted then.
+pub fn prepare(request: &MountRequest) -> Result<Prepared, MountError> {
+    let at = absolute(&request.mountpoint)?;
+    let way = request.way.settled();
+    let (device, made) = match way {
+        Way::Fusermount3 => (helper::mount(request, &at)?, direct::Made::Visible),
+        _ => {
+            let device = device::open()?;
+            let made = direct::make(request, &at, device.as_fd())?;
+            (device, made)
+        }
+    };
+    let (identity, detached) = match made {
+        direct::Made::Detached(mount) => (Identity::of(&mount, ""), Some(mount)),
+        direct::Made::Visible => (Identity::of(CWD, &at), None),
+    };
+    let identity = identity.map_err(|errno| {
+        if detached.is_none() {
+            // Nobody can have mounted over it within this instant.
+            let _ = take_away(&at, way);
+        }
+        MountError::new(&at, "find the mount just made", errno, "try again")
+    })?;
+    let attached = Attached { at, way, identity };
+    let pending = Pending {
+        attached: Some(attached),
+        detached,
+    };
+    Ok(Prepared { device, pending })
+}
+
+/// A mount before readiness. Dropping it takes the mount away.
+#[derive(Debug)]
+pub struct Pending {
+    /// Taken out by `attach`.
+    attached: Option<Attached>,
+    detached: Option<OwnedFd>,
+}
+
+impl Pending {
+    /// Whether the mount is visible already, so that others' requests may come before INIT is answered.
+    #[must_use]
+    pub fn is_visible(&self) -> bool {
+        self.detached.is_none()
+    }
+
+    /// The mountpoint, absolute.
+    #[must_use]
+    pub fn mountpoint(&self) -> &Path {
+        self.attached
+            .as_ref()
+            .map_or(Path::new(""), Attached::mountpoint)
+    }
+
+    /// Makes the mount visible if it is not. No descriptor of the mount stays open in this process: one would make
+    /// umount(8) fail with EBUSY and keep the file system alive after it.
+    ///
+    /// # Errors
+    /// The mountpoint went away, or another namespace's rules forbid it; nothing is mounted then.
+    pub fn attach(mut self) -> Result<Attached, MountError> {
+        if let Some(mount) = self.detached.take() {
+            let at = self.mountpoint().to_owned();
+            let moved = direct::attach(&mount, &at);
+            if moved.is_err() {
+                self.attached = None;
+            }
+            moved?;
+        }
+        Ok(self
+            .attached
+            .take()
+            .expect("only attach takes it, and it consumes the value"))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let (Some(attached), None) = (&self.attached, &self.detached) {
+            let _ = attached.detach_lazily();
+        }
+    }
+}
+
+/// A visible mount. Dropping it leaves the mount where it is.
+#[derive(Debug)]
+pub struct Attached {
+    at: PathBuf,
+    way: Way,
+    identity: Identity,
+}
+
+/// What [`Attached::detach_lazily`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detached {
+    /// The mount is gone from the mountpoint; who has files open keeps them while the daemon answers.
+    Done,
+    /// It was not on top there: somebody unmounted it, or mounted something over it, which was left alone.
+    NotOnTop,
+}
+
+impl Attached {
+    /// The mountpoint, absolute.
+    #[must_use]
+    pub fn mountpoint(&self) -> &Path {
+        &self.at
+    }
+
+    /// Lazily unmounts (MNT_DETACH), even if busy, and only if this very mount is on top. No request is sent, so it also
+    /// works when nobody answers any more.
+    ///
+    /// # Errors
+    /// The kernel or fusermount3 refused.
+    pub fn detach_lazily(&self) -> Result<Detached, MountError> {
+        match Identity::of(CWD, &self.at) {
+            Ok(on_top) if on_top == self.identity => {}
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Detached::NotOnTop),
+            Err(errno) => {
+                let remedy = "unmount it by hand (umount -l)";
+                return Err(MountError::new(&self.at, "find the mount", errno, remedy));
+            }
+        }
+        take_away(&self.at, self.way)?;
+        Ok(Detached::Done)
+    }
+}
+
+/// Lazily unmounts what is on top at a mountpoint.
+fn take_away(at: &Path, way: Way) -> Result<(), MountError> {
+    if way == Way::Fusermount3 {
+        return helper::unmount(at);
+    }
+    let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    rustix::mount::unmount(at, flags).map_err(|errno| {
+        MountError::new(
+            at,
+            "unmount",
+            errno,
+            "unmount it by hand, as root (umount -l)",
+        )
+    })
+}
+
+/// The path by which the mountpoint can be found later, from any working directory, and whose last component is no
+/// symlink. A path that means something else once its symlinks are read (`/proc/1/root`) stays as it is.
+fn absolute(mountpoint: &Path) -> Result<PathBuf, MountError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let found = openat(CWD, mountpoint, flags, Mode::empty()).map_err(|errno| {
+        let remedy = match errno {
+            Errno::NOENT => "create the directory or name another",
+            Errno::NOTDIR => "name a directory",
+            _ => "name a directory that can be reached",
+        };
+        MountError::new(mountpoint, "open the mountpoint", errno, remedy)
+    })?;
+    let same = |path: &Path| {
+        openat(CWD, path, flags, Mode::empty())
+            .is_ok_and(|other| mountinfo::is_same(found.as_fd(), other.as_fd()))
+    };
+    if let Some(path) = std::fs::canonicalize(mountpoint)
+        .ok()
+        .filter(|path| same(path))
+    {
+        return Ok(path);
+    }
+    std::path::absolute(mountpoint).map_err(|e| {
+        let errno = Errno::from_io_error(&e);
+        MountError::new(
+            mountpoint,
+            "find the working directory",
+            errno,
+            "give an absolute path",
+        )
+    })
+}

@@ -1,0 +1,163 @@
+//! The kernel's mount table (`/proc/PID/mountinfo`, proc_pid_mountinfo(5)), and the mount that a descriptor lies on.
+//!
+//! Reading either sends no request to any file system, so a dead or hanging mount cannot stop it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, StatxFlags, statx};
+use rustix::io::{Errno, Result};
+use rustix::path::Arg;
+
+/// The type of every etcfs mount, the C program's included.
+pub(super) const FSTYPE: &str = "fuse.etcfs";
+
+/// `STATX_MNT_ID_UNIQUE` (Linux 6.8): asks for a number that is never given to a second mount. Kernels without it ignore
+/// the bit and answer `STATX_MNT_ID` (5.8).
+const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// One mount: the mount it sits on, and its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub parent: u64,
+    pub fstype: String,
+}
+
+/// Mounts by their id.
+#[derive(Debug, Default)]
+pub(super) struct Table(HashMap<u64, Entry>);
+
+impl Table {
+    /// What this thread sees and what pid 1 sees: a chroot's table lacks the mounts outside of it, which a path through
+    /// `/proc/1/root` leads to. A table that cannot be read counts as empty.
+    pub(super) fn read() -> Self {
+        let mut table = Self::default();
+        for path in ["/proc/1/mountinfo", "/proc/thread-self/mountinfo"] {
+            if let Ok(bytes) = fs::read(path) {
+                table.add(&String::from_utf8_lossy(&bytes));
+            }
+        }
+        table
+    }
+
+    fn add(&mut self, text: &str) {
+        for line in text.lines() {
+            if let Some((id, entry)) = parse(line) {
+                self.0.insert(id, entry);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Entry> {
+        self.0.get(&id)
+    }
+}
+
+/// `id parent major:minor root mountpoint options [optional fields] - type source options`
+fn parse(line: &str) -> Option<(u64, Entry)> {
+    let (front, back) = line.split_once(" - ")?;
+    let mut front = front.split(' ');
+    let id = front.next()?.parse().ok()?;
+    let parent = front.next()?.parse().ok()?;
+    let fstype = back.split(' ').next()?.to_owned();
+    Some((id, Entry { parent, fstype }))
+}
+
+/// The number, as in mountinfo, of the mount that a descriptor (O_PATH as well) lies on.
+pub(super) fn mount_of(fd: impl AsFd) -> Option<u64> {
+    let path = format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd());
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    line.trim().parse().ok()
+}
+
+/// Whether two descriptors mean the same directory of the same mount. No request is sent.
+pub(super) fn is_same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+    let inode = |fd: BorrowedFd<'_>| {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let found = statx(fd, "", flags, StatxFlags::INO).ok()?;
+        Some((
+            found.stx_dev_major,
+            found.stx_dev_minor,
+            found.stx_ino,
+            mount_of(fd),
+        ))
+    };
+    inode(a).is_some() && inode(a) == inode(b)
+}
+
+/// What tells one mount from every other: its number and its file system's. Only values of one kernel are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// The unique number if the kernel has it, else the one of mountinfo, which can be given again, else none.
+    mount: Option<u64>,
+    /// st_dev: every FUSE mount has its own while it is in use.
+    device: (u32, u32),
+}
+
+impl Identity {
+    /// Of what is on top at a path, or of what a descriptor lies on if the path is empty. `AT_STATX_DONT_SYNC` keeps
+    /// fuse_update_get_attr() from sending a request.
+    pub(super) fn of(dir: impl AsFd, path: impl Arg) -> Result<Self> {
+        let flags = AtFlags::STATX_DONT_SYNC
+            | AtFlags::NO_AUTOMOUNT
+            | AtFlags::SYMLINK_NOFOLLOW
+            | AtFlags::EMPTY_PATH;
+        let answer = statx(dir, path, flags, StatxFlags::MNT_ID | MNT_ID_UNIQUE)?;
+        let known = StatxFlags::from_bits_retain(answer.stx_mask);
+        Ok(Self {
+            mount: known
+                .intersects(StatxFlags::MNT_ID | MNT_ID_UNIQUE)
+                .then_some(answer.stx_mnt_id),
+            device: (answer.stx_dev_major, answer.stx_dev_minor),
+        })
+    }
+}
+
+/// Whether a failure means that the kernel lacks the system call or that it is forbidden here.
+pub(super) fn is_missing(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSYS | Errno::PERM | Errno::INVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_with_and_without_optional_fields_are_read() {
+        let mut table = Table::default();
+        table.add(
+            "36 35 98:0 /mnt1 /mnt2 rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=continue\n\
+             77 36 0:44 / /a\\040-\\040b rw,nosuid,nodev - fuse.etcfs etcfs rw,user_id=0\n\
+             broken\n\n78 x 0:1 / / rw - tmpfs t rw\n",
+        );
+        let ext3 = Entry {
+            parent: 35,
+            fstype: "ext3".to_owned(),
+        };
+        let etcfs = Entry {
+            parent: 36,
+            fstype: FSTYPE.to_owned(),
+        };
+        assert_eq!(table.get(36), Some(&ext3));
+        assert_eq!(table.get(77), Some(&etcfs));
+        assert_eq!(table.0.len(), 2);
+    }
+
+    #[test]
+    fn root_lies_on_a_mount_of_the_table_and_has_an_identity() {
+        let root = fs::File::open("/").expect("open /");
+        let id = mount_of(&root).expect("fdinfo has mnt_id");
+        assert!(Table::read().get(id).is_some());
+        let by_path = Identity::of(rustix::fs::CWD, "/").expect("statx of /");
+        assert_eq!(
+            Identity::of(&root, "").expect("statx of the descriptor"),
+            by_path
+        );
+        assert_ne!(
+            Identity::of(rustix::fs::CWD, "/proc").expect("statx of /proc"),
+            by_path
+        );
+    }
+}
