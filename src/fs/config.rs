@@ -30,8 +30,8 @@ use super::rules::{Chunks, NONE, Override, OverrideKind, Place, RulePath, Rules,
 use std::sync::Arc;
 
 /// Largest rendered configuration in bytes; a rule that would exceed it is refused with ENOSPC. It bounds the memory
-/// that a runaway writer can take, some 30 times what it wrote in the worst case.
-pub const TEXT_MAX: u64 = 16 << 20;
+/// that a runaway writer can take: some 80 times what it wrote in the worst case, deep paths of one-letter components.
+pub const TEXT_MAX: u64 = 4 << 20;
 
 /// Removed entries that may stay in the order and in the tree, beside as many as there are living ones, before both
 /// are built anew.

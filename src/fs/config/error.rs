@@ -121,7 +121,7 @@ impl fmt::Display for CommandError {
                 out.write_str("the file to inject was not read; repeat the command")
             }
             Problem::Full => {
-                out.write_str("the configuration would exceed 16 MiB; remove rules first")
+                out.write_str("the configuration would exceed 4 MiB; remove rules first")
             }
         }
     }

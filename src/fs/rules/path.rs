@@ -13,8 +13,8 @@ pub const COMPONENT_MAX: usize = 255;
 /// call can name.
 pub const PATH_MAX: usize = 4095;
 
-/// Most components in a path. Every component on the way to a rule is kept with its path, so the bound keeps the memory
-/// of a rule below 128 KiB whatever the path looks like.
+/// Most components in a path. Every component on the way to a rule is kept with its path from the root, so the bound
+/// keeps the memory of one rule near 256 KiB at most, whatever its path looks like.
 pub const DEPTH_MAX: usize = 64;
 
 /// Why a path cannot be the path of a rule.
