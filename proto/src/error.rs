@@ -79,6 +79,15 @@ pub enum WireError {
         /// Bytes that came.
         have: usize,
     },
+    /// An answer's body is not what answers the request.
+    WrongBody {
+        /// The request.
+        opcode: Opcode,
+        /// Size of what was expected, or of its next part.
+        need: usize,
+        /// Bytes that are there.
+        have: usize,
+    },
     /// The request has no such part, as with a name of READ.
     NoSuchPart {
         /// The request.
@@ -112,6 +121,9 @@ impl fmt::Display for WireError {
             }
             Self::WrongData { opcode, need, have } => {
                 write!(f, "{opcode}: data needs {need} bytes, {have} came")
+            }
+            Self::WrongBody { opcode, need, have } => {
+                write!(f, "{opcode}: answer needs {need} bytes, {have} came")
             }
             Self::NoSuchPart { opcode, part } => write!(f, "{opcode} has no {part}"),
         }

@@ -9,6 +9,7 @@
 //! * [`Reply`], [`DirPacker`]: one answer; length and sign are computed in one place.
 //! * [`init`]: the INIT negotiation as a pure function.
 //! * [`notify`]: messages that the server sends unasked.
+//! * [`show`]: one line of text per message.
 //!
 //! Integers are in the machine's own byte order, as the kernel sends them, and no wire struct holds a `usize`.
 
@@ -22,6 +23,7 @@ pub mod init;
 pub mod notify;
 pub mod op;
 pub mod reply;
+pub mod show;
 
 pub use dirent::DirPacker;
 pub use error::WireError;

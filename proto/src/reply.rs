@@ -1,7 +1,8 @@
 //! One answer. The only place where an answer's length and sign are computed.
 
 use crate::abi::OutHeader;
-use zerocopy::{Immutable, IntoBytes};
+use crate::{Opcode, WireError};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The error that stands for one that the kernel would not take (`EIO`, the same number on every architecture).
 const EIO: i32 = 5;
@@ -103,4 +104,20 @@ impl Reply {
         self.bytes[..HEAD].copy_from_slice(OutHeader { len, error, unique }.as_bytes());
         &self.bytes[..end]
     }
+}
+
+/// Cuts an answer or a notice into its header and its body. `opcode` is the request's, for the error's sake. The bytes may
+/// lie at any address: the header is copied.
+pub fn cut_answer(opcode: Opcode, message: &[u8]) -> Result<(OutHeader, &[u8]), WireError> {
+    let (head, body) = OutHeader::read_from_prefix(message).map_err(|_| WireError::ShortHead {
+        have: message.len(),
+    })?;
+    if u32::try_from(message.len()) != Ok(head.len) {
+        return Err(WireError::WrongLength {
+            opcode,
+            says: head.len,
+            have: message.len(),
+        });
+    }
+    Ok((head, body))
 }
