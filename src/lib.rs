@@ -1,5 +1,6 @@
-//! etcfs.
+//! etcfs: Bedrock Linux's /etc, served over the raw FUSE protocol.
 
 pub mod cli;
 pub mod fs;
 pub mod mount;
+pub mod sys;

@@ -1,0 +1,61 @@
+//! The ioctls of `/dev/fuse`.
+#![allow(unsafe_code)]
+
+use super::object::last_errno;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::io;
+use rustix::ioctl::{Setter, Updater, ioctl, opcode};
+
+/// `struct fuse_backing_map`: 16 bytes, native byte order (protocol 7.40, Linux 6.9).
+#[repr(C)]
+struct BackingMap {
+    fd: i32,
+    flags: u32,
+    padding: u64,
+}
+
+/// Registers the file behind `lower` for passthrough and returns its backing id (`FUSE_DEV_IOC_BACKING_OPEN`).
+///
+/// The kernel keeps a reference to the open file description of `lower`, and later re-opens its path with each
+/// client's flags under the credentials of the thread that called this, without any permission check.
+///
+/// # Errors
+/// EPERM (no passthrough agreed, or no CAP_SYS_ADMIN in the initial user namespace), ELOOP (the lower file system is
+/// itself stacked too deep), EBADF (an O_PATH descriptor before Linux 6.12), EINVAL or EISDIR (not a regular file).
+pub fn backing_open(dev: BorrowedFd<'_>, lower: BorrowedFd<'_>) -> io::Result<u32> {
+    const OPCODE: rustix::ioctl::Opcode = opcode::write::<BackingMap>(229, 1);
+    let map = BackingMap {
+        fd: lower.as_raw_fd(),
+        flags: 0,
+        padding: 0,
+    };
+    // SAFETY: the request reads exactly the 16 bytes of `map`, which live until the call returns; the positive return
+    // value is the backing id.
+    let id = unsafe { libc::ioctl(dev.as_raw_fd(), OPCODE as _, &raw const map) };
+    if id < 0 {
+        return Err(last_errno());
+    }
+    Ok(id as u32)
+}
+
+/// Gives a backing id back (`FUSE_DEV_IOC_BACKING_CLOSE`). Files already open through it go on working.
+///
+/// # Errors
+/// ENOENT when the connection has no such id.
+pub fn backing_close(dev: BorrowedFd<'_>, id: u32) -> io::Result<()> {
+    const OPCODE: rustix::ioctl::Opcode = opcode::write::<u32>(229, 2);
+    // SAFETY: the request reads one u32.
+    unsafe { ioctl(dev, Setter::<OPCODE, u32>::new(id)) }
+}
+
+/// `FS_IOC_GETFLAGS`: the inode flags of chattr(1). The argument is declared `long` but is an int on every kernel.
+///
+/// # Errors
+/// ENOTTY where the file system has none.
+pub fn get_inode_flags(fd: impl AsFd) -> io::Result<u32> {
+    const OPCODE: rustix::ioctl::Opcode = opcode::read::<libc::c_long>(b'f', 1);
+    let mut flags: u32 = 0;
+    // SAFETY: the kernel writes one 32-bit integer (`put_user` to an int pointer in ioctl_getflags).
+    unsafe { ioctl(fd, Updater::<OPCODE, u32>::new(&mut flags))? };
+    Ok(flags)
+}

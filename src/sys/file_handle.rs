@@ -1,0 +1,86 @@
+//! File handles (`name_to_handle_at(2)`): a way back to an inode whose descriptor was closed and whose name may have
+//! changed since.
+#![allow(unsafe_code)]
+
+use super::object::last_errno;
+use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use rustix::fs::OFlags;
+use rustix::io;
+
+/// `MAX_HANDLE_SZ` of `linux/exportfs.h`.
+const CAPACITY: usize = 128;
+
+/// `struct file_handle` with room for the largest handle.
+#[repr(C, align(8))]
+struct Raw {
+    handle_bytes: u32,
+    handle_type: i32,
+    bytes: [u8; CAPACITY],
+}
+
+/// What a file system calls an inode, for as long as the inode exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHandle {
+    kind: i32,
+    bytes: Box<[u8]>,
+}
+
+impl FileHandle {
+    /// The handle of what `fd` refers to.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the file system gives none (procfs, overlayfs without `nfs_export`).
+    pub fn of(fd: impl AsFd) -> io::Result<FileHandle> {
+        let mut raw = Raw {
+            handle_bytes: CAPACITY as u32,
+            handle_type: 0,
+            bytes: [0; CAPACITY],
+        };
+        let mut mount_id = 0;
+        // SAFETY: `raw` has `handle_bytes` bytes of room behind its header, the path is an empty C string, and
+        // `mount_id` is an int.
+        let rc = unsafe {
+            libc::name_to_handle_at(
+                fd.as_fd().as_raw_fd(),
+                c"".as_ptr(),
+                (&raw mut raw).cast(),
+                &raw mut mount_id,
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        if rc != 0 {
+            return Err(last_errno());
+        }
+        let len = (raw.handle_bytes as usize).min(CAPACITY);
+        Ok(FileHandle {
+            kind: raw.handle_type,
+            bytes: raw.bytes[..len].into(),
+        })
+    }
+
+    /// Opens the inode again; `mount` is any descriptor on its file system.
+    ///
+    /// # Errors
+    /// ESTALE when the inode is gone, EPERM without CAP_DAC_READ_SEARCH in the initial user namespace.
+    pub fn open(&self, mount: impl AsFd, flags: OFlags) -> io::Result<OwnedFd> {
+        let mut raw = Raw {
+            handle_bytes: self.bytes.len() as u32,
+            handle_type: self.kind,
+            bytes: [0; CAPACITY],
+        };
+        raw.bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
+        // SAFETY: `raw` is a complete handle; the call returns a descriptor that nobody else owns.
+        let fd = unsafe {
+            libc::open_by_handle_at(
+                mount.as_fd().as_raw_fd(),
+                (&raw mut raw).cast(),
+                (flags | OFlags::CLOEXEC).bits() as i32,
+            )
+        };
+        if fd < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: `fd` was just returned by the kernel and is owned by nobody.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
