@@ -1,6 +1,147 @@
-//! The model of what is served. It knows no opcode and no reply.
+//! The model: nodes, handles, sides and rules over two lower directories. Nothing here knows an opcode or a reply.
 
 pub mod config;
 pub mod config_handle;
+pub mod dirs;
+pub mod handle;
 pub mod inject;
+pub mod listing;
+pub mod node;
+pub mod object;
 pub mod rules;
+pub mod stat;
+pub mod tree;
+pub mod virtual_file;
+
+use arc_swap::{ArcSwap, Guard};
+use dirs::DirClock;
+use node::{NodeId, Nodes};
+use rules::{Rules, Side};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use stat::Stat;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A lower base directory, taken before mounting.
+pub struct Base {
+    /// The directory, opened for reading where that is allowed.
+    pub dir: Arc<OwnedFd>,
+    /// Its device number.
+    pub dev: u64,
+}
+
+impl Base {
+    /// Takes `fd`, which may be `O_PATH`.
+    ///
+    /// # Errors
+    /// ENOTDIR, EACCES.
+    pub fn new(fd: &OwnedFd) -> Result<Base, Errno> {
+        let dir = tree::open_dir(fd.as_fd(), c".")?;
+        let dev = Stat::of(dir.as_fd())?.dev();
+        Ok(Base {
+            dir: Arc::new(dir),
+            dev,
+        })
+    }
+}
+
+/// What the daemon was told at start.
+pub struct Settings {
+    /// The stratum's name, the answer to `user.bedrock.stratum` on local paths (contract D36).
+    pub stratum: Box<[u8]>,
+    /// The mount point as the stratum sees it, the head of `user.bedrock.localpath`.
+    pub mountpoint: Box<[u8]>,
+    /// `legacy_global=exact`: a child of a global directory is local unless it is listed itself (contract D39).
+    pub exact_globals: bool,
+    /// How many directories may hold a descriptor.
+    pub dir_limit: usize,
+    /// True when the daemon may create objects in other users' names.
+    pub privileged: bool,
+}
+
+/// One mounted tree.
+pub struct Fs {
+    /// Known nodes.
+    pub nodes: Nodes,
+    /// What the daemon was told at start.
+    pub settings: Settings,
+    local: Base,
+    global: Base,
+    clock: DirClock,
+    rules: ArcSwap<Rules>,
+    config: Mutex<config::Config>,
+    /// The version of the rules in force.
+    version: AtomicU64,
+    next_handle: AtomicU64,
+    config_handles: Mutex<handle::Handles>,
+}
+
+impl Fs {
+    /// A tree over the two base directories, without rules.
+    ///
+    /// # Errors
+    /// What opening and looking at them answers.
+    pub fn new(local: Base, global: Base, settings: Settings) -> Result<Fs, Errno> {
+        let key = Stat::of(local.dir.as_fd())?.key(Side::Local);
+        let root = tree::open_dir(local.dir.as_fd(), c".")?;
+        let config = config::Config::new();
+        Ok(Fs {
+            nodes: Nodes::new(key, root),
+            clock: DirClock::new(settings.dir_limit),
+            settings,
+            local,
+            global,
+            rules: ArcSwap::from_pointee(config.compile(1)),
+            config: Mutex::new(config),
+            version: AtomicU64::new(1),
+            next_handle: AtomicU64::new(1),
+            config_handles: Mutex::new(handle::Handles::default()),
+        })
+    }
+
+    /// The base directory of a side.
+    pub fn base(&self, side: Side) -> &Base {
+        match side {
+            Side::Local => &self.local,
+            Side::Global => &self.global,
+        }
+    }
+
+    /// The rules in force. A request that asks once sees one version throughout (contract D35).
+    pub fn rules(&self) -> Guard<Arc<Rules>> {
+        self.rules.load()
+    }
+
+    /// A number for a new handle.
+    pub fn new_handle(&self) -> u64 {
+        self.next_handle.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The open handles of the configuration file.
+    pub fn config_handles(&self) -> MutexGuard<'_, handle::Handles> {
+        node::lock(&self.config_handles)
+    }
+
+    /// True for the name of the configuration file in the root (contract D23).
+    pub fn is_config(&self, parent: NodeId, name: &CStr) -> bool {
+        parent == NodeId::ROOT && name == CONFIG_NAME
+    }
+
+    /// The inode number to show. Two lower file systems may use the same one (contract B14): a device other than the
+    /// local base's is folded into the upper bits.
+    pub fn ino(&self, dev: u64, ino: u64) -> u64 {
+        if dev == self.local.dev {
+            return ino;
+        }
+        let fold = dev.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63;
+        ino ^ (fold & 0xffff_0000_0000_0000)
+    }
+}
+
+/// The name of the configuration file (contract section 2).
+pub const CONFIG_NAME: &CStr = c".bedrock-config-filesystem";
+
+/// Its inode number: no lower file system's (bit 63 is set only on numbers of a second device, with its bits folded in).
+pub const CONFIG_INO: u64 = 0x6574_6366_7300_0002;

@@ -1,0 +1,66 @@
+//! Which directories hold a descriptor: a bounded number, given up by a clock with second chances.
+
+use super::node::{Node, NodeId, Nodes, lock};
+use crate::sys::file_handle::FileHandle;
+use rustix::fd::OwnedFd;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+/// The clock over the directories that hold a descriptor. The root's is not in it and is never given up.
+pub struct DirClock {
+    limit: usize,
+    ring: Mutex<VecDeque<NodeId>>,
+}
+
+impl DirClock {
+    /// A clock that lets `limit` directories hold a descriptor.
+    pub fn new(limit: usize) -> DirClock {
+        DirClock {
+            limit: limit.max(16),
+            ring: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// Hands `fd` to `node` and returns the descriptor that the node now has (another thread may have been first).
+    pub fn keep(&self, nodes: &Nodes, node: &Arc<Node>, fd: OwnedFd) -> Arc<OwnedFd> {
+        let fd = Arc::new(fd);
+        let mut ring = lock(&self.ring);
+        if let Some(first) = &*node.dir.load() {
+            return first.clone();
+        }
+        node.dir.store(Some(fd.clone()));
+        node.dir_used.store(true, Ordering::Relaxed);
+        ring.push_back(node.id);
+        while ring.len() > self.limit {
+            let Some(id) = ring.pop_front() else { break };
+            let Some(old) = nodes.get(id) else { continue };
+            if old.dir_used.swap(false, Ordering::Relaxed) {
+                ring.push_back(id);
+                continue;
+            }
+            give_up(&old);
+        }
+        fd
+    }
+
+    /// How many entries the clock has; a forgotten directory stays in it until the hand passes.
+    pub fn len(&self) -> usize {
+        lock(&self.ring).len()
+    }
+
+    /// True when no directory below the root holds a descriptor.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Closes the directory's descriptor, keeping a file handle as the way back.
+fn give_up(node: &Node) {
+    if let Some(fd) = node.dir.swap(None) {
+        let mut link = node.link();
+        if link.handle.is_none() {
+            link.handle = FileHandle::of(&*fd).ok().map(Box::new);
+        }
+    }
+}

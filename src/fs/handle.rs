@@ -1,0 +1,105 @@
+//! Open files and directories, kept with their node.
+//!
+//! A handle owns a descriptor opened with the client's own flags, so that reads, writes, truncation and `fstat` act on
+//! the object that was opened, whatever its name has become since.
+
+use super::config_handle::ConfigHandle;
+use super::rules::{Place, Rules};
+use rustix::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// An open regular file.
+pub struct File {
+    /// The lower file.
+    pub fd: OwnedFd,
+    /// The client's flags of open(2).
+    pub flags: u32,
+}
+
+impl File {
+    /// True if the descriptor can be written through.
+    pub fn is_writable(&self) -> bool {
+        self.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32
+    }
+}
+
+/// An open directory.
+pub struct Dir {
+    /// The lower directory, with a position of its own.
+    pub fd: OwnedFd,
+    /// What a rule adds to the listing or hides from it: the rules in force at open, and the directory's place.
+    pub merge: Option<(Arc<Rules>, Place)>,
+    /// The lower cookie at which `fd` stands.
+    pub position: Mutex<u64>,
+}
+
+/// Everything open on one node, by handle number.
+#[derive(Default)]
+pub struct Handles {
+    files: BTreeMap<u64, Arc<File>>,
+    dirs: BTreeMap<u64, Arc<Dir>>,
+    configs: BTreeMap<u64, Arc<Mutex<ConfigHandle>>>,
+}
+
+impl Handles {
+    /// The file handle `fh`.
+    pub fn file(&self, fh: u64) -> Option<Arc<File>> {
+        self.files.get(&fh).cloned()
+    }
+
+    /// Any open file of the node: what `fstat` and `fchmod` act on, since the kernel sends those without a handle.
+    pub fn any_file(&self) -> Option<Arc<File>> {
+        self.files.first_key_value().map(|(_, file)| file.clone())
+    }
+
+    /// The directory handle `fh`.
+    pub fn dir(&self, fh: u64) -> Option<Arc<Dir>> {
+        self.dirs.get(&fh).cloned()
+    }
+
+    /// The handle `fh` of the configuration file.
+    pub fn config(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
+        self.configs.get(&fh).cloned()
+    }
+
+    /// Adds an open file.
+    pub fn add_file(&mut self, fh: u64, file: File) {
+        self.files.insert(fh, Arc::new(file));
+    }
+
+    /// Adds an open directory.
+    pub fn add_dir(&mut self, fh: u64, dir: Dir) {
+        self.dirs.insert(fh, Arc::new(dir));
+    }
+
+    /// Adds an open configuration file.
+    pub fn add_config(&mut self, fh: u64, handle: ConfigHandle) {
+        self.configs.insert(fh, Arc::new(Mutex::new(handle)));
+    }
+
+    /// Takes a file handle out; the descriptor closes when its last user is done.
+    pub fn remove_file(&mut self, fh: u64) -> Option<Arc<File>> {
+        self.files.remove(&fh)
+    }
+
+    /// Takes a directory handle out.
+    pub fn remove_dir(&mut self, fh: u64) -> Option<Arc<Dir>> {
+        self.dirs.remove(&fh)
+    }
+
+    /// Takes a handle of the configuration file out.
+    pub fn remove_config(&mut self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
+        self.configs.remove(&fh)
+    }
+
+    /// How many handles are open.
+    pub fn len(&self) -> usize {
+        self.files.len() + self.dirs.len() + self.configs.len()
+    }
+
+    /// True when nothing is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

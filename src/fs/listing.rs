@@ -1,0 +1,209 @@
+//! Directory listings: the lower directory's own order and offsets, with what rules add and hide (contract S6).
+//!
+//! Offsets must survive changes of the directory, so an entry of the lower directory keeps the lower file system's
+//! cookie, moved up by [`OWN`]; offsets below that count the names that rules bring in, which come first.
+
+use super::handle::Dir;
+use super::node::Node;
+use super::rules::{OverrideKind, Place, Rules};
+use super::stat::Stat;
+use super::{CONFIG_INO, CONFIG_NAME, Fs};
+use rustix::fd::AsFd;
+use rustix::fs::{OFlags, RawDir, SeekFrom};
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::sync::{Arc, Mutex};
+
+/// How many offsets are set aside for names that rules bring in; also the most that one directory can show of them.
+const OWN: u64 = 1 << 20;
+
+/// Bytes of lower entries read at once. An entry takes about as many bytes in the answer.
+const CHUNK: usize = 16 * 1024;
+
+/// One entry of a listing.
+pub struct Entry<'a> {
+    /// Inode number as the mount shows it.
+    pub ino: u64,
+    /// Where a listing that continues after this entry begins.
+    pub offset: u64,
+    /// `DT_REG` and so on.
+    pub kind: u8,
+    /// The name.
+    pub name: &'a [u8],
+}
+
+impl Fs {
+    /// Opens the directory `node` for listing.
+    ///
+    /// # Errors
+    /// EACCES, ESTALE, ENFILE.
+    pub fn open_listing(&self, node: &Arc<Node>) -> Result<Dir, Errno> {
+        let at = self.dir_fd(node)?;
+        let fd = rustix::fs::openat(
+            &*at,
+            c".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?;
+        let rules = arc_swap::Guard::into_inner(self.rules());
+        let merge = self
+            .place_of(&rules, node)
+            .filter(|&at| at == Place::ROOT || rules.children(at).next().is_some())
+            .map(|at| (rules, at));
+        Ok(Dir {
+            fd,
+            merge,
+            position: Mutex::new(0),
+        })
+    }
+
+    /// Gives the entries of `dir`, an open listing of `node`, from `offset` on to `take` until that returns false.
+    ///
+    /// # Errors
+    /// What reading the lower directory answers.
+    pub fn list(
+        &self,
+        node: &Arc<Node>,
+        dir: &Dir,
+        offset: u64,
+        take: &mut dyn FnMut(&Entry<'_>) -> bool,
+    ) -> Result<(), Errno> {
+        let brought = match &dir.merge {
+            Some((rules, at)) => self.brought_in(node, rules, *at),
+            None => Vec::new(),
+        };
+        if offset < OWN {
+            for (index, (name, ino, kind)) in brought.iter().enumerate().skip(offset as usize) {
+                let entry = Entry {
+                    ino: *ino,
+                    offset: index as u64 + 1,
+                    kind: *kind,
+                    name: name.as_bytes(),
+                };
+                if !take(&entry) {
+                    return Ok(());
+                }
+            }
+        }
+        self.list_lower(node, dir, lower_cookie(offset), take)
+    }
+
+    fn list_lower(
+        &self,
+        node: &Arc<Node>,
+        dir: &Dir,
+        cookie: u64,
+        take: &mut dyn FnMut(&Entry<'_>) -> bool,
+    ) -> Result<(), Errno> {
+        let hidden = |name: &[u8]| {
+            dir.merge.as_ref().is_some_and(|(rules, at)| {
+                (*at == Place::ROOT && name == CONFIG_NAME.to_bytes())
+                    || rules
+                        .child(*at, name)
+                        .is_some_and(|child| brings_in(rules, child))
+            })
+        };
+        let mut position = super::node::lock(&dir.position);
+        if *position != cookie {
+            rustix::fs::seek(&dir.fd, SeekFrom::Start(cookie))?;
+        }
+        *position = u64::MAX;
+        let mut last = cookie;
+        let mut buffer = [MaybeUninit::<u8>::uninit(); CHUNK];
+        let mut entries = RawDir::new(&dir.fd, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let next = entry.next_entry_cookie();
+            if !hidden(name) {
+                let shown = Entry {
+                    ino: self.ino(node.key.dev, entry.ino()),
+                    offset: shown_offset(next),
+                    kind: dirent_kind(entry.file_type()),
+                    name,
+                };
+                if !take(&shown) {
+                    // The lower descriptor stands behind entries that the client has not got.
+                    return Ok(());
+                }
+            }
+            last = next;
+        }
+        *position = last;
+        Ok(())
+    }
+
+    /// The names that rules bring into the directory at `at`: global ones that exist, overrides, the configuration
+    /// file. Each with its inode number and type.
+    fn brought_in(&self, node: &Arc<Node>, rules: &Rules, at: Place) -> Vec<(CString, u64, u8)> {
+        let mut names = Vec::new();
+        if at == Place::ROOT {
+            names.push((CONFIG_NAME.to_owned(), CONFIG_INO, libc::DT_REG));
+        }
+        for (name, child) in rules.children(at) {
+            if !brings_in(rules, child) || names.len() as u64 >= OWN {
+                continue;
+            }
+            let Ok(name) = CString::new(name) else {
+                continue;
+            };
+            let found = self
+                .spot_in(rules, node, &name, false)
+                .and_then(|spot| Stat::at(spot.dir.as_fd(), &name));
+            let (ino, kind) = match (found, rules.override_at(child)) {
+                (Ok(stat), _) => (
+                    self.ino(stat.dev(), stat.0.stx_ino),
+                    (stat.kind() >> 12) as u8,
+                ),
+                (Err(_), Some(over)) => match over.kind {
+                    OverrideKind::Symlink => (UNKNOWN_INO, libc::DT_LNK),
+                    OverrideKind::Directory => (UNKNOWN_INO, libc::DT_DIR),
+                    // Injection never makes a file (contract D41).
+                    OverrideKind::Inject => continue,
+                },
+                (Err(_), None) => continue,
+            };
+            names.push((name, ino, kind));
+        }
+        names
+    }
+}
+
+/// The number of an object that enforcement has yet to make; 0 would make readers skip the entry.
+const UNKNOWN_INO: u64 = u32::MAX as u64;
+
+/// True if the rule at `place` decides where that very name comes from.
+fn brings_in(rules: &Rules, place: Place) -> bool {
+    rules.is_global(place) || rules.override_at(place).is_some()
+}
+
+/// The offset shown for a lower cookie. ext4's end-of-directory cookie is the largest there is and stays.
+fn shown_offset(cookie: u64) -> u64 {
+    match cookie.checked_add(OWN) {
+        Some(offset) if offset <= i64::MAX as u64 => offset,
+        _ => cookie,
+    }
+}
+
+fn lower_cookie(offset: u64) -> u64 {
+    if offset > i64::MAX as u64 - OWN {
+        offset
+    } else {
+        offset.saturating_sub(OWN)
+    }
+}
+
+fn dirent_kind(kind: rustix::fs::FileType) -> u8 {
+    use rustix::fs::FileType;
+    match kind {
+        FileType::RegularFile => libc::DT_REG,
+        FileType::Directory => libc::DT_DIR,
+        FileType::Symlink => libc::DT_LNK,
+        FileType::Fifo => libc::DT_FIFO,
+        FileType::Socket => libc::DT_SOCK,
+        FileType::CharacterDevice => libc::DT_CHR,
+        FileType::BlockDevice => libc::DT_BLK,
+        FileType::Unknown => libc::DT_UNKNOWN,
+    }
+}

@@ -1,0 +1,330 @@
+//! The table of known nodes: what the kernel may name by number.
+//!
+//! A node stands for one lower inode for as long as the kernel counts lookups of it. It holds no descriptor unless it
+//! is a directory in use or has open handles, so that the number of known nodes is not bound by the descriptor limit.
+//! Node numbers are never used twice, so a late FORGET or a stale handle can only miss, never hit a stranger.
+//!
+//! Finding a node, by number or by identity, takes no lock and allocates nothing.
+
+use super::handle::Handles;
+use super::rules::{Place, Side};
+use crate::sys::file_handle::FileHandle;
+use arc_swap::ArcSwapOption;
+use rustix::fd::OwnedFd;
+use scc::HashIndex;
+use scc::hash_index::Entry;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The number by which the kernel names a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// The root of the mount (`FUSE_ROOT_ID`).
+    pub const ROOT: NodeId = NodeId(1);
+    /// The configuration file, which has no lower inode.
+    pub const CONFIG: NodeId = NodeId(2);
+    /// The first number given to a lower inode.
+    const FIRST: u64 = 3;
+}
+
+/// The identity of a lower inode. `birth` (creation time in nanoseconds, 0 where the file system has none) tells a
+/// file from a later one that was given the same inode number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The side it was reached on.
+    pub side: Side,
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Creation time, ns since 1970.
+    pub birth: u64,
+}
+
+/// What a remembered place is good for: one version of the rules, and one state of the directory tree as far as
+/// directories that rules concern have been moved. 22 bits of each, above the 20 bits of the place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlaceEpoch(u64);
+
+const PLACE_MASK: u64 = (1 << 20) - 1;
+
+impl PlaceEpoch {
+    /// The epoch of rules `version` after `moves` moves.
+    pub fn new(version: u64, moves: u64) -> PlaceEpoch {
+        const FIELD: u64 = (1 << 22) - 1;
+        PlaceEpoch(((version & FIELD) << 42) | ((moves & FIELD) << 20))
+    }
+}
+
+/// Where a node was last found.
+pub struct Link {
+    /// The directory; for the root, itself.
+    pub parent: NodeId,
+    /// Its name there.
+    pub name: Box<CStr>,
+    /// For a directory whose descriptor was given up: the way back to it.
+    pub handle: Option<Box<FileHandle>>,
+}
+
+/// One known lower inode.
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// Its identity.
+    pub key: Key,
+    /// Its file type, `S_IFDIR` and so on; fixed for the life of an inode.
+    pub kind: u32,
+    /// Lookups that the kernel has not yet forgotten. Zero is final: the node is on its way out.
+    lookups: AtomicU64,
+    link: Mutex<Link>,
+    /// The place in the rule tree, with the epoch that it is good for; 0: not known. See [`Node::place`].
+    place: AtomicU64,
+    /// A directory's descriptor, while the directory is in use.
+    pub dir: ArcSwapOption<OwnedFd>,
+    /// Set by each use of `dir`, cleared by the clock that decides which descriptors to give up.
+    pub dir_used: AtomicBool,
+    handles: Mutex<Handles>,
+}
+
+impl Node {
+    fn new(id: NodeId, key: Key, kind: u32, parent: NodeId, name: &CStr) -> Node {
+        Node {
+            id,
+            key,
+            kind,
+            lookups: AtomicU64::new(1),
+            link: Mutex::new(Link {
+                parent,
+                name: name.into(),
+                handle: None,
+            }),
+            place: AtomicU64::new(0),
+            dir: ArcSwapOption::empty(),
+            dir_used: AtomicBool::new(false),
+            handles: Mutex::new(Handles::default()),
+        }
+    }
+
+    /// True for a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == libc::S_IFDIR
+    }
+
+    /// The side that this node is on.
+    pub fn side(&self) -> Side {
+        self.key.side
+    }
+
+    /// Where the node was last found.
+    pub fn link(&self) -> MutexGuard<'_, Link> {
+        lock(&self.link)
+    }
+
+    /// The open handles of the node.
+    pub fn handles(&self) -> MutexGuard<'_, Handles> {
+        lock(&self.handles)
+    }
+
+    /// Notes where the node has just been found; true if that is news.
+    fn found_at(&self, parent: NodeId, name: &CStr) -> bool {
+        let mut link = self.link();
+        if link.parent == parent && *link.name == *name {
+            return false;
+        }
+        link.parent = parent;
+        link.name = name.into();
+        self.place.store(0, Ordering::Relaxed);
+        true
+    }
+
+    /// The remembered place in the rule tree, if it was derived in `epoch`: the outer `None` says that it must be
+    /// derived, the inner that no rule concerns this directory or anything below it.
+    pub fn place(&self, epoch: PlaceEpoch) -> Option<Option<Place>> {
+        let word = self.place.load(Ordering::Relaxed);
+        if word & !PLACE_MASK != epoch.0 {
+            return None;
+        }
+        match word & PLACE_MASK {
+            0 => None,
+            1 => Some(None),
+            at => Some(Some(Place(at as u32 - 2))),
+        }
+    }
+
+    /// Remembers the place. One too large for the word is derived every time.
+    pub fn set_place(&self, epoch: PlaceEpoch, place: Option<Place>) {
+        let low = place.map_or(1, |p| u64::from(p.0) + 2);
+        if low <= PLACE_MASK {
+            self.place.store(epoch.0 | low, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one more lookup, unless the node is on its way out.
+    fn revive(&self) -> bool {
+        self.lookups
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                (n > 0).then(|| n + 1)
+            })
+            .is_ok()
+    }
+
+    /// Lookups that the kernel has not forgotten.
+    pub fn lookups(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed)
+    }
+}
+
+/// All known nodes.
+pub struct Nodes {
+    by_id: HashIndex<NodeId, Arc<Node>>,
+    by_key: HashIndex<Key, Arc<Node>>,
+    next: AtomicU64,
+    root: Arc<Node>,
+    /// Directories found elsewhere than before: the places remembered below them are good no more.
+    moves: AtomicU64,
+}
+
+impl Nodes {
+    /// A table that knows the root only.
+    pub fn new(root: Key, dir: OwnedFd) -> Nodes {
+        let node = Node::new(NodeId::ROOT, root, libc::S_IFDIR, NodeId::ROOT, c".");
+        node.dir.store(Some(Arc::new(dir)));
+        let nodes = Nodes {
+            by_id: HashIndex::default(),
+            by_key: HashIndex::default(),
+            next: AtomicU64::new(NodeId::FIRST),
+            root: Arc::new(node),
+            moves: AtomicU64::new(0),
+        };
+        let _ = nodes.by_key.insert_sync(root, nodes.root.clone());
+        nodes
+    }
+
+    /// The node of the mount's root, which is never forgotten.
+    pub fn root(&self) -> &Arc<Node> {
+        &self.root
+    }
+
+    /// The node with that number.
+    pub fn get(&self, id: NodeId) -> Option<Arc<Node>> {
+        if id == NodeId::ROOT {
+            return Some(self.root.clone());
+        }
+        self.by_id.peek_with(&id, |_, node| node.clone())
+    }
+
+    /// The node of that inode if it is known; no lookup is counted.
+    pub fn find(&self, key: &Key) -> Option<Arc<Node>> {
+        self.by_key.peek_with(key, |_, node| node.clone())
+    }
+
+    /// The node of the inode `key`, found as `name` in `parent`, with one more lookup counted.
+    pub fn look_up(&self, key: Key, kind: u32, parent: NodeId, name: &CStr) -> Arc<Node> {
+        if let Some(node) = self.find(&key)
+            && node.kind == kind
+            && node.revive()
+        {
+            self.note(&node, parent, name);
+            return node;
+        }
+        let fresh = || {
+            let id = NodeId(self.next.fetch_add(1, Ordering::Relaxed));
+            let node = Arc::new(Node::new(id, key, kind, parent, name));
+            let _ = self.by_id.insert_sync(id, node.clone());
+            node
+        };
+        match self.by_key.entry_sync(key) {
+            Entry::Occupied(mut entry) => {
+                let node = entry.get().clone();
+                if node.kind == kind && node.revive() {
+                    drop(entry);
+                    self.note(&node, parent, name);
+                    return node;
+                }
+                let node = fresh();
+                entry.update(node.clone());
+                node
+            }
+            Entry::Vacant(entry) => {
+                let node = fresh();
+                entry.insert_entry(node.clone());
+                node
+            }
+        }
+    }
+
+    /// Notes that `node` has just been found as `name` in `parent`.
+    pub fn note(&self, node: &Node, parent: NodeId, name: &CStr) {
+        if node.id != NodeId::ROOT && node.found_at(parent, name) && node.is_dir() {
+            self.moves.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// How often a directory was found elsewhere than before; part of a [`PlaceEpoch`].
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
+    /// Takes `count` lookups back. At zero the node is gone, and its descriptors are closed at once.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        if id == NodeId::ROOT {
+            return;
+        }
+        let Some(node) = self.get(id) else { return };
+        let before = node
+            .lookups
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                Some(n.saturating_sub(count))
+            })
+            .unwrap_or(0);
+        if before == 0 || before > count {
+            return;
+        }
+        self.by_key
+            .remove_if_sync(&node.key, |known| known.id == node.id);
+        self.by_id.remove_sync(&id);
+        // The table frees its memory some time after the last reader has left; a descriptor must not wait for that.
+        node.dir.store(None);
+        *node.handles() = Handles::default();
+    }
+
+    /// How many nodes are known, the root included.
+    pub fn len(&self) -> usize {
+        self.by_id.len() + 1
+    }
+
+    /// A mount always knows its root.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// A name as it stands in a [`Link`], copied out so that the lock is not held across a system call. 256 bytes on the
+/// stack: a file name has at most 255.
+pub struct NameBuf {
+    bytes: [u8; 256],
+    len: usize,
+}
+
+impl NameBuf {
+    /// Copies `name`; longer ones cannot come from the kernel (`FUSE_NAME_MAX` is larger, lower names are not) and are cut.
+    pub fn new(name: &CStr) -> NameBuf {
+        let mut bytes = [0; 256];
+        let len = name.count_bytes().min(255);
+        bytes[..len].copy_from_slice(&name.to_bytes()[..len]);
+        NameBuf { bytes, len }
+    }
+
+    /// The name.
+    pub fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_with_nul(&self.bytes[..=self.len]).unwrap_or(c"")
+    }
+}
+
+/// A lock whose holder panicked protects plain data that is still whole: every change to it is one assignment.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,287 @@
+//! From (parent node, name) to a lower directory and a side: where every operation on a name begins.
+
+use super::Fs;
+use super::node::{NameBuf, Node, NodeId, PlaceEpoch};
+use super::rules::{Place, Rules, Side};
+use super::stat::Stat;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Where a name of the mount lives below.
+pub struct Spot {
+    /// The side that owns the name.
+    pub side: Side,
+    /// The lower directory that holds it, or would.
+    pub dir: Arc<OwnedFd>,
+    /// The name's place in the rule tree, if a rule concerns it or something below it.
+    pub place: Option<Place>,
+    /// What `place` is good for.
+    pub epoch: PlaceEpoch,
+}
+
+impl Spot {
+    /// The lower directory.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// How directories are opened: for reading, so that fsync, xattrs and ioctls work on the descriptor.
+pub const DIR_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// How a directory is held that the daemon may search but not read (a mount for an ordinary user).
+const DIR_PATH_FLAGS: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+impl Fs {
+    /// Finds the lower directory and the side for `name` in the directory `parent`.
+    ///
+    /// # Errors
+    /// ENOENT when the name is global and its global parent directory does not exist (contract D40); ESTALE when
+    /// `parent` is not where it was last seen.
+    pub fn spot(&self, parent: &Arc<Node>, name: &CStr) -> Result<Spot, Errno> {
+        self.spot_in(&self.rules(), parent, name, false)
+    }
+
+    /// As [`Fs::spot`], for a name about to be created: missing global parent directories are made (root, 0755).
+    ///
+    /// # Errors
+    /// As [`Fs::spot`], and what `mkdir(2)` answers.
+    pub fn spot_to_create(&self, parent: &Arc<Node>, name: &CStr) -> Result<Spot, Errno> {
+        self.spot_in(&self.rules(), parent, name, true)
+    }
+
+    /// As [`Fs::spot`], under rules that the caller holds.
+    ///
+    /// # Errors
+    /// As [`Fs::spot`].
+    pub fn spot_in(
+        &self,
+        rules: &Rules,
+        parent: &Arc<Node>,
+        name: &CStr,
+        make: bool,
+    ) -> Result<Spot, Errno> {
+        let above = self.place_of(rules, parent);
+        let place = above.and_then(|at| rules.child(at, name.to_bytes()));
+        let side = if place.is_some_and(|at| rules.is_global(at)) {
+            Side::Global
+        } else if self.settings.exact_globals && above.is_some_and(|at| rules.is_global(at)) {
+            Side::Local
+        } else {
+            parent.side()
+        };
+        let dir = match above {
+            Some(above) if side != parent.side() => self.twin(rules, above, side, make)?,
+            _ => self.dir_fd(parent)?,
+        };
+        let epoch = self.place_epoch(rules);
+        Ok(Spot {
+            side,
+            dir,
+            place,
+            epoch,
+        })
+    }
+
+    /// The lower directory for an object without a name in the directory `parent`: on the directory's own side.
+    ///
+    /// # Errors
+    /// As [`Fs::spot`].
+    pub fn spot_unnamed(&self, parent: &Arc<Node>) -> Result<Spot, Errno> {
+        Ok(Spot {
+            side: parent.side(),
+            dir: self.dir_fd(parent)?,
+            place: None,
+            epoch: self.place_epoch(&self.rules()),
+        })
+    }
+
+    /// Where `node` was last found: its lower directory and its name there.
+    ///
+    /// # Errors
+    /// ESTALE when the directory above is not known any more.
+    pub fn spot_of(&self, node: &Node) -> Result<(Spot, NameBuf), Errno> {
+        let (parent, name) = {
+            let link = node.link();
+            (link.parent, NameBuf::new(&link.name))
+        };
+        let parent = self.nodes.get(parent).ok_or(Errno::STALE)?;
+        let spot = self.spot(&parent, name.as_c_str())?;
+        Ok((spot, name))
+    }
+
+    /// The descriptor of the directory `node`; opened if it has none at the moment.
+    ///
+    /// # Errors
+    /// ENOTDIR for anything else; ESTALE when it is not where it was last seen; EMFILE or ENFILE.
+    pub fn dir_fd(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(fd) = &*node.dir.load() {
+            if !node.dir_used.load(Ordering::Relaxed) {
+                node.dir_used.store(true, Ordering::Relaxed);
+            }
+            return Ok(fd.clone());
+        }
+        if !node.is_dir() {
+            return Err(Errno::NOTDIR);
+        }
+        self.reopen_dir(node)
+    }
+
+    /// Opens a directory again, from the top if the directories above it hold no descriptor either. Goes up first and
+    /// then down, so that depth costs no stack.
+    fn reopen_dir(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>, Errno> {
+        let mut down = vec![node.clone()];
+        loop {
+            let lowest = down.last().ok_or(Errno::STALE)?.clone();
+            if lowest.dir.load().is_some() {
+                break;
+            }
+            if let Some(fd) = self.by_file_handle(&lowest) {
+                self.clock.keep(&self.nodes, &lowest, fd);
+                break;
+            }
+            let parent = lowest.link().parent;
+            let parent = self.nodes.get(parent).ok_or(Errno::STALE)?;
+            down.push(parent);
+        }
+        let mut found = None;
+        while let Some(next) = down.pop() {
+            let fd = match next.dir.load_full() {
+                Some(fd) => fd,
+                None => {
+                    let (spot, name) = self.spot_of(&next)?;
+                    let fd = open_dir(spot.dir(), name.as_c_str())?;
+                    if Stat::of(fd.as_fd())?.key(next.side()) != next.key {
+                        return Err(Errno::STALE);
+                    }
+                    self.clock.keep(&self.nodes, &next, fd)
+                }
+            };
+            found = Some(fd);
+        }
+        found.ok_or(Errno::STALE)
+    }
+
+    fn by_file_handle(&self, node: &Node) -> Option<OwnedFd> {
+        let handle = node.link().handle.clone()?;
+        let base = self.base(node.side());
+        handle.open(&*base.dir, DIR_FLAGS).ok()
+    }
+
+    /// The place of the directory `node` in the rule tree.
+    pub fn place_of(&self, rules: &Rules, node: &Arc<Node>) -> Option<Place> {
+        if node.id == NodeId::ROOT {
+            return Some(Place::ROOT);
+        }
+        let epoch = self.place_epoch(rules);
+        if let Some(known) = node.place(epoch) {
+            return known;
+        }
+        let mut down = vec![node.clone()];
+        let mut place = loop {
+            let lowest = down.last()?.clone();
+            if lowest.id == NodeId::ROOT {
+                down.pop();
+                break Some(Place::ROOT);
+            }
+            if let Some(known) = lowest.place(epoch) {
+                down.pop();
+                break known;
+            }
+            let parent = lowest.link().parent;
+            down.push(self.nodes.get(parent)?);
+        };
+        while let Some(next) = down.pop() {
+            place = place.and_then(|at| rules.child(at, next.link().name.to_bytes()));
+            next.set_place(epoch, place);
+        }
+        place
+    }
+
+    /// What places derived now are good for.
+    pub fn place_epoch(&self, rules: &Rules) -> PlaceEpoch {
+        PlaceEpoch::new(rules.version(), self.nodes.moves())
+    }
+
+    /// The directory that stands at `at` on `side`, where the mount shows the other side's.
+    fn twin(
+        &self,
+        rules: &Rules,
+        at: Place,
+        side: Side,
+        make: bool,
+    ) -> Result<Arc<OwnedFd>, Errno> {
+        let base = &self.base(side).dir;
+        if at == Place::ROOT {
+            return Ok(base.clone());
+        }
+        let path = rules.path(at);
+        match open_beneath(base.as_fd(), path) {
+            Err(Errno::NOENT) if make => {
+                make_dirs(base.as_fd(), path)?;
+                open_beneath(base.as_fd(), path).map(Arc::new)
+            }
+            other => other.map(Arc::new),
+        }
+    }
+}
+
+/// Opens directory `name` in `dir`, never through a symlink.
+///
+/// # Errors
+/// ENOTDIR, ELOOP, ENOENT as `openat(2)`.
+pub fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    match rustix::fs::openat(dir, name, DIR_FLAGS, Mode::empty()) {
+        Err(Errno::ACCESS) => rustix::fs::openat(dir, name, DIR_PATH_FLAGS, Mode::empty()),
+        other => other,
+    }
+}
+
+/// Opens the directory `path` (several components) below `base`, through no symlink and never outside.
+fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(base, path, DIR_PATH_FLAGS, Mode::empty(), how) {
+        // openat2 came with Linux 5.6.
+        Err(Errno::NOSYS) => {
+            let mut at = open_dir(base, c".")?;
+            for part in components(path) {
+                at = open_dir(at.as_fd(), &part)?;
+            }
+            Ok(at)
+        }
+        other => other,
+    }
+}
+
+/// Makes what is missing of the directory `path` below `base`, root's and 0755 (contract D40).
+fn make_dirs(base: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+    let mut at = open_dir(base, c".")?;
+    for part in components(path) {
+        // The umask of a worker is the last caller's; these directories are the daemon's own.
+        crate::sys::creds::set_umask(0o022);
+        match rustix::fs::mkdirat(&at, &*part, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        at = open_dir(at.as_fd(), &part)?;
+    }
+    Ok(())
+}
+
+fn components(path: &CStr) -> impl Iterator<Item = std::ffi::CString> {
+    path.to_bytes()
+        .split(|&b| b == b'/')
+        .filter(|part| !part.is_empty())
+        .filter_map(|part| std::ffi::CString::new(part).ok())
+}

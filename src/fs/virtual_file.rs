@@ -1,0 +1,127 @@
+//! The configuration file at the root of the mount, `.bedrock-config-filesystem`: what reads see and what writes do.
+
+use super::config::{Command, CommandError, Config, Problem};
+use super::node::{NodeId, lock};
+use super::rules::Side;
+use super::{CONFIG_NAME, Fs};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The largest text that an inject override may add, in bytes.
+pub const INJECT_MAX: u64 = 1 << 20;
+
+impl Fs {
+    /// Its size in bytes: what a read of all of it returns.
+    pub fn config_size(&self) -> u64 {
+        lock(&self.config).rendered_len()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Config {
+        lock(&self.config).clone()
+    }
+
+    /// Carries out `commands`, all or none, and puts the new rules in force at once (contract D30, D35).
+    ///
+    /// # Errors
+    /// The first command that cannot be carried out, such as an injection whose source cannot be read.
+    pub fn change_config(&self, commands: &[Command]) -> Result<(), CommandError> {
+        let texts = commands
+            .iter()
+            .map(|command| {
+                command
+                    .source()
+                    .map(|path| self.read_source(path))
+                    .transpose()
+                    .map_err(|errno| CommandError::new(&command.line(), Problem::Source(errno)))
+            })
+            .collect::<Result<Vec<Option<Arc<[u8]>>>, _>>()?;
+        let mut config = lock(&self.config);
+        let next = config.apply_all(commands.iter().zip(texts))?;
+        if next.is_unchanged_from(&config) {
+            return Ok(());
+        }
+        let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
+        self.rules.store(Arc::new(next.compile(version)));
+        *config = next;
+        Ok(())
+    }
+
+    /// Reads the text of an inject override, relative to the daemon's root (contract D33).
+    fn read_source(&self, path: &[u8]) -> Result<Arc<[u8]>, Errno> {
+        use std::io::Read as _;
+        let fd = rustix::fs::open(
+            OsStr::from_bytes(path),
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
+            Mode::empty(),
+        )?;
+        let stat = rustix::fs::fstat(&fd)?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory {
+            return Err(Errno::ISDIR);
+        }
+        let mut text = Vec::new();
+        std::fs::File::from(fd)
+            .take(INJECT_MAX + 1)
+            .read_to_end(&mut text)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        if text.len() as u64 > INJECT_MAX {
+            return Err(Errno::FBIG);
+        }
+        Ok(text.into())
+    }
+
+    /// `user.bedrock.stratum` of a node: `global`, or the stratum's name (contract D36).
+    ///
+    /// # Errors
+    /// ESTALE for a node that is not known.
+    pub fn stratum_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
+        if id != NodeId::CONFIG {
+            let node = self.nodes.get(id).ok_or(Errno::STALE)?;
+            if node.side() == Side::Local {
+                return Ok(self.settings.stratum.to_vec());
+            }
+        }
+        Ok(b"global".to_vec())
+    }
+
+    /// `user.bedrock.localpath` of a node: the mount point and the path below it; the root has a slash at its end, and
+    /// the configuration file is `/` (contract D36).
+    ///
+    /// # Errors
+    /// ESTALE when a directory above is not known any more.
+    pub fn localpath_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
+        if id == NodeId::CONFIG {
+            return Ok(b"/".to_vec());
+        }
+        let mut path = self.settings.mountpoint.to_vec();
+        if path.last() != Some(&b'/') {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&self.path_of(id)?);
+        Ok(path)
+    }
+
+    /// The path of a node below the mount, without a leading slash; empty for the root.
+    ///
+    /// # Errors
+    /// ESTALE when a directory above is not known any more.
+    pub fn path_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
+        if id == NodeId::CONFIG {
+            return Ok(CONFIG_NAME.to_bytes().to_vec());
+        }
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let mut at = id;
+        while at != NodeId::ROOT {
+            let node = self.nodes.get(at).ok_or(Errno::STALE)?;
+            let link = node.link();
+            names.push(link.name.to_bytes().to_vec());
+            at = link.parent;
+        }
+        names.reverse();
+        Ok(names.join(&b'/'))
+    }
+}
