@@ -2,5 +2,7 @@
 
 pub mod cli;
 pub mod fs;
+pub mod log;
 pub mod mount;
+pub mod ops;
 pub mod sys;

@@ -1,0 +1,123 @@
+//! Attributes and entries as the wire wants them.
+
+use crate::fs::stat::Stat;
+use crate::fs::{CONFIG_INO, Fs};
+use etcfs_proto::abi::{Attr, AttrOut, EntryOut, Statx, SxTime};
+
+/// How long the kernel may use attributes, in nanoseconds. It rounds one up to a tick of its clock, which is enough to
+/// save the GETATTR that would follow every LOOKUP, and too short for anyone to see something old by name: every path
+/// component is looked up anew (its own validity is 0).
+const ATTR_VALID_NSEC: u32 = 1;
+
+/// The attributes of a lower object, as the mount shows them.
+pub fn attr(fs: &Fs, stat: &Stat) -> Attr {
+    let s = &stat.0;
+    Attr {
+        ino: fs.ino(stat.dev(), s.stx_ino),
+        size: s.stx_size,
+        blocks: s.stx_blocks,
+        atime: s.stx_atime.tv_sec as u64,
+        mtime: s.stx_mtime.tv_sec as u64,
+        ctime: s.stx_ctime.tv_sec as u64,
+        atimensec: s.stx_atime.tv_nsec,
+        mtimensec: s.stx_mtime.tv_nsec,
+        ctimensec: s.stx_ctime.tv_nsec,
+        mode: s.stx_mode.into(),
+        nlink: s.stx_nlink,
+        uid: s.stx_uid,
+        gid: s.stx_gid,
+        rdev: encode_dev(s.stx_rdev_major, s.stx_rdev_minor),
+        blksize: s.stx_blksize,
+        flags: 0,
+    }
+}
+
+/// The answer to GETATTR and SETATTR.
+pub fn attr_out(attr: Attr) -> AttrOut {
+    AttrOut {
+        attr_valid: 0,
+        attr_valid_nsec: ATTR_VALID_NSEC,
+        dummy: 0,
+        attr,
+    }
+}
+
+/// The answer to LOOKUP and to everything that creates a name.
+pub fn entry_out(nodeid: u64, attr: Attr) -> EntryOut {
+    EntryOut {
+        nodeid,
+        generation: 0,
+        entry_valid: 0,
+        attr_valid: 0,
+        entry_valid_nsec: 0,
+        attr_valid_nsec: ATTR_VALID_NSEC,
+        attr,
+    }
+}
+
+/// The body of the answer to STATX.
+pub fn statx(fs: &Fs, stat: &Stat) -> Statx {
+    let s = &stat.0;
+    let time = |t: &rustix::fs::StatxTimestamp| SxTime {
+        tv_sec: t.tv_sec,
+        tv_nsec: t.tv_nsec,
+        __reserved: 0,
+    };
+    Statx {
+        mask: s.stx_mask,
+        blksize: s.stx_blksize,
+        attributes: s.stx_attributes.bits(),
+        nlink: s.stx_nlink,
+        uid: s.stx_uid,
+        gid: s.stx_gid,
+        mode: s.stx_mode,
+        ino: fs.ino(stat.dev(), s.stx_ino),
+        size: s.stx_size,
+        blocks: s.stx_blocks,
+        attributes_mask: s.stx_attributes_mask.bits(),
+        atime: time(&s.stx_atime),
+        btime: time(&s.stx_btime),
+        ctime: time(&s.stx_ctime),
+        mtime: time(&s.stx_mtime),
+        rdev_major: s.stx_rdev_major,
+        rdev_minor: s.stx_rdev_minor,
+        dev_major: s.stx_dev_major,
+        dev_minor: s.stx_dev_minor,
+        ..Statx::default()
+    }
+}
+
+/// The configuration file: regular, 0600, root's, as long as a full read (contract D24).
+pub fn config_attr(size: u64) -> Attr {
+    Attr {
+        ino: CONFIG_INO,
+        size,
+        blocks: size.div_ceil(512),
+        mode: libc::S_IFREG | 0o600,
+        nlink: 1,
+        blksize: 4096,
+        ..Attr::default()
+    }
+}
+
+/// A device number in the kernel's 32-bit encoding (`new_encode_dev`): minor bits 0-7, major 8-19, minor 20-31.
+fn encode_dev(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+}
+
+/// The reverse of [`encode_dev`]: major and minor.
+pub fn decode_dev(dev: u32) -> (u32, u32) {
+    ((dev & 0xfff00) >> 8, (dev & 0xff) | ((dev >> 12) & 0xfff00))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_survive_the_wire() {
+        for (major, minor) in [(1, 3), (8, 255), (259, 300), (4095, 0xfffff)] {
+            assert_eq!(decode_dev(encode_dev(major, minor)), (major, minor));
+        }
+    }
+}

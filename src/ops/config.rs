@@ -1,0 +1,167 @@
+//! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
+
+use super::answer::{attr_out, config_attr};
+use super::{Call, Row, dir, file, meta, name, row, slow, xattr};
+use crate::fs::config_handle::ConfigHandle;
+use crate::fs::node::{NodeId, lock};
+use crate::log;
+use etcfs_proto::Opcode;
+use etcfs_proto::abi::{
+    GetxattrIn, GetxattrOut, OpenOut, ReadIn, ReleaseIn, SetattrIn, Statx, StatxOut, WriteIn,
+    WriteOut,
+};
+use etcfs_proto::flags::{OpenFlags, SetattrValid};
+use rustix::io::Errno;
+use std::sync::{Arc, Mutex};
+
+/// What can be done with the configuration file. The rest is [`refuse`]d: ENOSYS would be remembered by the kernel and
+/// switch the operation off for every other file of the mount.
+pub static TABLE: &[Row] = &[
+    row(Opcode::FORGET, meta::destroy),
+    row(Opcode::GETATTR, getattr),
+    row(Opcode::STATX, statx),
+    row(Opcode::SETATTR, setattr),
+    row(Opcode::OPEN, open),
+    row(Opcode::READ, read),
+    // Reading the source of an injection may lead through the mount itself, so no worker may do it (contract D21).
+    slow(Opcode::WRITE, write),
+    row(Opcode::FLUSH, file::flush),
+    row(Opcode::FSYNC, file::flush),
+    row(Opcode::RELEASE, release),
+    row(Opcode::GETXATTR, xattr::getxattr_config),
+    row(Opcode::LISTXATTR, listxattr),
+    row(Opcode::SETXATTR, forbid),
+    row(Opcode::REMOVEXATTR, forbid),
+    row(Opcode::ACCESS, file::flush),
+    row(Opcode::STATFS, statfs),
+    row(Opcode::INTERRUPT, meta::interrupt),
+    row(Opcode::BATCH_FORGET, name::batch_forget),
+    row(Opcode::OPENDIR, refuse_dir),
+    row(Opcode::LOOKUP, refuse_dir),
+    row(Opcode::READLINK, refuse),
+    row(Opcode::FALLOCATE, refuse),
+    row(Opcode::LSEEK, refuse),
+    row(Opcode::COPY_FILE_RANGE, refuse),
+    row(Opcode::COPY_FILE_RANGE_64, refuse),
+    row(Opcode::READDIR, dir::readdir),
+];
+
+fn refuse(_: &mut Call<'_>) -> Result<(), Errno> {
+    Err(Errno::INVAL)
+}
+
+fn refuse_dir(_: &mut Call<'_>) -> Result<(), Errno> {
+    Err(Errno::NOTDIR)
+}
+
+fn forbid(_: &mut Call<'_>) -> Result<(), Errno> {
+    Err(Errno::PERM)
+}
+
+fn getattr(call: &mut Call<'_>) -> Result<(), Errno> {
+    call.reply
+        .put(&attr_out(config_attr(call.fs.config_size())));
+    Ok(())
+}
+
+fn statx(call: &mut Call<'_>) -> Result<(), Errno> {
+    let attr = config_attr(call.fs.config_size());
+    call.reply.put(&StatxOut {
+        attr_valid: 0,
+        attr_valid_nsec: 1,
+        flags: 0,
+        spare: [0; 2],
+        stat: Statx {
+            mask: rustix::fs::StatxFlags::BASIC_STATS.bits(),
+            blksize: attr.blksize,
+            nlink: attr.nlink,
+            mode: attr.mode as u16,
+            ino: attr.ino,
+            size: attr.size,
+            blocks: attr.blocks,
+            ..Statx::default()
+        },
+    });
+    Ok(())
+}
+
+/// Truncation by path is EINVAL (contract D26); `O_TRUNC` comes with OPEN and means nothing. The rest is fixed.
+fn setattr(call: &mut Call<'_>) -> Result<(), Errno> {
+    let valid = SetattrValid::from_bits_retain(call.args::<SetattrIn>()?.valid);
+    if valid.contains(SetattrValid::SIZE) {
+        return Err(Errno::INVAL);
+    }
+    Err(Errno::PERM)
+}
+
+/// For uid 0 only, whatever capabilities another user has (contract D24).
+fn open(call: &mut Call<'_>) -> Result<(), Errno> {
+    let caller = call.frame.head.uid;
+    if caller != 0 && caller != rustix::process::geteuid().as_raw() {
+        return Err(Errno::ACCESS);
+    }
+    let fh = call.fs.new_handle();
+    call.fs.config_handles().add_config(fh, ConfigHandle::new());
+    call.reply.put(&OpenOut {
+        fh,
+        open_flags: (OpenFlags::DIRECT_IO | OpenFlags::NOFLUSH).bits(),
+        backing_id: 0,
+    });
+    Ok(())
+}
+
+fn handle(call: &Call<'_>, fh: u64) -> Result<Arc<Mutex<ConfigHandle>>, Errno> {
+    debug_assert_eq!(call.node_id(), NodeId::CONFIG);
+    call.fs.config_handles().config(fh).ok_or(Errno::BADF)
+}
+
+fn read(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<ReadIn>()?;
+    let handle = handle(call, args.fh)?;
+    let config = call.fs.config();
+    let mut handle = lock(&handle);
+    call.reply
+        .put_bytes(handle.read(&config, args.offset, args.size as usize));
+    Ok(())
+}
+
+fn write(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<WriteIn>()?;
+    let data = call.frame.data().map_err(super::malformed)?;
+    let handle = handle(call, args.fh)?;
+    let taken = lock(&handle).write(data, |commands| call.fs.change_config(commands));
+    match taken {
+        Ok(size) => {
+            call.reply.put(&WriteOut {
+                size: size as u32,
+                padding: 0,
+            });
+            Ok(())
+        }
+        Err(error) => {
+            log::error(format_args!("configuration: {error}"));
+            Err(Errno::from_raw_os_error(error.errno()))
+        }
+    }
+}
+
+fn release(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<ReleaseIn>()?;
+    let handle = call.fs.config_handles().remove_config(args.fh);
+    let unfinished = handle.and_then(|handle| std::mem::take(&mut *lock(&handle)).close());
+    if let Some(error) = unfinished {
+        log::error(format_args!("configuration: {error}"));
+    }
+    Ok(())
+}
+
+fn listxattr(call: &mut Call<'_>) -> Result<(), Errno> {
+    if call.args::<GetxattrIn>()?.size == 0 {
+        call.reply.put(&GetxattrOut::default());
+    }
+    Ok(())
+}
+
+fn statfs(call: &mut Call<'_>) -> Result<(), Errno> {
+    super::attr::statfs_of(call, &call.fs.nodes.root().clone())
+}

@@ -1,0 +1,104 @@
+//! Directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR.
+
+use super::Call;
+use super::answer::{attr, config_attr, entry_out};
+use crate::fs::handle::Dir;
+use crate::fs::node::{Node, NodeId};
+use crate::fs::stat::Stat;
+use etcfs_proto::DirPacker;
+use etcfs_proto::abi::{EntryOut, FsyncIn, OpenOut, ReadIn, ReleaseIn};
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
+
+/// OPENDIR.
+pub fn opendir(call: &mut Call<'_>) -> Result<(), Errno> {
+    let node = call.node()?;
+    let dir = call.fs.open_listing(&node)?;
+    let fh = call.fs.new_handle();
+    node.handles().add_dir(fh, dir);
+    call.reply.put(&OpenOut {
+        fh,
+        open_flags: 0,
+        backing_id: 0,
+    });
+    Ok(())
+}
+
+/// READDIR: names with their types and inode numbers, so that a listing costs no request per entry.
+pub fn readdir(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<ReadIn>()?;
+    let (node, dir) = handle(call, args.fh)?;
+    let mut packer = DirPacker::new(call.reply, args.size);
+    call.fs.list(&node, &dir, args.offset, &mut |entry| {
+        packer.push(entry.ino, entry.offset, entry.kind.into(), entry.name)
+    })
+}
+
+/// READDIRPLUS: the same with what a LOOKUP of every name would answer. Not agreed on in INIT, because entries that
+/// are not kept (validity 0) are looked up again anyway; kernels that were told otherwise may send it.
+pub fn readdirplus(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<ReadIn>()?;
+    let (node, dir) = handle(call, args.fh)?;
+    let fs = call.fs;
+    let mut packer = DirPacker::new(call.reply, args.size);
+    fs.list(&node, &dir, args.offset, &mut |listed| {
+        let entry = match CString::new(listed.name) {
+            Ok(name) => entry_of(fs, &node, &name),
+            Err(_) => EntryOut::default(),
+        };
+        let (ino, kind) = (listed.ino, listed.kind.into());
+        let fits = packer.push_plus(&entry, ino, listed.offset, kind, listed.name);
+        if !fits && entry.nodeid != 0 {
+            fs.nodes.forget(NodeId(entry.nodeid), 1);
+        }
+        fits
+    })
+}
+
+/// The entry of `name` with one lookup counted, or none (node 0): the kernel then looks it up when it is used. `.` and
+/// `..` are always none.
+fn entry_of(fs: &crate::fs::Fs, parent: &Arc<Node>, name: &CStr) -> EntryOut {
+    if name == c"." || name == c".." {
+        return EntryOut::default();
+    }
+    if fs.is_config(parent.id, name) {
+        return entry_out(NodeId::CONFIG.0, config_attr(fs.config_size()));
+    }
+    let Ok(spot) = fs.spot(parent, name) else {
+        return EntryOut::default();
+    };
+    let Ok(stat) = Stat::at(spot.dir(), name) else {
+        return EntryOut::default();
+    };
+    let node = fs
+        .nodes
+        .look_up(stat.key(spot.side), stat.kind(), parent.id, name);
+    if stat.is_dir() {
+        node.set_place(spot.epoch, spot.place);
+    }
+    entry_out(node.id.0, attr(fs, &stat))
+}
+
+fn handle(call: &Call<'_>, fh: u64) -> Result<(Arc<Node>, Arc<Dir>), Errno> {
+    let node = call.node()?;
+    let dir = node.handles().dir(fh).ok_or(Errno::BADF)?;
+    Ok((node, dir))
+}
+
+/// RELEASEDIR.
+pub fn releasedir(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<ReleaseIn>()?;
+    let node = call.node()?;
+    let dir = node.handles().remove_dir(args.fh);
+    drop(dir);
+    Ok(())
+}
+
+/// FSYNCDIR.
+pub fn fsyncdir(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<FsyncIn>()?;
+    let (_, dir) = handle(call, args.fh)?;
+    super::file::sync(dir.fd.as_fd(), args)
+}

@@ -1,0 +1,210 @@
+//! Open files: OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE.
+
+use super::Call;
+use crate::fs::handle::File;
+use crate::fs::node::{Node, NodeId};
+use crate::sys::creds::WithoutFsetid;
+use etcfs_proto::abi::{
+    CopyFileRangeIn, CopyFileRangeOut, FallocateIn, FsyncIn, LseekIn, LseekOut, OpenIn, OpenOut,
+    ReadIn, ReleaseIn, WriteIn, WriteOut,
+};
+use etcfs_proto::flags::{FsyncFlags, InitFlags, OpenFlags, OpenInFlags, WriteFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::io::{Errno, ReadWriteFlags};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// The flags with which the lower file is opened for a client's flags.
+///
+/// Left out: creation and truncation, which are done apart; O_DIRECT, whose alignment rules the request buffers do not
+/// keep; O_APPEND, which every WRITE carries as it stands at that moment (fcntl can change it).
+pub fn lower_flags(flags: u32) -> OFlags {
+    let kept = OFlags::RWMODE | OFlags::SYNC | OFlags::DSYNC | OFlags::NOATIME | OFlags::LARGEFILE;
+    (OFlags::from_bits_retain(flags) & kept) | OFlags::CLOEXEC | OFlags::NONBLOCK
+}
+
+/// OPEN of a regular file: the kernel opens everything else itself.
+pub fn open(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<OpenIn>()?;
+    let node = call.node()?;
+    let truncate = args.flags & libc::O_TRUNC as u32 != 0;
+    let mut flags = lower_flags(args.flags);
+    if truncate && flags & OFlags::RWMODE == OFlags::RDONLY {
+        flags |= OFlags::RDWR;
+    }
+    let (fd, _) = call.fs.open_file(&node, flags)?;
+    if truncate {
+        let kill = OpenInFlags::from_bits_retain(args.open_flags);
+        let _privileges = WithoutFsetid::enter(kill.contains(OpenInFlags::KILL_SUIDGID));
+        rustix::fs::ftruncate(&fd, 0)?;
+    }
+    keep(call, &node, fd, args.flags);
+    Ok(())
+}
+
+/// Keeps an open file with its node and puts the answer to OPEN into the reply.
+pub fn keep(call: &mut Call<'_>, node: &Arc<Node>, fd: OwnedFd, flags: u32) {
+    let fh = call.fs.new_handle();
+    node.handles().add_file(fh, File { fd, flags });
+    let mut open_flags = OpenFlags::NOFLUSH;
+    // A handle must show what a native reader of the lower file would see, so reads and writes bypass the kernel's
+    // pages. Where a file opened so cannot be mapped shared (before Linux 6.6), pages are kept until the next open.
+    if call.agreed.flags.contains(InitFlags::DIRECT_IO_ALLOW_MMAP) {
+        open_flags |= OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES;
+    }
+    call.reply.put(&OpenOut {
+        fh,
+        open_flags: open_flags.bits(),
+        backing_id: 0,
+    });
+}
+
+fn handle(call: &Call<'_>, fh: u64) -> Result<Arc<File>, Errno> {
+    call.node()?.handles().file(fh).ok_or(Errno::BADF)
+}
+
+/// READ: `pread` straight into the answer.
+pub fn read(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<ReadIn>()?;
+    let file = handle(call, args.fh)?;
+    let size = args.size as usize;
+    let mut done = 0;
+    let space = call.reply.space(size);
+    while done < size {
+        match rustix::io::pread(&file.fd, &mut space[done..], args.offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    call.reply.truncate_body(done);
+    Ok(())
+}
+
+/// WRITE: straight from the request. With O_APPEND set at this moment the lower file's end decides the place, so that
+/// writers on several mounts do not overwrite each other.
+pub fn write(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<WriteIn>()?;
+    let data = call.frame.data().map_err(super::malformed)?;
+    let file = handle(call, args.fh)?;
+    let write_flags = WriteFlags::from_bits_retain(args.write_flags);
+    let _privileges = WithoutFsetid::enter(write_flags.contains(WriteFlags::KILL_SUIDGID));
+    let append =
+        args.flags & libc::O_APPEND as u32 != 0 && !write_flags.contains(WriteFlags::CACHE);
+    let mut done = 0;
+    while done < data.len() {
+        let rest = &data[done..];
+        let wrote = if append {
+            let slices = [IoSlice::new(rest)];
+            rustix::io::pwritev2(&file.fd, &slices, args.offset, ReadWriteFlags::APPEND)
+        } else {
+            rustix::io::pwrite(&file.fd, rest, args.offset + done as u64)
+        };
+        match wrote {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    call.reply.put(&WriteOut {
+        size: done as u32,
+        padding: 0,
+    });
+    Ok(())
+}
+
+/// FLUSH: not sent for files of this mount (`FOPEN_NOFLUSH`) except by kernels before 5.16; nothing is held back.
+pub fn flush(_: &mut Call<'_>) -> Result<(), Errno> {
+    Ok(())
+}
+
+/// RELEASE: the last use of the handle is over.
+pub fn release(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<ReleaseIn>()?;
+    let node = call.node()?;
+    let file = node.handles().remove_file(args.fh);
+    drop(file);
+    Ok(())
+}
+
+/// FSYNC.
+pub fn fsync(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<FsyncIn>()?;
+    let file = handle(call, args.fh)?;
+    sync(file.fd.as_fd(), args)
+}
+
+/// fsync or fdatasync, as asked.
+pub fn sync(fd: rustix::fd::BorrowedFd<'_>, args: &FsyncIn) -> Result<(), Errno> {
+    if FsyncFlags::from_bits_retain(args.fsync_flags).contains(FsyncFlags::FDATASYNC) {
+        rustix::fs::fdatasync(fd)
+    } else {
+        rustix::fs::fsync(fd)
+    }
+}
+
+/// FALLOCATE, with the lower file system's modes.
+pub fn fallocate(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<FallocateIn>()?;
+    let file = handle(call, args.fh)?;
+    let mode = FallocateFlags::from_bits_retain(args.mode);
+    rustix::fs::fallocate(&file.fd, mode, args.offset, args.length)
+}
+
+/// LSEEK, sent for SEEK_DATA and SEEK_HOLE only.
+pub fn lseek(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<LseekIn>()?;
+    let file = handle(call, args.fh)?;
+    let to = match args.whence as i32 {
+        libc::SEEK_DATA => SeekFrom::Data(args.offset),
+        libc::SEEK_HOLE => SeekFrom::Hole(args.offset),
+        libc::SEEK_SET => SeekFrom::Start(args.offset),
+        libc::SEEK_END => SeekFrom::End(args.offset as i64),
+        _ => return Err(Errno::INVAL),
+    };
+    let offset = rustix::fs::seek(&file.fd, to)?;
+    call.reply.put(&LseekOut { offset });
+    Ok(())
+}
+
+/// COPY_FILE_RANGE, whose answer has 32 bits.
+pub fn copy_file_range(call: &mut Call<'_>) -> Result<(), Errno> {
+    let copied = copy(call, u64::from(u32::MAX) & !0xfff)?;
+    call.reply.put(&WriteOut {
+        size: copied as u32,
+        padding: 0,
+    });
+    Ok(())
+}
+
+/// COPY_FILE_RANGE_64 (protocol 7.45, Linux 6.18).
+pub fn copy_file_range_64(call: &mut Call<'_>) -> Result<(), Errno> {
+    let copied = copy(call, u64::MAX)?;
+    call.reply.put(&CopyFileRangeOut {
+        bytes_copied: copied,
+    });
+    Ok(())
+}
+
+fn copy(call: &mut Call<'_>, most: u64) -> Result<u64, Errno> {
+    let args = call.args::<CopyFileRangeIn>()?;
+    if args.flags != 0 {
+        return Err(Errno::INVAL);
+    }
+    let from = handle(call, args.fh_in)?;
+    let to = call
+        .fs
+        .nodes
+        .get(NodeId(args.nodeid_out))
+        .and_then(|node| node.handles().file(args.fh_out))
+        .ok_or(Errno::BADF)?;
+    let (mut off_in, mut off_out) = (args.off_in, args.off_out);
+    let len = usize::try_from(args.len.min(most)).unwrap_or(usize::MAX);
+    rustix::fs::copy_file_range(&from.fd, Some(&mut off_in), &to.fd, Some(&mut off_out), len)
+        .map(|n| n as u64)
+}

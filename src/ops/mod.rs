@@ -1,0 +1,187 @@
+//! The handler table: one row per opcode. The only place where the wire and the model meet.
+//!
+//! A handler takes its typed arguments, calls the model and puts the body of its answer into the reply, or returns an
+//! errno. It cannot send: "exactly one answer" is the business of `session::serve` alone.
+
+mod answer;
+mod attr;
+mod config;
+mod dir;
+mod file;
+mod make;
+mod meta;
+mod name;
+mod rename;
+mod xattr;
+
+use crate::fs::Fs;
+use crate::fs::node::{Node, NodeId};
+use etcfs_proto::init::Agreed;
+use etcfs_proto::{Frame, Opcode, Reply, WireError};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::sync::Arc;
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+/// One request on its way through a handler.
+pub struct Call<'a> {
+    /// The request, cut into its parts.
+    pub frame: &'a Frame<'a>,
+    /// The tree it acts on.
+    pub fs: &'a Fs,
+    /// What INIT agreed on.
+    pub agreed: &'a Agreed,
+    /// Where the body of the answer goes.
+    pub reply: &'a mut Reply,
+}
+
+/// What a handler is.
+pub type Handler = fn(&mut Call<'_>) -> Result<(), Errno>;
+
+/// Where a request is worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Where {
+    /// In the worker that has read it.
+    Worker,
+    /// In a thread of its own, because it may take long: a worker that waits for a disk serves nobody.
+    Aside,
+}
+
+/// One row of the table.
+pub struct Row {
+    /// What it handles.
+    pub opcode: Opcode,
+    /// The handler.
+    pub run: Handler,
+    /// Where it runs.
+    pub at: Where,
+}
+
+const fn row(opcode: Opcode, run: Handler) -> Row {
+    Row {
+        opcode,
+        run,
+        at: Where::Worker,
+    }
+}
+
+const fn slow(opcode: Opcode, run: Handler) -> Row {
+    Row {
+        opcode,
+        run,
+        at: Where::Aside,
+    }
+}
+
+/// Every opcode that is handled, for every node but the configuration file. What is not here is answered ENOSYS, and
+/// the kernel then does natively what it can: POLL, BMAP, and locks and ioctls where they are not agreed on.
+static TABLE: &[Row] = &[
+    row(Opcode::LOOKUP, name::lookup),
+    row(Opcode::FORGET, name::forget),
+    row(Opcode::GETATTR, attr::getattr),
+    row(Opcode::SETATTR, attr::setattr),
+    row(Opcode::READLINK, name::readlink),
+    row(Opcode::SYMLINK, make::symlink),
+    row(Opcode::MKNOD, make::mknod),
+    row(Opcode::MKDIR, make::mkdir),
+    row(Opcode::UNLINK, name::unlink),
+    row(Opcode::RMDIR, name::rmdir),
+    row(Opcode::RENAME, rename::rename),
+    row(Opcode::LINK, name::link),
+    row(Opcode::OPEN, file::open),
+    row(Opcode::READ, file::read),
+    row(Opcode::WRITE, file::write),
+    row(Opcode::STATFS, attr::statfs),
+    row(Opcode::RELEASE, file::release),
+    slow(Opcode::FSYNC, file::fsync),
+    row(Opcode::SETXATTR, xattr::setxattr),
+    row(Opcode::GETXATTR, xattr::getxattr),
+    row(Opcode::LISTXATTR, xattr::listxattr),
+    row(Opcode::REMOVEXATTR, xattr::removexattr),
+    row(Opcode::FLUSH, file::flush),
+    row(Opcode::INIT, meta::init),
+    row(Opcode::OPENDIR, dir::opendir),
+    row(Opcode::READDIR, dir::readdir),
+    row(Opcode::RELEASEDIR, dir::releasedir),
+    slow(Opcode::FSYNCDIR, dir::fsyncdir),
+    row(Opcode::ACCESS, attr::access),
+    row(Opcode::CREATE, make::create),
+    row(Opcode::INTERRUPT, meta::interrupt),
+    row(Opcode::DESTROY, meta::destroy),
+    row(Opcode::BATCH_FORGET, name::batch_forget),
+    slow(Opcode::FALLOCATE, file::fallocate),
+    row(Opcode::READDIRPLUS, dir::readdirplus),
+    row(Opcode::RENAME2, rename::rename2),
+    row(Opcode::LSEEK, file::lseek),
+    slow(Opcode::COPY_FILE_RANGE, file::copy_file_range),
+    row(Opcode::TMPFILE, make::tmpfile),
+    row(Opcode::STATX, attr::statx),
+    slow(Opcode::COPY_FILE_RANGE_64, file::copy_file_range_64),
+];
+
+/// One more than the largest opcode that has a row.
+const ROWS: usize = Opcode::COPY_FILE_RANGE_64.0 as usize + 1;
+
+/// A table of rows by opcode number.
+type Index = [Option<&'static Row>; ROWS];
+
+const fn index(table: &'static [Row]) -> Index {
+    let mut rows: Index = [None; ROWS];
+    let mut at = 0;
+    while at < table.len() {
+        rows[table[at].opcode.0 as usize] = Some(&table[at]);
+        at += 1;
+    }
+    rows
+}
+
+static BY_OPCODE: Index = index(TABLE);
+static BY_OPCODE_CONFIG: Index = index(config::TABLE);
+
+/// The row that handles a request; none: ENOSYS.
+pub fn find(frame: &Frame<'_>) -> Option<&'static Row> {
+    let rows = if frame.head.nodeid == NodeId::CONFIG.0 {
+        &BY_OPCODE_CONFIG
+    } else {
+        &BY_OPCODE
+    };
+    *rows.get(frame.head.opcode as usize)?
+}
+
+impl<'a> Call<'a> {
+    /// The operation's fixed arguments.
+    fn args<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&'a T, Errno> {
+        self.frame.args().map_err(malformed)
+    }
+
+    /// The one name that the request carries.
+    fn name(&self) -> Result<&'a CStr, Errno> {
+        self.frame.name().map_err(malformed)
+    }
+
+    /// The node that the request is about.
+    fn node(&self) -> Result<Arc<Node>, Errno> {
+        self.fs
+            .nodes
+            .get(NodeId(self.frame.head.nodeid))
+            .ok_or(Errno::STALE)
+    }
+
+    /// The number of the node that the request is about.
+    fn node_id(&self) -> NodeId {
+        NodeId(self.frame.head.nodeid)
+    }
+
+    /// Refuses a change of the configuration file's own name.
+    fn not_config(&self, parent: NodeId, name: &CStr) -> Result<(), Errno> {
+        if self.fs.is_config(parent, name) {
+            return Err(Errno::PERM);
+        }
+        Ok(())
+    }
+}
+
+/// A malformed request is never answered ENOSYS, which the kernel would remember for the whole life of the mount.
+fn malformed(_: WireError) -> Errno {
+    Errno::IO
+}

@@ -1,0 +1,125 @@
+//! Names: LOOKUP, FORGET, READLINK, UNLINK, RMDIR, LINK.
+
+use super::answer::{attr, config_attr, entry_out};
+use super::{Call, malformed};
+use crate::fs::node::{Node, NodeId};
+use crate::fs::stat::Stat;
+use crate::fs::tree::Spot;
+use etcfs_proto::abi::{ForgetIn, LinkIn};
+use rustix::fd::AsFd;
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::sync::Arc;
+
+/// The longest symlink target, PATH_MAX; the kernel's page for READLINK holds one byte less.
+const TARGET_MAX: usize = 4096;
+
+/// LOOKUP. One system call where the directory is in use: the look at the name.
+pub fn lookup(call: &mut Call<'_>) -> Result<(), Errno> {
+    let name = call.name()?;
+    if call.fs.is_config(call.node_id(), name) {
+        let size = call.fs.config_size();
+        call.reply
+            .put(&entry_out(NodeId::CONFIG.0, config_attr(size)));
+        return Ok(());
+    }
+    let parent = call.node()?;
+    let spot = call.fs.spot(&parent, name)?;
+    let stat = Stat::at(spot.dir(), name)?;
+    found(call, &parent, name, &spot, &stat);
+    Ok(())
+}
+
+/// Counts a lookup of what stands at `spot` and puts its entry into the reply.
+pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, stat: &Stat) {
+    let node = call
+        .fs
+        .nodes
+        .look_up(stat.key(spot.side), stat.kind(), parent.id, name);
+    if stat.is_dir() {
+        node.set_place(spot.epoch, spot.place);
+    }
+    call.reply.put(&entry_out(node.id.0, attr(call.fs, stat)));
+}
+
+/// FORGET: the kernel gives lookups back. No answer.
+pub fn forget(call: &mut Call<'_>) -> Result<(), Errno> {
+    let count = call.args::<ForgetIn>()?.nlookup;
+    call.fs.nodes.forget(call.node_id(), count);
+    Ok(())
+}
+
+/// BATCH_FORGET: the same for many nodes. No answer.
+pub fn batch_forget(call: &mut Call<'_>) -> Result<(), Errno> {
+    for one in call.frame.forgets().map_err(malformed)? {
+        call.fs.nodes.forget(NodeId(one.nodeid), one.nlookup);
+    }
+    Ok(())
+}
+
+/// READLINK.
+pub fn readlink(call: &mut Call<'_>) -> Result<(), Errno> {
+    let node = call.node()?;
+    let (spot, name) = call.fs.spot_of(&node)?;
+    let target = call.reply.space(TARGET_MAX);
+    let len = match rustix::fs::readlinkat_raw(spot.dir(), name.as_c_str(), &mut *target) {
+        Ok(len) => len,
+        // Not a symlink any more, or gone: the kernel should look again.
+        Err(Errno::INVAL | Errno::NOENT) => return Err(Errno::STALE),
+        Err(errno) => return Err(errno),
+    };
+    call.reply.truncate_body(len);
+    Ok(())
+}
+
+/// UNLINK. Open handles go on working: they have descriptors of their own.
+pub fn unlink(call: &mut Call<'_>) -> Result<(), Errno> {
+    remove(call, AtFlags::empty())
+}
+
+/// RMDIR.
+pub fn rmdir(call: &mut Call<'_>) -> Result<(), Errno> {
+    remove(call, AtFlags::REMOVEDIR)
+}
+
+fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
+    let name = call.name()?;
+    call.not_config(call.node_id(), name)?;
+    let parent = call.node()?;
+    let spot = call.fs.spot(&parent, name)?;
+    rustix::fs::unlinkat(spot.dir(), name, flags)
+}
+
+/// LINK: the head names the directory, the argument the existing node. Across sides it is EXDEV (contract S6).
+pub fn link(call: &mut Call<'_>) -> Result<(), Errno> {
+    let name = call.name()?;
+    call.not_config(call.node_id(), name)?;
+    let old = NodeId(call.args::<LinkIn>()?.oldnodeid);
+    if old == NodeId::CONFIG {
+        return Err(Errno::PERM);
+    }
+    let old = call.fs.nodes.get(old).ok_or(Errno::STALE)?;
+    let parent = call.node()?;
+    let spot = call.fs.spot_to_create(&parent, name)?;
+    if spot.side != old.side() {
+        return Err(Errno::XDEV);
+    }
+    let pinned = call.fs.pin(&old)?;
+    rustix::fs::linkat(pinned.as_fd(), c"", spot.dir(), name, AtFlags::EMPTY_PATH).or_else(
+        |errno| match errno {
+            // AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH before Linux 6.10; the daemon of an ordinary user has none.
+            Errno::NOENT => rustix::fs::linkat(
+                rustix::fs::CWD,
+                crate::sys::object::ProcName::of(pinned.as_fd()).as_c_str(),
+                spot.dir(),
+                name,
+                AtFlags::SYMLINK_FOLLOW,
+            ),
+            other => Err(other),
+        },
+    )?;
+    let stat = Stat::at(spot.dir(), name)?;
+    found(call, &parent, name, &spot, &stat);
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Extended attributes: SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR.
+//!
+//! All namespaces pass through to the lower object. `user.bedrock.stratum` and `user.bedrock.localpath` are answered
+//! here for every object, listed nowhere, and cannot be changed (contract D36 to D38).
+
+use super::Call;
+use crate::fs::node::{Node, NodeId};
+use crate::sys::object;
+use crate::sys::xattr;
+use etcfs_proto::abi::{GetxattrIn, GetxattrOut};
+use etcfs_proto::flags::{InitFlags, SetxattrFlags};
+use rustix::fd::AsFd;
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::sync::Arc;
+
+/// The attributes whose names begin so are etcfs's own.
+const OURS: &[u8] = b"user.bedrock.";
+
+/// The largest attribute value or list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`): 64 KiB.
+const LARGEST: usize = 65_536;
+
+/// GETXATTR. Size 0 asks for the length.
+pub fn getxattr(call: &mut Call<'_>) -> Result<(), Errno> {
+    let size = call.args::<GetxattrIn>()?.size as usize;
+    let name = call.name()?;
+    let own = match name.to_bytes() {
+        b"user.bedrock.stratum" => Some(call.fs.stratum_of(call.node_id())?),
+        b"user.bedrock.localpath" => Some(call.fs.localpath_of(call.node_id())?),
+        _ => None,
+    };
+    if let Some(value) = own {
+        return put(call, size, |space| match space.len() {
+            0 => Ok(value.len()),
+            n if n < value.len() => Err(Errno::RANGE),
+            _ => {
+                space[..value.len()].copy_from_slice(&value);
+                Ok(value.len())
+            }
+        });
+    }
+    let node = call.node()?;
+    if let Some(result) = read_by_name(call, &node, name, size) {
+        return result;
+    }
+    let pinned = call.fs.pin(&node)?;
+    put(call, size, |space| {
+        xattr::get(pinned.xattr_target(), name, space)
+    })
+}
+
+/// Reads an attribute that is no secret (the kernel itself asks for these while it checks permissions) by name, which
+/// saves opening the object. `None`: not such an attribute, or not such a kernel, or the object is open anyway.
+fn read_by_name(
+    call: &mut Call<'_>,
+    node: &Arc<Node>,
+    name: &CStr,
+    size: usize,
+) -> Option<Result<(), Errno>> {
+    let bytes = name.to_bytes();
+    let public = bytes.starts_with(b"system.posix_acl_") || bytes == b"security.capability";
+    if !public || node.is_dir() || !node.handles().is_empty() {
+        return None;
+    }
+    let (spot, at) = call.fs.spot_of(node).ok()?;
+    let result = put(call, size, |space| {
+        xattr::get_at(spot.dir(), at.as_c_str(), name, space)
+    });
+    match result {
+        Err(Errno::NOSYS | Errno::NOENT) => None,
+        other => Some(other),
+    }
+}
+
+/// LISTXATTR. Size 0 asks for the length. `trusted.*` is for root's eyes, as natively.
+pub fn listxattr(call: &mut Call<'_>) -> Result<(), Errno> {
+    let size = call.args::<GetxattrIn>()?.size as usize;
+    let node = call.node()?;
+    let pinned = call.fs.pin(&node)?;
+    let mut names = vec![0; LARGEST];
+    let len = xattr::list(pinned.xattr_target(), &mut names)?;
+    let is_root = call.frame.head.uid == 0;
+    let mut shown = Vec::with_capacity(len);
+    for name in names[..len].split_inclusive(|&b| b == 0) {
+        if !name.starts_with(OURS) && (is_root || !name.starts_with(b"trusted.")) {
+            shown.extend_from_slice(name);
+        }
+    }
+    put(call, size, |space| match space.len() {
+        0 => Ok(shown.len()),
+        n if n < shown.len() => Err(Errno::RANGE),
+        _ => {
+            space[..shown.len()].copy_from_slice(&shown);
+            Ok(shown.len())
+        }
+    })
+}
+
+/// Puts what `get` writes into the reply, or only its length when `size` is 0.
+fn put(
+    call: &mut Call<'_>,
+    size: usize,
+    get: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+) -> Result<(), Errno> {
+    if size == 0 {
+        let len = get(&mut [])?;
+        call.reply.put(&GetxattrOut {
+            size: len as u32,
+            padding: 0,
+        });
+        return Ok(());
+    }
+    call.reply.clear();
+    let len = get(call.reply.space(size.min(LARGEST)))?;
+    call.reply.truncate_body(len);
+    Ok(())
+}
+
+/// SETXATTR.
+pub fn setxattr(call: &mut Call<'_>) -> Result<(), Errno> {
+    let ext = call.agreed.flags.contains(InitFlags::SETXATTR_EXT);
+    let args = call.frame.setxattr(ext).map_err(super::malformed)?;
+    if args.name.to_bytes().starts_with(OURS) {
+        return Err(Errno::PERM);
+    }
+    let node = call.node()?;
+    let pinned = call.fs.pin(&node)?;
+    let flags = XattrFlags::from_bits_retain(args.flags);
+    xattr::set(pinned.xattr_target(), args.name, args.value, flags)?;
+    let kill = SetxattrFlags::from_bits_retain(args.setxattr_flags);
+    if kill.contains(SetxattrFlags::ACL_KILL_SGID) {
+        // The lower file system would clear it for the caller; it does not for the daemon, who has CAP_FSETID.
+        let mode = u32::from(crate::fs::stat::Stat::of(pinned.as_fd())?.0.stx_mode);
+        if mode & libc::S_ISGID != 0 {
+            object::chmod(pinned.as_fd(), mode & !libc::S_ISGID)?;
+        }
+    }
+    Ok(())
+}
+
+/// REMOVEXATTR.
+pub fn removexattr(call: &mut Call<'_>) -> Result<(), Errno> {
+    let name = call.name()?;
+    if name.to_bytes().starts_with(OURS) {
+        return Err(Errno::PERM);
+    }
+    let node = call.node()?;
+    let pinned = call.fs.pin(&node)?;
+    xattr::remove(pinned.xattr_target(), name)
+}
+
+/// GETXATTR of the configuration file: etcfs's own attributes only.
+pub fn getxattr_config(call: &mut Call<'_>) -> Result<(), Errno> {
+    let name = call.name()?;
+    if !name.to_bytes().starts_with(OURS) {
+        return Err(Errno::NODATA);
+    }
+    debug_assert_eq!(call.node_id(), NodeId::CONFIG);
+    match name.to_bytes() {
+        b"user.bedrock.stratum" | b"user.bedrock.localpath" => getxattr(call),
+        _ => Err(Errno::NODATA),
+    }
+}
