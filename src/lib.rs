@@ -5,4 +5,5 @@ pub mod fs;
 pub mod log;
 pub mod mount;
 pub mod ops;
+pub mod session;
 pub mod sys;

@@ -1,0 +1,133 @@
+//! One connection to the kernel: the handshake, the workers, and exactly one answer to every request.
+//!
+//! Knows descriptors and threads, never a path.
+
+mod aside;
+mod handshake;
+mod serve;
+mod worker;
+
+pub use handshake::{HandshakeError, handshake};
+pub use serve::{Outcome, serve};
+pub use worker::Buffer;
+
+use crate::fs::Fs;
+use aside::Pool;
+use etcfs_proto::Frame;
+use etcfs_proto::init::Agreed;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io;
+use rustix::thread::CpuSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Somebody who watches the traffic, as `-d` does.
+pub trait Observer: Send + Sync {
+    /// A request has been read.
+    fn request(&self, frame: &Frame<'_>);
+    /// `answer` is about to be written: the whole message, header included.
+    fn answer(&self, frame: &Frame<'_>, answer: &[u8]);
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The file system was unmounted, and its last user is gone.
+    Unmounted,
+    /// The connection was aborted (`/sys/fs/fuse/connections`, or `umount -f`).
+    Aborted,
+    /// The device could not be read any more.
+    Failed(io::Errno),
+}
+
+/// A connection that has been agreed on, and what it serves.
+pub struct Session {
+    dev: OwnedFd,
+    /// The tree.
+    pub fs: Fs,
+    /// What INIT agreed on.
+    pub agreed: Agreed,
+    observer: Option<Box<dyn Observer>>,
+    pool: Pool,
+    running: AtomicUsize,
+    ended: OwnedFd,
+}
+
+impl Session {
+    /// A session over `dev`, whose INIT has been answered.
+    ///
+    /// # Errors
+    /// What `eventfd(2)` answers.
+    pub fn new(
+        dev: OwnedFd,
+        fs: Fs,
+        agreed: Agreed,
+        observer: Option<Box<dyn Observer>>,
+    ) -> io::Result<Arc<Session>> {
+        Ok(Arc::new(Session {
+            dev,
+            fs,
+            agreed,
+            observer,
+            pool: Pool::default(),
+            running: AtomicUsize::new(0),
+            ended: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        }))
+    }
+
+    /// The device.
+    pub fn dev(&self) -> BorrowedFd<'_> {
+        self.dev.as_fd()
+    }
+
+    /// Readable once no worker runs any more.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+
+    /// Starts `threads` workers, by default one for each CPU that the process may use, pinned to it: a request is then
+    /// often answered on the CPU of its client, which saves most of a cross-CPU wake-up. All of them read the one
+    /// descriptor; a clone of it would die with its thread's requests.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn start(self: &Arc<Session>, threads: Option<usize>) -> std::io::Result<()> {
+        let cpus = allowed_cpus();
+        let count = threads.unwrap_or(cpus.len()).max(1);
+        self.running.fetch_add(count, Ordering::AcqRel);
+        for index in 0..count {
+            let session = self.clone();
+            let cpu = cpus.get(index % cpus.len().max(1)).copied();
+            let started = std::thread::Builder::new()
+                .name(format!("etcfs-{index}"))
+                .stack_size(256 * 1024)
+                .spawn(move || {
+                    let ended = worker::run(&session, cpu);
+                    session.worker_ended(ended);
+                });
+            if let Err(error) = started {
+                self.running.fetch_sub(count - index, Ordering::AcqRel);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn worker_ended(&self, why: Ended) {
+        if let Ended::Failed(errno) = why {
+            crate::log::error(format_args!("reading /dev/fuse: {errno}; this worker ends"));
+        }
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let _ = io::write(&self.ended, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+/// The CPUs that this process may run on.
+fn allowed_cpus() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    (0..CpuSet::MAX_CPU)
+        .filter(|&cpu| set.is_set(cpu))
+        .collect()
+}

@@ -1,0 +1,95 @@
+//! From a message to its one answer.
+
+use super::Session;
+use crate::log;
+use crate::ops::{self, Call, Row, Where};
+use etcfs_proto::{Frame, Opcode, Reply};
+use rustix::io::Errno;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What becomes of a request.
+pub enum Outcome<'r> {
+    /// Write this to the device.
+    Answer(&'r [u8]),
+    /// The kernel waits for no answer.
+    Silent,
+    /// It may take long: serve it again in another thread, with `aside` set.
+    Aside,
+}
+
+/// Handles one message. `aside`: this is not a worker, so what may take long is done here.
+///
+/// A handler's error becomes its errno, a panic EIO with one loud line, a malformed message EIO (never ENOSYS, which
+/// the kernel remembers for good), an opcode without a row ENOSYS.
+pub fn serve<'r>(
+    session: &Session,
+    message: &[u8],
+    reply: &'r mut Reply,
+    aside: bool,
+) -> Outcome<'r> {
+    reply.clear();
+    let frame = match Frame::cut(message) {
+        Ok(frame) => frame,
+        Err(error) => {
+            log::error(format_args!("malformed request: {error}"));
+            return match unique_of(message) {
+                Some(unique) => {
+                    Outcome::Answer(reply.finish_error(unique, Errno::IO.raw_os_error()))
+                }
+                None => Outcome::Silent,
+            };
+        }
+    };
+    let row = ops::find(&frame);
+    if row.is_some_and(|row| row.at == Where::Aside) && !aside {
+        return Outcome::Aside;
+    }
+    if let Some(observer) = &session.observer {
+        observer.request(&frame);
+    }
+    let result = match row {
+        Some(row) => run(session, row, &frame, reply),
+        None => Err(Errno::NOSYS),
+    };
+    let opcode = frame.opcode();
+    if !opcode.wants_answer() || opcode == Opcode::INTERRUPT {
+        return Outcome::Silent;
+    }
+    let answer = match result {
+        Ok(()) => reply.finish(frame.head.unique),
+        Err(errno) => reply.finish_error(frame.head.unique, errno.raw_os_error()),
+    };
+    if let Some(observer) = &session.observer {
+        observer.answer(&frame, answer);
+    }
+    Outcome::Answer(answer)
+}
+
+fn run(
+    session: &Session,
+    row: &'static Row,
+    frame: &Frame<'_>,
+    reply: &mut Reply,
+) -> Result<(), Errno> {
+    let mut call = Call {
+        frame,
+        fs: &session.fs,
+        agreed: &session.agreed,
+        reply,
+    };
+    // A handler changes plain tables by single assignments and owns its descriptors, so what a panic leaves is whole.
+    catch_unwind(AssertUnwindSafe(|| (row.run)(&mut call))).unwrap_or_else(|_| {
+        log::error(format_args!(
+            "{} of node {} panicked and was answered EIO; please report this",
+            frame.opcode(),
+            frame.head.nodeid
+        ));
+        Err(Errno::IO)
+    })
+}
+
+/// The number of a message too short or too wrong to be cut, if it has one: bytes 8 to 15.
+fn unique_of(message: &[u8]) -> Option<u64> {
+    let bytes = message.get(8..16)?.try_into().ok()?;
+    Some(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,105 @@
+//! A worker: reads a request, has it served, writes the answer, without a hand-over.
+
+use super::serve::{Outcome, serve};
+use super::{Ended, Session};
+use crate::log;
+use crate::sys::creds;
+use etcfs_proto::Reply;
+use rustix::io::{self, Errno};
+use rustix::thread::CpuSet;
+use std::sync::Arc;
+use zerocopy::IntoBytes as _;
+
+/// A buffer for requests, aligned for the wire's 64-bit fields.
+pub struct Buffer {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Buffer {
+    /// Room for `len` bytes. Pages that are never written cost no memory.
+    pub fn new(len: usize) -> Buffer {
+        Buffer {
+            words: vec![0; len.div_ceil(8)],
+            len,
+        }
+    }
+
+    /// A copy of one message.
+    pub fn copy(message: &[u8]) -> Buffer {
+        let mut buffer = Buffer::new(message.len());
+        buffer.bytes_mut().copy_from_slice(message);
+        buffer
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.words.as_bytes()[..self.len]
+    }
+
+    /// The bytes, for filling.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.words.as_mut_bytes()[..self.len]
+    }
+}
+
+/// What the device says instead of a request, and what that means. The one place where it is decided.
+enum Device {
+    /// The request was interrupted before it could be read, or a signal came: read again.
+    Again,
+    /// No more requests.
+    End(Ended),
+}
+
+fn read_error(errno: Errno) -> Device {
+    match errno {
+        Errno::NOENT | Errno::INTR | Errno::AGAIN => Device::Again,
+        Errno::NODEV => Device::End(Ended::Unmounted),
+        // With FUSE_ABORT_ERROR an abort is told from an unmount.
+        Errno::CONNABORTED => Device::End(Ended::Aborted),
+        other => Device::End(Ended::Failed(other)),
+    }
+}
+
+/// Serves until the connection ends, on `cpu` if one is given.
+pub fn run(session: &Arc<Session>, cpu: Option<usize>) -> Ended {
+    if let Some(cpu) = cpu {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        // Being somewhere else costs time only.
+        let _ = rustix::thread::sched_setaffinity(None, &set);
+    }
+    if let Err(errno) = creds::prepare_thread() {
+        return Ended::Failed(errno);
+    }
+    let mut buffer = Buffer::new(session.agreed.buffer_size);
+    let mut reply = Reply::with_capacity(session.agreed.max_write as usize);
+    loop {
+        let len = match io::read(&session.dev, buffer.bytes_mut()) {
+            // An empty datagram is what a closed socket pair reads as; the device never gives one.
+            Ok(0) => return Ended::Unmounted,
+            Ok(len) => len,
+            Err(errno) => match read_error(errno) {
+                Device::Again => continue,
+                Device::End(why) => return why,
+            },
+        };
+        let message = &buffer.bytes()[..len];
+        match serve(session, message, &mut reply, false) {
+            Outcome::Answer(answer) => write(session, answer),
+            Outcome::Silent => {}
+            Outcome::Aside => session.pool.run(session, Buffer::copy(message)),
+        }
+    }
+}
+
+/// Writes an answer. ENOENT: the request was interrupted, and nobody waits. After an unmount the next read says so.
+pub fn write(session: &Session, answer: &[u8]) {
+    match io::write(&session.dev, answer) {
+        Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED | Errno::NOTCONN) => {}
+        Err(errno) => log::error(format_args!(
+            "the kernel refused an answer of {} bytes: {errno}",
+            answer.len()
+        )),
+    }
+}
