@@ -1,6 +1,10 @@
 //! etcfs: Bedrock Linux's /etc, served over the raw FUSE protocol.
+//!
+//! Layers, imports going down only: the wire (`etcfs_proto`), [`sys`] and [`mount`], [`fs`], [`ops`], [`session`], and
+//! the wiring in `main` and [`cli`].
 
 pub mod cli;
+pub mod daemon;
 pub mod fs;
 pub mod log;
 pub mod mount;

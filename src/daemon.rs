@@ -1,0 +1,126 @@
+//! The wiring: from options to a served mount and back to nothing.
+
+use crate::cli::Options;
+use crate::fs::{Base, Fs, Settings};
+use crate::mount::{self, Attached};
+use crate::session::{Session, handshake};
+use anyhow::{Context as _, Result};
+use etcfs_proto::flags::InitFlags;
+use etcfs_proto::init::Wish;
+use rustix::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// Directories that hold a descriptor: a quarter of what the process may open, the rest being for files.
+const DIR_SHARE: u64 = 4;
+
+/// Serves until the mount is gone or a signal ends it.
+///
+/// # Errors
+/// One line that names the path and the remedy; nothing is left mounted then.
+pub fn run(options: Options) -> Result<()> {
+    options.check_user(rustix::process::geteuid().as_raw())?;
+    let mountpoint = std::path::absolute(&options.mount.mountpoint)
+        .with_context(|| format!("{}", options.mount.mountpoint.display()))?;
+    mount::replace_dead(&mountpoint, options.mount.way)?;
+    let fs = tree(&options, &mountpoint)?;
+    let prepared = mount::prepare(&options.mount)?;
+    let session = serve(prepared.device, fs, &options)?;
+    let attached = prepared.pending.attach()?;
+    wait(&session, &attached)
+}
+
+/// Takes both base directories, beneath any FUSE mount, before there is a mount of our own (contract F1, D8).
+fn tree(options: &Options, mountpoint: &Path) -> Result<Fs> {
+    let local = take_base(mountpoint).context("the local directory")?;
+    let global_dir = options.global_dir(mountpoint);
+    let global = take_base(&global_dir)
+        .context("the global directory (name another one with -o global=DIR)")?;
+    let settings = Settings {
+        stratum: stratum(options)?.into(),
+        mountpoint: mountpoint.as_os_str().as_bytes().into(),
+        exact_globals: options.legacy_global,
+        dir_limit: usize::try_from(descriptor_limit() / DIR_SHARE).unwrap_or(usize::MAX),
+        privileged: rustix::process::geteuid().is_root(),
+    };
+    Fs::new(local, global, settings).context("looking at the base directories")
+}
+
+fn take_base(path: &Path) -> Result<Base> {
+    let dir: OwnedFd = mount::take_base(path)?.into_dir();
+    Base::new(&dir).with_context(|| format!("opening {}", path.display()))
+}
+
+/// The stratum's name: an option, or what Bedrock has written on the stratum's root (contract D8).
+fn stratum(options: &Options) -> Result<Vec<u8>> {
+    if let Some(name) = &options.stratum {
+        return Ok(name.as_bytes().to_vec());
+    }
+    let mut value = vec![0; 4096];
+    let len = rustix::fs::lgetxattr(c"/", c"user.bedrock.stratum", &mut value[..]).context(
+        "reading attribute user.bedrock.stratum of / (outside a stratum, give -o stratum=NAME)",
+    )?;
+    value.truncate(len);
+    Ok(value)
+}
+
+/// Raises the soft limit of open files to the hard one, and returns it.
+fn descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let _ = setrlimit(Resource::Nofile, raised);
+    getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
+}
+
+/// Answers INIT and starts the workers.
+fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<std::sync::Arc<Session>> {
+    let wish = wish();
+    let agreed = handshake(rustix::fd::AsFd::as_fd(&device), &wish).context("/dev/fuse")?;
+    let session = Session::new(device, fs, agreed, None).context("making the session")?;
+    let threads = options.threads.map(|n| usize::from(n.get()));
+    session.start(threads).context("starting the workers")?;
+    Ok(session)
+}
+
+/// What etcfs wants of the kernel; see the table of flags in the README.
+fn wish() -> Wish {
+    let flags = InitFlags::INIT_EXT
+        | InitFlags::ASYNC_READ
+        | InitFlags::ATOMIC_O_TRUNC
+        | InitFlags::BIG_WRITES
+        | InitFlags::DONT_MASK
+        | InitFlags::ASYNC_DIO
+        | InitFlags::PARALLEL_DIROPS
+        | InitFlags::POSIX_ACL
+        | InitFlags::ABORT_ERROR
+        | InitFlags::MAX_PAGES
+        | InitFlags::HANDLE_KILLPRIV_V2
+        | InitFlags::SETXATTR_EXT
+        | InitFlags::CREATE_SUPP_GROUP
+        | InitFlags::DIRECT_IO_ALLOW_MMAP
+        | InitFlags::HAS_RESEND;
+    Wish {
+        flags,
+        default_permissions: true,
+        ..Wish::default()
+    }
+}
+
+/// Waits for the end: the last worker's, or a signal's, which unmounts lazily (contract D18, D19).
+fn wait(session: &Session, attached: &Attached) -> Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut fds = [PollFd::from_borrowed_fd(session.ended(), PollFlags::IN)];
+    loop {
+        match poll(&mut fds, None) {
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("waiting for the end"),
+        }
+    }
+    let _ = attached;
+    Ok(())
+}
