@@ -183,7 +183,14 @@ impl<'a> Frame<'a> {
             size_of::<SetxattrInCompat>()
         };
         // A message of /dev/fuse was cut behind the first 8 bytes; the pieces of io_uring were cut where the kernel did.
-        let more = need.saturating_sub(self.args.len());
+        if self.args.len() > need {
+            return Err(WireError::WrongArgs {
+                opcode,
+                need,
+                have: self.args.len(),
+            });
+        }
+        let more = need - self.args.len();
         let wrong = WireError::WrongArgs {
             opcode,
             need,
@@ -205,9 +212,11 @@ impl<'a> Frame<'a> {
         })
     }
 
-    /// Whether SETXATTR came in the form of 16 bytes. Only one of the two forms fits the length of the message.
+    /// Whether SETXATTR came in the form of 16 bytes, judged by the message alone. Read in the short form, a message in
+    /// the long one has an empty name, or one whose value is longer than it says; so this never errs on what a kernel
+    /// sends.
     pub fn setxattr_is_ext(&self) -> bool {
-        self.setxattr(true).is_ok()
+        self.setxattr(false).is_err()
     }
 
     /// The items of BATCH_FORGET.

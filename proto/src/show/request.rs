@@ -97,7 +97,9 @@ fn args(f: &mut Formatter<'_>, frame: &Frame<'_>) -> std::result::Result<(), Sto
         Opcode::GETATTR => {
             let args = frame.args::<GetattrIn>()?;
             flags!(f, args; getattr_flags: GetattrFlags);
-            fields!(f, args; fh);
+            if args.fh != 0 {
+                fields!(f, args; fh);
+            }
         }
         Opcode::STATX => {
             let args = frame.args::<StatxIn>()?;

@@ -1,0 +1,181 @@
+//! What is tried on arbitrary bytes, by property tests and by the fuzzer (`proto/fuzz`).
+
+use etcfs_proto::abi::*;
+use etcfs_proto::flags::InitFlags;
+use etcfs_proto::init::{Offer, Wish, negotiate};
+use etcfs_proto::op::Tail;
+use etcfs_proto::reply::cut_answer;
+use etcfs_proto::{Frame, Opcode, WireError};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+/// Copies bytes to an address that is a multiple of 8, as the device's buffer is.
+pub struct Aligned {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Aligned {
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        words.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+        Self {
+            words,
+            len: bytes.len(),
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.words.as_bytes()[..self.len]
+    }
+}
+
+/// Writes the real length into a message's header, so that what lies behind the length check is reached.
+pub fn with_length(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let len = (bytes.len() as u32).to_ne_bytes();
+    if let Some(head) = bytes.get_mut(..4) {
+        head.copy_from_slice(&len);
+    }
+    bytes
+}
+
+/// Takes everything out of a request that its opcode promises.
+pub fn examine(frame: &Frame<'_>) -> Result<(), WireError> {
+    match frame
+        .opcode()
+        .shape()
+        .map_or(Tail::Unknown, |shape| shape.tail)
+    {
+        Tail::Nothing | Tail::Unknown => {}
+        Tail::Name => assert!(!frame.name()?.is_empty()),
+        Tail::Names => assert!(frame.names2()?.0.count_bytes() < frame.tail.len()),
+        Tail::Data => assert_eq!(frame.data()?, frame.tail),
+        Tail::NameAndValue => {
+            let set = frame.setxattr(frame.setxattr_is_ext())?;
+            assert!(set.name.count_bytes() + set.value.len() < frame.tail.len());
+        }
+        Tail::Forgets => assert_eq!(frame.forgets()?.count() * 16, frame.tail.len()),
+        Tail::Mappings => assert_eq!(frame.mappings()?.count() * 16, frame.tail.len()),
+    }
+    if frame.opcode() == Opcode::INIT {
+        Offer::of(frame)?;
+    }
+    for extension in frame.extensions() {
+        extension?;
+    }
+    Ok(())
+}
+
+/// Cuts a request, checks that nothing is lost, and joins its pieces again.
+pub fn parse(bytes: &[u8]) {
+    for bytes in [bytes, &with_length(bytes)] {
+        let message = Aligned::new(bytes);
+        let Ok(frame) = Frame::cut(message.bytes()) else {
+            continue;
+        };
+        let len = 40 + frame.args.len() + frame.tail.len() + frame.ext.len();
+        assert_eq!(len, bytes.len());
+        let examined = examine(&frame);
+        let payload = Aligned::new(&bytes[40 + frame.args.len()..]);
+        let joined = Frame::join(&message.bytes()[..40], frame.args, payload.bytes());
+        let joined = joined.expect("what was cut can be joined");
+        assert_eq!(
+            (joined.args, joined.tail, joined.ext),
+            (frame.args, frame.tail, frame.ext)
+        );
+        assert_eq!(examine(&joined), examined);
+        let _ = frame.supplementary_group();
+    }
+    let message = Aligned::new(bytes);
+    let (head, rest) = message.bytes().split_at(bytes.len().min(128));
+    let (op_in, payload) = rest.split_at(rest.len().min(128));
+    if let Ok(frame) = Frame::join(head, op_in, payload) {
+        let _ = examine(&frame);
+    }
+}
+
+/// Negotiates an arbitrary offer under an arbitrary wish and checks what must hold of every agreement.
+pub fn init(bytes: &[u8]) {
+    let mut fields = [0u64; 13];
+    let len = bytes.len().min(size_of_val(&fields));
+    fields.as_mut_bytes()[..len].copy_from_slice(&bytes[..len]);
+    let [_, a, b, c, d] = [fields[8], fields[9], fields[10], fields[11], fields[12]];
+    let mut offer_in = InitIn::new_zeroed();
+    offer_in
+        .as_mut_bytes()
+        .copy_from_slice(&fields.as_bytes()[..64]);
+    let offer = Offer {
+        // Mostly a major and a minor that come through.
+        major: if offer_in.major.is_multiple_of(8) {
+            offer_in.major
+        } else {
+            7
+        },
+        minor: offer_in.minor % 64,
+        max_readahead: offer_in.max_readahead,
+        flags: InitFlags::join(offer_in.flags, offer_in.flags2),
+    };
+    let wish = Wish {
+        flags: InitFlags::from_bits_retain(a),
+        max_write: b as u32,
+        max_pages: (b >> 32) as u16,
+        page_size: 4096 << ((b >> 48) % 5),
+        max_readahead: c as u32,
+        max_stack_depth: (c >> 63 != 0).then_some((c >> 32) as u32 % 4),
+        time_gran: d as u32,
+        max_background: (d >> 32) as u16,
+        congestion_threshold: (d >> 48) as u16,
+        oldest_minor: fields[8] as u32 % 64,
+        default_permissions: fields[8] >> 63 != 0,
+    };
+    let agreed = match negotiate(&offer, &wish) {
+        Ok(agreed) => agreed,
+        Err(refusal) => return assert!(!refusal.to_string().is_empty()),
+    };
+    assert_eq!(
+        agreed,
+        negotiate(&offer, &wish).expect("negotiation has no memory")
+    );
+    assert!((31..=45).contains(&agreed.minor) && agreed.minor <= offer.minor);
+    assert!((offer.flags & wish.flags).contains(agreed.flags));
+    assert!(agreed.max_write >= 4096 && agreed.buffer_size >= 8192);
+    assert!(agreed.buffer_size >= agreed.max_write as usize + 80);
+    assert_eq!(
+        agreed.passthrough,
+        (1..=2).contains(&agreed.max_stack_depth)
+    );
+    assert_eq!(
+        agreed.passthrough,
+        agreed.flags.contains(InitFlags::PASSTHROUGH)
+    );
+    assert!(!agreed.passthrough || !agreed.flags.contains(InitFlags::WRITEBACK_CACHE));
+    let (out, len) = agreed.to_out();
+    assert_eq!((out.major, out.minor, len), (7, agreed.minor, 64));
+    assert_eq!(InitFlags::join(out.flags, out.flags2), agreed.flags);
+    assert!(agreed.flags.contains(InitFlags::INIT_EXT) || out.flags2 == 0);
+}
+
+/// Shows the bytes as a request and as an answer: always one line, always something.
+pub fn show(bytes: &[u8]) {
+    for bytes in [bytes, &with_length(bytes)] {
+        let message = Aligned::new(bytes);
+        if let Ok(frame) = Frame::cut(message.bytes()) {
+            one_line(&etcfs_proto::show::request(&frame).to_string());
+        }
+        let opcode = u32::read_from_prefix(bytes).map_or(0, |(opcode, _)| opcode % 64);
+        one_line(&etcfs_proto::show::answer(Opcode(opcode), bytes).to_string());
+        let _ = cut_answer(Opcode(opcode), bytes);
+    }
+    // The first byte chooses the opcode, the rest is the answer.
+    if let Some((opcode, rest)) = bytes.split_first() {
+        let answer = with_length(rest);
+        one_line(&etcfs_proto::show::answer(Opcode((*opcode).into()), &answer).to_string());
+    }
+}
+
+fn one_line(text: &str) {
+    assert!(
+        !text.is_empty() && !text.contains(|c: char| c.is_control()),
+        "not one line: {text:?}"
+    );
+}
