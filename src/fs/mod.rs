@@ -5,6 +5,7 @@ pub mod config;
 pub mod config_handle;
 pub mod dirs;
 pub mod handle;
+pub mod hidden;
 pub mod inject;
 pub mod listing;
 pub mod node;
