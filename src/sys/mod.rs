@@ -3,8 +3,10 @@
 //! Everything here is a thin, typed wrapper around one system call or one fixed sequence of them. Nothing here knows
 //! a FUSE opcode or a rule of etcfs. What [`rustix`] already offers is used from there and not wrapped again.
 
+pub mod background;
 pub mod creds;
 pub mod dev;
 pub mod file_handle;
 pub mod object;
+pub mod signals;
 pub mod xattr;

@@ -1,0 +1,95 @@
+//! The signals that end the daemon, as a descriptor (contract D19), and SIGPIPE (D20).
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+/// The signals that end the daemon.
+const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// TERM, INT and HUP, blocked and readable.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    /// Blocks the ending signals in this thread, and so in every thread that it starts afterwards, and ignores SIGPIPE.
+    /// A signal that this process was started with ignored (nohup, a shell's `&`) stays ignored.
+    ///
+    /// Call it before any thread starts: a thread that does not block a signal would be ended by it.
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    pub fn block() -> io::Result<Self> {
+        // SAFETY: ignoring a signal installs no handler.
+        if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+        let set = ending_and_not_ignored()?;
+        // SAFETY: the set is initialised; the old mask is not asked for.
+        let error =
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        // SAFETY: the set is initialised, and -1 asks for a new descriptor.
+        let fd: RawFd =
+            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just made this descriptor, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd })
+    }
+
+    /// Takes the next signal's number. None if there is none; poll the descriptor to wait for one.
+    ///
+    /// # Errors
+    /// Not after a successful [`Signals::block`].
+    pub fn read(&self) -> io::Result<Option<i32>> {
+        // The first field of struct signalfd_siginfo (128 bytes) is the number, u32 in native order.
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut info)) {
+            Ok(_) => Ok(Some(i32::from_ne_bytes([
+                info[0], info[1], info[2], info[3],
+            ]))),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn ending_and_not_ignored() -> io::Result<libc::sigset_t> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set, and cannot fail on a valid pointer.
+    let mut set = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    };
+    for signal in ENDING {
+        let mut action = MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: only asks for the action in force, which fills the struct if it succeeds.
+        let action = unsafe {
+            if libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            action.assume_init()
+        };
+        if action.sa_sigaction != libc::SIG_IGN {
+            // SAFETY: the set is initialised and the number is a signal's.
+            unsafe { libc::sigaddset(&raw mut set, signal) };
+        }
+    }
+    Ok(set)
+}
