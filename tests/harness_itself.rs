@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-use harness::{Lower, Pair, User, as_user, errno, private};
+use harness::{Etcfs, Lower, Opts, Pair, User, as_user, errno, private};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
@@ -86,4 +86,37 @@ fn lower_file_systems_can_be_made() {
             fs::write(at.join("file"), "x").expect("write");
         });
     }
+}
+
+#[test]
+fn the_daemon_is_mounted_and_goes_with_its_guard() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        fs::write(etcfs.mnt().join("file"), "data").expect("write through the mount");
+        assert_eq!(
+            fs::read(etcfs.local().join("file")).expect("read beneath"),
+            b"data"
+        );
+        let (pid, mnt) = (etcfs.pid(), etcfs.mnt());
+        drop(etcfs);
+        assert!(
+            !harness::mounts()
+                .iter()
+                .any(|m| m.at == mnt && m.fstype == "fuse.etcfs")
+        );
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    });
+}
+
+#[test]
+fn a_mount_that_hangs_is_aborted_and_fails_the_test() {
+    let failed = std::panic::catch_unwind(|| {
+        private(Duration::from_millis(500), |env| {
+            let etcfs = Etcfs::start(env, Opts::default());
+            etcfs.signal(rustix::process::Signal::STOP);
+            // Returns only because the watchdog aborts the connection.
+            assert!(fs::metadata(etcfs.mnt().join("file")).is_err());
+        });
+    });
+    assert!(failed.is_err());
 }

@@ -35,8 +35,10 @@ pub enum Target<'a> {
     Pinned {
         /// The pinned object.
         fd: BorrowedFd<'a>,
-        /// The directory that holds it and its name there, if it has one.
-        at: Option<(BorrowedFd<'a>, &'a CStr)>,
+        /// The directory that holds it.
+        dir: BorrowedFd<'a>,
+        /// Its name there.
+        name: &'a CStr,
     },
 }
 
@@ -45,6 +47,9 @@ pub enum Target<'a> {
 /// # Errors
 /// ENODATA, ERANGE, EOPNOTSUPP as `getxattr(2)`.
 pub fn get(target: Target<'_>, name: &CStr, value: &mut [u8]) -> io::Result<usize> {
+    if value.is_empty() {
+        return length(target, name);
+    }
     match target {
         Target::Open(fd) => rustix::fs::fgetxattr(fd, name, value),
         Target::Pinned { .. } => by_name(
@@ -52,6 +57,19 @@ pub fn get(target: Target<'_>, name: &CStr, value: &mut [u8]) -> io::Result<usiz
             value,
             |path, value| rustix::fs::getxattr(path, name, value),
             |path, value| rustix::fs::lgetxattr(path, name, value),
+        ),
+    }
+}
+
+/// The length of attribute `name`. rustix answers 0 to a read into an empty buffer, and has these calls for the length.
+fn length(target: Target<'_>, name: &CStr) -> io::Result<usize> {
+    match target {
+        Target::Open(fd) => rustix::fs::fgetxattr_query(fd, name),
+        Target::Pinned { .. } => by_name(
+            target,
+            (),
+            |path, ()| rustix::fs::getxattr_query(path, name),
+            |path, ()| rustix::fs::lgetxattr_query(path, name),
         ),
     }
 }
@@ -151,13 +169,12 @@ fn by_name<A, R>(
     through_proc: impl FnOnce(&CStr, A) -> io::Result<R>,
     in_dir: impl FnOnce(&CStr, A) -> io::Result<R>,
 ) -> io::Result<R> {
-    let Target::Pinned { fd, at } = target else {
+    let Target::Pinned { fd, dir, name } = target else {
         return Err(io::Errno::BADF);
     };
     if proc_is_there() {
         return through_proc(ProcName::of(fd).as_c_str(), argument);
     }
-    let (dir, name) = at.ok_or(io::Errno::STALE)?;
     rustix::process::fchdir(dir)?;
     let result = in_dir(name, argument);
     // The lower file system must stay unmountable by others, so no thread keeps a directory of it as its cwd.
