@@ -78,17 +78,20 @@ fn descriptor_limit() -> u64 {
 
 /// Answers INIT and starts the workers.
 fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<std::sync::Arc<Session>> {
-    let wish = wish();
+    let wish = wish(options);
     let agreed = handshake(rustix::fd::AsFd::as_fd(&device), &wish).context("/dev/fuse")?;
     let session = Session::new(device, fs, agreed, None).context("making the session")?;
     let threads = options.threads.map(|n| usize::from(n.get()));
+    if options.passthrough {
+        session.pass_through().context("starting the sweeper")?;
+    }
     session.start(threads).context("starting the workers")?;
     Ok(session)
 }
 
 /// What etcfs wants of the kernel; see the table of flags in the README.
-fn wish() -> Wish {
-    let flags = InitFlags::INIT_EXT
+fn wish(options: &Options) -> Wish {
+    let mut flags = InitFlags::INIT_EXT
         | InitFlags::ASYNC_READ
         | InitFlags::ATOMIC_O_TRUNC
         | InitFlags::BIG_WRITES
@@ -103,8 +106,12 @@ fn wish() -> Wish {
         | InitFlags::CREATE_SUPP_GROUP
         | InitFlags::DIRECT_IO_ALLOW_MMAP
         | InitFlags::HAS_RESEND;
+    if options.passthrough {
+        flags |= InitFlags::PASSTHROUGH;
+    }
     Wish {
         flags,
+        max_stack_depth: options.passthrough.then(|| options.max_stack_depth.into()),
         default_permissions: true,
         ..Wish::default()
     }

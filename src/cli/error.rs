@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::table::ROWS;
 
-/// A refused command line. The text is one complete line for stderr that names the option and the remedy; the exit code
-/// is 1.
+/// A refused command line. The text is one line, without the program's name, that names the option and the remedy; the exit
+/// code is 1. [`CliError::NotRoot`]'s is what the C program prints, and goes to stderr without the program's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CliError {
     /// `allow_other` by somebody else than uid 0 (contract D6).
@@ -64,33 +64,33 @@ impl fmt::Display for CliError {
         match self {
             Self::NotRoot => f.write_str("error: not running as root."),
             Self::NoMountpoint => {
-                f.write_str("etcfs: no mountpoint given; usage: etcfs [-o OPTION,...] MOUNTPOINT (all of it: etcfs --help)")
+                f.write_str("no mountpoint given; usage: etcfs [-o OPTION,...] MOUNTPOINT (all of it: etcfs --help)")
             }
             Self::TooMany(arg) => {
-                write!(f, "etcfs: {arg:?}: unexpected after the mountpoint; give [SOURCE] MOUNTPOINT and nothing more")
+                write!(f, "{arg:?}: unexpected after the mountpoint; give [SOURCE] MOUNTPOINT and nothing more")
             }
             Self::Premounted(path) => {
-                write!(f, "etcfs: {path:?}: cannot serve a mount made by somebody else; leave out drop_privileges")
+                write!(f, "{path:?}: cannot serve a mount made by somebody else; leave out drop_privileges")
             }
-            Self::NoList => f.write_str("etcfs: -o: needs a list of options, like -o allow_other"),
-            Self::Argument(arg) => write!(f, "etcfs: {}: unknown argument; etcfs --help lists all", arg.escape_debug()),
+            Self::NoList => f.write_str("-o: needs a list of options, like -o allow_other"),
+            Self::Argument(arg) => write!(f, "{}: unknown argument; etcfs --help lists all", arg.escape_debug()),
             Self::Unknown(item) => {
                 let written = item.to_string_lossy();
                 match likely(&written) {
-                    Some(name) => write!(f, "etcfs: -o {written:?}: unknown option; did you mean {name}?"),
-                    None => write!(f, "etcfs: -o {written:?}: unknown option; etcfs --help lists all"),
+                    Some(name) => write!(f, "-o {written:?}: unknown option; did you mean {name}?"),
+                    None => write!(f, "-o {written:?}: unknown option; etcfs --help lists all"),
                 }
             }
-            Self::Refused(item, why) => write!(f, "etcfs: -o {:?}: {why}", item.to_string_lossy()),
+            Self::Refused(item, why) => write!(f, "-o {:?}: {why}", item.to_string_lossy()),
             Self::TakesNoValue(item) => {
-                write!(f, "etcfs: -o {:?}: takes no value; leave out what follows =", item.to_string_lossy())
+                write!(f, "-o {:?}: takes no value; leave out what follows =", item.to_string_lossy())
             }
-            Self::NeedsValue(name, what) => write!(f, "etcfs: -o {name}: needs a value; write {name}={what}"),
+            Self::NeedsValue(name, what) => write!(f, "-o {name}: needs a value; write {name}={what}"),
             Self::BadValue(item, what) => {
-                write!(f, "etcfs: -o {:?}: the value must be {what}", item.to_string_lossy())
+                write!(f, "-o {:?}: the value must be {what}", item.to_string_lossy())
             }
             Self::SingleAndThreads(n) => {
-                write!(f, "etcfs: -s and -o threads={n} contradict each other; leave out one of them")
+                write!(f, "-s and -o threads={n} contradict each other; leave out one of them")
             }
         }
     }

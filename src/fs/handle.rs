@@ -3,6 +3,7 @@
 //! A handle owns a descriptor opened with the client's own flags, so that reads, writes, truncation and `fstat` act on
 //! the object that was opened, whatever its name has become since.
 
+use super::backing::Backing;
 use super::config_handle::ConfigHandle;
 use super::rules::{Place, Rules};
 use rustix::fd::OwnedFd;
@@ -15,6 +16,8 @@ pub struct File {
     pub fd: OwnedFd,
     /// The client's flags of open(2).
     pub flags: u32,
+    /// The kernel reads and writes the lower file itself.
+    pub passed: bool,
 }
 
 impl File {
@@ -40,6 +43,8 @@ pub struct Handles {
     files: BTreeMap<u64, Arc<File>>,
     dirs: BTreeMap<u64, Arc<Dir>>,
     configs: BTreeMap<u64, Arc<Mutex<ConfigHandle>>>,
+    /// How the node's opens are served.
+    pub backing: Backing,
 }
 
 impl Handles {

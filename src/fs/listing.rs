@@ -97,12 +97,13 @@ impl Fs {
         take: &mut dyn FnMut(&Entry<'_>) -> bool,
     ) -> Result<(), Errno> {
         let hidden = |name: &[u8]| {
-            dir.merge.as_ref().is_some_and(|(rules, at)| {
-                (*at == Place::ROOT && name == CONFIG_NAME.to_bytes())
-                    || rules
-                        .child(*at, name)
-                        .is_some_and(|child| brings_in(rules, child))
-            })
+            super::hidden::is_hidden(name)
+                || dir.merge.as_ref().is_some_and(|(rules, at)| {
+                    (*at == Place::ROOT && name == CONFIG_NAME.to_bytes())
+                        || rules
+                            .child(*at, name)
+                            .is_some_and(|child| brings_in(rules, child))
+                })
         };
         let mut position = super::node::lock(&dir.position);
         if *position != cookie {

@@ -1,13 +1,16 @@
 //! The model: nodes, handles, sides and rules over two lower directories. Nothing here knows an opcode or a reply.
 
+pub mod backing;
 pub mod config;
 pub mod config_handle;
 pub mod dirs;
 pub mod handle;
+pub mod hidden;
 pub mod inject;
 pub mod listing;
 pub mod node;
 pub mod object;
+pub mod open;
 pub mod rules;
 pub mod stat;
 pub mod tree;
@@ -69,6 +72,8 @@ pub struct Fs {
     pub settings: Settings,
     local: Base,
     global: Base,
+    /// Which files the kernel reads and writes itself.
+    pub backing: backing::Registry,
     clock: DirClock,
     rules: ArcSwap<Rules>,
     config: Mutex<config::Config>,
@@ -89,6 +94,7 @@ impl Fs {
         let config = config::Config::new();
         Ok(Fs {
             nodes: Nodes::new(key, root),
+            backing: backing::Registry::default(),
             clock: DirClock::new(settings.dir_limit),
             settings,
             local,

@@ -22,10 +22,8 @@ pub enum Pinned {
     Path {
         /// The object.
         fd: OwnedFd,
-        /// The directory that holds it.
-        dir: Arc<OwnedFd>,
-        /// Its name there.
-        name: NameBuf,
+        /// The directory that holds it and its name there; `None` for an open file that has no name any more.
+        at: Option<(Arc<OwnedFd>, NameBuf)>,
     },
 }
 
@@ -35,10 +33,11 @@ impl Pinned {
         match self {
             Pinned::File(file) => Target::Open(file.fd.as_fd()),
             Pinned::Dir(fd) => Target::Open(fd.as_fd()),
-            Pinned::Path { fd, dir, name } => Target::Pinned {
+            Pinned::Path { fd, at } => Target::Pinned {
                 fd: fd.as_fd(),
-                dir: dir.as_fd(),
-                name: name.as_c_str(),
+                at: at
+                    .as_ref()
+                    .map(|(dir, name)| (dir.as_fd(), name.as_c_str())),
             },
         }
     }
@@ -64,9 +63,15 @@ impl Fs {
         if let Some(fd) = &*node.dir.load() {
             return Stat::of(fd.as_fd());
         }
-        let open = node.handles().any_file();
-        if let Some(file) = open {
-            return Stat::of(file.fd.as_fd());
+        {
+            let handles = node.handles();
+            if let Some(file) = handles.any_file() {
+                drop(handles);
+                return Stat::of(file.fd.as_fd());
+            }
+            if let Some(fd) = handles.backing.anchor() {
+                return Stat::of(fd);
+            }
         }
         if node.is_dir() {
             return Stat::of(self.dir_fd(node)?.as_fd());
@@ -91,6 +96,20 @@ impl Fs {
         if let Some(file) = open {
             return Ok(Pinned::File(file));
         }
+        match self.pin_by_name(node) {
+            Err(Errno::STALE) => {
+                let handles = node.handles();
+                let anchor = handles.backing.anchor().ok_or(Errno::STALE)?;
+                Ok(Pinned::Path {
+                    fd: rustix::io::fcntl_dupfd_cloexec(anchor, 0)?,
+                    at: None,
+                })
+            }
+            other => other,
+        }
+    }
+
+    fn pin_by_name(&self, node: &Node) -> Result<Pinned, Errno> {
         let (spot, name) = self.spot_of(node)?;
         let fd = rustix::fs::openat(
             &*spot.dir,
@@ -104,44 +123,8 @@ impl Fs {
         }
         Ok(Pinned::Path {
             fd,
-            dir: spot.dir,
-            name,
+            at: Some((spot.dir, name)),
         })
-    }
-
-    /// Opens the regular file `node` with `flags` of its own, checked to be the node's inode. `O_TRUNC` and `O_CREAT`
-    /// must not be among them: nothing may happen to the file before the check.
-    ///
-    /// # Errors
-    /// As [`Fs::stat`], and what `openat(2)` answers (EPERM for an immutable file, EROFS, ETXTBSY, ENFILE).
-    pub fn open_file(&self, node: &Arc<Node>, flags: OFlags) -> Result<(OwnedFd, Stat), Errno> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let (spot, name) = match self.spot_of(node) {
-            Ok(found) => found,
-            Err(errno) => return self.reopen_open_file(node, flags).ok_or(errno),
-        };
-        let opened = rustix::fs::openat(&*spot.dir, name.as_c_str(), flags, Mode::empty());
-        let fd = match opened {
-            Err(Errno::NOENT | Errno::LOOP) => {
-                return self.reopen_open_file(node, flags).ok_or(Errno::STALE);
-            }
-            other => other?,
-        };
-        let stat = Stat::of(fd.as_fd())?;
-        if stat.key(node.side()) != node.key {
-            return self.reopen_open_file(node, flags).ok_or(Errno::STALE);
-        }
-        Ok((fd, stat))
-    }
-
-    /// Opens an unlinked or replaced file through one of its open handles (`/proc/PID/fd` of a client does that).
-    fn reopen_open_file(&self, node: &Node, flags: OFlags) -> Option<(OwnedFd, Stat)> {
-        let open = node.handles().any_file()?;
-        let name = crate::sys::object::ProcName::of(open.fd.as_fd());
-        let flags = flags - OFlags::NOFOLLOW;
-        let fd = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).ok()?;
-        let stat = Stat::of(fd.as_fd()).ok()?;
-        (stat.key(node.side()) == node.key).then_some((fd, stat))
     }
 }
 

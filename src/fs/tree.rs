@@ -1,6 +1,7 @@
 //! From (parent node, name) to a lower directory and a side: where every operation on a name begins.
 
 use super::Fs;
+use super::hidden;
 use super::node::{NameBuf, Node, NodeId, PlaceEpoch};
 use super::rules::{Place, Rules, Side};
 use super::stat::Stat;
@@ -47,8 +48,8 @@ impl Fs {
     /// Finds the lower directory and the side for `name` in the directory `parent`.
     ///
     /// # Errors
-    /// ENOENT when the name is global and its global parent directory does not exist (contract D40); ESTALE when
-    /// `parent` is not where it was last seen.
+    /// ENOENT when the name is hidden, or global with a global parent directory that does not exist (contract D40);
+    /// ESTALE when `parent` is not where it was last seen.
     pub fn spot(&self, parent: &Arc<Node>, name: &CStr) -> Result<Spot, Errno> {
         self.spot_in(&self.rules(), parent, name, false)
     }
@@ -56,7 +57,7 @@ impl Fs {
     /// As [`Fs::spot`], for a name about to be created: missing global parent directories are made (root, 0755).
     ///
     /// # Errors
-    /// As [`Fs::spot`], and what `mkdir(2)` answers.
+    /// As [`Fs::spot`], and what `mkdir(2)` answers; EPERM when the name is one that only the daemon may use.
     pub fn spot_to_create(&self, parent: &Arc<Node>, name: &CStr) -> Result<Spot, Errno> {
         self.spot_in(&self.rules(), parent, name, true)
     }
@@ -72,6 +73,9 @@ impl Fs {
         name: &CStr,
         make: bool,
     ) -> Result<Spot, Errno> {
+        if hidden::is_hidden(name.to_bytes()) {
+            return Err(if make { Errno::PERM } else { Errno::NOENT });
+        }
         let above = self.place_of(rules, parent);
         let place = above.and_then(|at| rules.child(at, name.to_bytes()));
         let side = if place.is_some_and(|at| rules.is_global(at)) {

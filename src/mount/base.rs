@@ -65,6 +65,8 @@ pub fn take_base(path: &Path) -> std::result::Result<Base, MountError> {
 const DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 fn take(path: &Path) -> Result<Base> {
+    // Without `.` at the end, which a dead mount would be asked about.
+    let path = &path.components().collect::<PathBuf>();
     let top = openat(CWD, path, DIR, Mode::empty())?;
     let Some((parent, name)) = covered_by_etcfs(path, &top)? else {
         return Ok(Base {
@@ -88,7 +90,7 @@ fn covered_by_etcfs(path: &Path, top: &OwnedFd) -> Result<Option<(OwnedFd, PathB
     let Some(mut id) = mount_of(top) else {
         return Ok(None);
     };
-    let table = Table::read();
+    let table = Table::read_for(path);
     if table.get(id).is_none_or(|entry| entry.fstype != FSTYPE) {
         return Ok(None);
     }

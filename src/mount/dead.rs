@@ -1,7 +1,7 @@
 //! An etcfs whose daemon was killed stays in the mount table and answers ENOTCONN (contract D15, U7).
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -26,12 +26,13 @@ const MOST: u32 = 16;
 /// # Errors
 /// A dead mount could not be unmounted.
 pub fn replace_dead(mountpoint: &Path, way: Way) -> Result<u32, MountError> {
+    let mountpoint = &mountpoint.components().collect::<PathBuf>();
     for replaced in 0..MOST {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(top) = openat(CWD, mountpoint, flags, Mode::empty()) else {
             return Ok(replaced);
         };
-        if !is_dead(&top) {
+        if !is_dead(mountpoint, &top) {
             return Ok(replaced);
         }
         take_away(&super::absolute(mountpoint)?, way.settled())?;
@@ -40,9 +41,9 @@ pub fn replace_dead(mountpoint: &Path, way: Way) -> Result<u32, MountError> {
 }
 
 /// Whether a directory lies on an etcfs whose connection is gone.
-fn is_dead(dir: &OwnedFd) -> bool {
+fn is_dead(path: &Path, dir: &OwnedFd) -> bool {
     let on_etcfs = mount_of(dir).is_some_and(|id| {
-        let table = Table::read();
+        let table = Table::read_for(path);
         table.get(id).is_some_and(|entry| entry.fstype == FSTYPE)
     });
     on_etcfs && ask_in_a_child(dir) == Some(Errno::NOTCONN)

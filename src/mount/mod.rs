@@ -207,6 +207,8 @@ fn take_away(at: &Path, way: Way) -> Result<(), MountError> {
 /// The path by which the mountpoint can be found later, from any working directory, and whose last component is no
 /// symlink. A path that means something else once its symlinks are read (`/proc/1/root`) stays as it is.
 fn absolute(mountpoint: &Path) -> Result<PathBuf, MountError> {
+    // Without `.` at the end, which a dead mount would be asked about.
+    let mountpoint = &mountpoint.components().collect::<PathBuf>();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let found = openat(CWD, mountpoint, flags, Mode::empty()).map_err(|errno| {
         let remedy = match errno {

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::{Errno, Result};
@@ -29,12 +30,20 @@ pub(super) struct Entry {
 pub(super) struct Table(HashMap<u64, Entry>);
 
 impl Table {
-    /// What this thread sees and what pid 1 sees: a chroot's table lacks the mounts outside of it, which a path through
-    /// `/proc/1/root` leads to. A table that cannot be read counts as empty.
-    pub(super) fn read() -> Self {
+    /// What this thread sees and, for a path through `/proc/PID/root`, what that process sees: a chroot's table lacks the
+    /// mounts outside of it. A table that cannot be read counts as empty.
+    pub(super) fn read_for(path: &Path) -> Self {
         let mut table = Self::default();
-        for path in ["/proc/1/mountinfo", "/proc/thread-self/mountinfo"] {
-            if let Ok(bytes) = fs::read(path) {
+        let mut sources = vec![PathBuf::from("/proc/thread-self/mountinfo")];
+        let parts: Vec<Component<'_>> = path.components().take(4).collect();
+        if let [Component::RootDir, proc, pid, root] = parts[..]
+            && proc.as_os_str() == "proc"
+            && root.as_os_str() == "root"
+        {
+            sources.push(Path::new("/proc").join(pid).join("mountinfo"));
+        }
+        for source in sources {
+            if let Ok(bytes) = fs::read(source) {
                 table.add(&String::from_utf8_lossy(&bytes));
             }
         }
@@ -87,7 +96,7 @@ pub(super) fn is_same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
     inode(a).is_some() && inode(a) == inode(b)
 }
 
-/// What tells one mount from every other: its number and its file system's. Only values of one kernel are compared.
+/// What tells one mount from every other: its number and its file system's. Only values of one running kernel are comparable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     /// The unique number if the kernel has it, else the one of mountinfo, which can be given again, else none.
@@ -149,7 +158,7 @@ mod tests {
     fn root_lies_on_a_mount_of_the_table_and_has_an_identity() {
         let root = fs::File::open("/").expect("open /");
         let id = mount_of(&root).expect("fdinfo has mnt_id");
-        assert!(Table::read().get(id).is_some());
+        assert!(Table::read_for(Path::new("/")).get(id).is_some());
         let by_path = Identity::of(rustix::fs::CWD, "/").expect("statx of /");
         assert_eq!(
             Identity::of(&root, "").expect("statx of the descriptor"),

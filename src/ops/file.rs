@@ -1,67 +1,57 @@
 //! Open files: OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE.
 
 use super::Call;
+use crate::fs::backing::Io;
 use crate::fs::handle::File;
-use crate::fs::node::{Node, NodeId};
+use crate::fs::node::NodeId;
+use crate::fs::open::Opened;
 use crate::sys::creds::WithoutFsetid;
 use etcfs_proto::abi::{
     CopyFileRangeIn, CopyFileRangeOut, FallocateIn, FsyncIn, LseekIn, LseekOut, OpenIn, OpenOut,
     ReadIn, ReleaseIn, WriteIn, WriteOut,
 };
 use etcfs_proto::flags::{FsyncFlags, InitFlags, OpenFlags, OpenInFlags, WriteFlags};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::fd::AsFd;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::io::IoSlice;
 use std::sync::Arc;
-
-/// The flags with which the lower file is opened for a client's flags.
-///
-/// Left out: creation and truncation, which are done apart; O_DIRECT, whose alignment rules the request buffers do not
-/// keep; O_APPEND, which every WRITE carries as it stands at that moment (fcntl can change it).
-pub fn lower_flags(flags: u32) -> OFlags {
-    let kept = OFlags::RWMODE | OFlags::SYNC | OFlags::DSYNC | OFlags::NOATIME | OFlags::LARGEFILE;
-    (OFlags::from_bits_retain(flags) & kept) | OFlags::CLOEXEC | OFlags::NONBLOCK
-}
 
 /// OPEN of a regular file: the kernel opens everything else itself.
 pub fn open(call: &mut Call<'_>) -> Result<(), Errno> {
     let args = call.args::<OpenIn>()?;
     let node = call.node()?;
-    let truncate = args.flags & libc::O_TRUNC as u32 != 0;
-    let mut flags = lower_flags(args.flags);
-    if truncate && flags & OFlags::RWMODE == OFlags::RDONLY {
-        flags |= OFlags::RDWR;
-    }
-    let (fd, _) = call.fs.open_file(&node, flags)?;
-    if truncate {
-        let kill = OpenInFlags::from_bits_retain(args.open_flags);
-        let _privileges = WithoutFsetid::enter(kill.contains(OpenInFlags::KILL_SUIDGID));
-        rustix::fs::ftruncate(&fd, 0)?;
-    }
-    keep(call, &node, fd, args.flags);
+    let kill = OpenInFlags::from_bits_retain(args.open_flags).contains(OpenInFlags::KILL_SUIDGID);
+    let opened = call.fs.open(&node, args.flags, kill)?;
+    put(call, &opened);
     Ok(())
 }
 
-/// Keeps an open file with its node and puts the answer to OPEN into the reply.
-pub fn keep(call: &mut Call<'_>, node: &Arc<Node>, fd: OwnedFd, flags: u32) {
-    let fh = call.fs.new_handle();
-    node.handles().add_file(fh, File { fd, flags });
+/// Puts the answer to OPEN into the reply.
+pub fn put(call: &mut Call<'_>, opened: &Opened) {
     let mut open_flags = OpenFlags::NOFLUSH;
-    // A handle must show what a native reader of the lower file would see, so reads and writes bypass the kernel's
-    // pages. Where a file opened so cannot be mapped shared (before Linux 6.6), pages are kept until the next open.
-    if call.agreed.flags.contains(InitFlags::DIRECT_IO_ALLOW_MMAP) {
-        open_flags |= OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES;
+    let mut backing_id = 0;
+    match opened.io {
+        Io::Passthrough(id) => {
+            open_flags |= OpenFlags::PASSTHROUGH;
+            backing_id = id as i32;
+        }
+        // A handle must show what a native reader of the lower file would see, so reads and writes bypass the kernel's
+        // pages. Where a file opened so cannot be mapped shared (before Linux 6.6), pages are kept until the next open.
+        Io::Plain if call.agreed.flags.contains(InitFlags::DIRECT_IO_ALLOW_MMAP) => {
+            open_flags |= OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES;
+        }
+        Io::Plain => {}
     }
     call.reply.put(&OpenOut {
-        fh,
+        fh: opened.fh,
         open_flags: open_flags.bits(),
-        backing_id: 0,
+        backing_id,
     });
 }
 
 fn handle(call: &Call<'_>, fh: u64) -> Result<Arc<File>, Errno> {
-    call.node()?.handles().file(fh).ok_or(Errno::BADF)
+    call.fs.file(&call.node()?, fh)
 }
 
 /// READ: `pread` straight into the answer.
@@ -127,8 +117,7 @@ pub fn flush(_: &mut Call<'_>) -> Result<(), Errno> {
 pub fn release(call: &mut Call<'_>) -> Result<(), Errno> {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
-    let file = node.handles().remove_file(args.fh);
-    drop(file);
+    call.fs.close(&node, args.fh);
     Ok(())
 }
 
@@ -201,8 +190,8 @@ fn copy(call: &mut Call<'_>, most: u64) -> Result<u64, Errno> {
         .fs
         .nodes
         .get(NodeId(args.nodeid_out))
-        .and_then(|node| node.handles().file(args.fh_out))
-        .ok_or(Errno::BADF)?;
+        .ok_or(Errno::BADF)
+        .and_then(|node| call.fs.file(&node, args.fh_out))?;
     let (mut off_in, mut off_out) = (args.off_in, args.off_out);
     let len = usize::try_from(args.len.min(most)).unwrap_or(usize::MAX);
     rustix::fs::copy_file_range(&from.fd, Some(&mut off_in), &to.fd, Some(&mut off_out), len)

@@ -4,6 +4,7 @@
 use super::answer::{attr, decode_dev, entry_out};
 use super::name::found;
 use super::{Call, file};
+use crate::fs::open::lower_flags;
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
 use crate::sys::creds::{ActingAs, set_umask};
@@ -54,7 +55,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), Errno> {
     let mode = permitted(call, &spot, args.mode)?;
     // O_EXCL always: the kernel has checked the right to make a file here, not the right to open one that somebody
     // else has made since. ESTALE sends the kernel back to look the name up, unless the client wants EEXIST.
-    let flags = file::lower_flags(args.flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let flags = lower_flags(args.flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let opened = in_callers_name(call, args.umask, || {
         rustix::fs::openat(spot.dir(), name, flags, mode)
     });
@@ -73,7 +74,7 @@ pub fn tmpfile(call: &mut Call<'_>) -> Result<(), Errno> {
     let parent = call.node()?;
     let spot = call.fs.spot_unnamed(&parent)?;
     let mode = permitted(call, &spot, args.mode)?;
-    let mut flags = file::lower_flags(args.flags) | OFlags::TMPFILE;
+    let mut flags = lower_flags(args.flags) | OFlags::TMPFILE;
     if args.flags & libc::O_EXCL as u32 != 0 {
         flags |= OFlags::EXCL;
     }
@@ -102,7 +103,8 @@ fn opened_file(
         .nodes
         .find(&stat.key(spot.side))
         .ok_or(Errno::STALE)?;
-    file::keep(call, &node, fd, flags);
+    let opened = call.fs.adopt(&node, fd, flags);
+    file::put(call, &opened);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use super::answer::{attr, config_attr, entry_out};
 use super::{Call, malformed};
+use crate::fs::hidden;
 use crate::fs::node::{Node, NodeId};
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
@@ -88,7 +89,17 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
     call.not_config(call.node_id(), name)?;
     let parent = call.node()?;
     let spot = call.fs.spot(&parent, name)?;
-    rustix::fs::unlinkat(spot.dir(), name, flags)
+    match rustix::fs::unlinkat(spot.dir(), name, flags) {
+        // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
+        Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
+            let dir = crate::fs::tree::open_dir(spot.dir(), name)?;
+            if !hidden::sweep(dir.as_fd()).unwrap_or(false) {
+                return Err(Errno::NOTEMPTY);
+            }
+            rustix::fs::unlinkat(spot.dir(), name, flags)
+        }
+        other => other,
+    }
 }
 
 /// LINK: the head names the directory, the argument the existing node. Across sides it is EXDEV (contract S6).

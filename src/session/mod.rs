@@ -43,7 +43,7 @@ pub enum Ended {
 
 /// A connection that has been agreed on, and what it serves.
 pub struct Session {
-    dev: OwnedFd,
+    dev: Arc<OwnedFd>,
     /// The tree.
     pub fs: Fs,
     /// What INIT agreed on.
@@ -66,7 +66,7 @@ impl Session {
         observer: Option<Box<dyn Observer>>,
     ) -> io::Result<Arc<Session>> {
         Ok(Arc::new(Session {
-            dev,
+            dev: Arc::new(dev),
             fs,
             agreed,
             observer,
@@ -79,6 +79,30 @@ impl Session {
     /// The device.
     pub fn dev(&self) -> BorrowedFd<'_> {
         self.dev.as_fd()
+    }
+
+    /// Lets the kernel read and write lower files itself, if INIT agreed on that; tries it on both base directories,
+    /// so that what speaks against it is said now.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn pass_through(self: &Arc<Session>) -> std::io::Result<()> {
+        let backing = &self.fs.backing;
+        if !self.agreed.passthrough {
+            backing.refuse(
+                None,
+                ": the kernel does not offer it (Linux 6.9 or newer does)",
+            );
+            return Ok(());
+        }
+        backing.enable(self.dev.clone());
+        self.fs.try_out_backing();
+        let session = self.clone();
+        std::thread::Builder::new()
+            .name("etcfs-sweep".into())
+            .stack_size(64 * 1024)
+            .spawn(move || session.fs.sweep_backing())
+            .map(drop)
     }
 
     /// Readable once no worker runs any more.

@@ -99,7 +99,7 @@ pub fn init(bytes: &[u8]) {
     let mut fields = [0u64; 13];
     let len = bytes.len().min(size_of_val(&fields));
     fields.as_mut_bytes()[..len].copy_from_slice(&bytes[..len]);
-    let [_, a, b, c, d] = [fields[8], fields[9], fields[10], fields[11], fields[12]];
+    let [limits, flags, sizes, depth, times] = [8, 9, 10, 11, 12].map(|at: usize| fields[at]);
     let mut offer_in = InitIn::new_zeroed();
     offer_in
         .as_mut_bytes()
@@ -116,17 +116,17 @@ pub fn init(bytes: &[u8]) {
         flags: InitFlags::join(offer_in.flags, offer_in.flags2),
     };
     let wish = Wish {
-        flags: InitFlags::from_bits_retain(a),
-        max_write: b as u32,
-        max_pages: (b >> 32) as u16,
-        page_size: 4096 << ((b >> 48) % 5),
-        max_readahead: c as u32,
-        max_stack_depth: (c >> 63 != 0).then_some((c >> 32) as u32 % 4),
-        time_gran: d as u32,
-        max_background: (d >> 32) as u16,
-        congestion_threshold: (d >> 48) as u16,
-        oldest_minor: fields[8] as u32 % 64,
-        default_permissions: fields[8] >> 63 != 0,
+        flags: InitFlags::from_bits_retain(flags),
+        max_write: sizes as u32,
+        max_pages: (sizes >> 32) as u16,
+        page_size: 4096 << ((sizes >> 48) % 5),
+        max_readahead: depth as u32,
+        max_stack_depth: (depth >> 63 != 0).then_some((depth >> 32) as u32 % 4),
+        time_gran: times as u32,
+        max_background: (times >> 32) as u16,
+        congestion_threshold: (times >> 48) as u16,
+        oldest_minor: limits as u32 % 64,
+        default_permissions: limits >> 63 != 0,
     };
     let agreed = match negotiate(&offer, &wish) {
         Ok(agreed) => agreed,

@@ -1,0 +1,379 @@
+//! Backing ids: which lower files the kernel reads and writes itself.
+//!
+//! The kernel takes one registered file per inode at a time (`fs/fuse/iomode.c`, Linux 6.9): an open with another id,
+//! or without one while an id is in use, fails with EIO, and so does an open with one while pages of the file are
+//! cached. So every node decides once, when its first open comes, and every later open follows until all are closed.
+//!
+//! An id costs an open and an ioctl, so a file's id stays for a moment after its last close, within a bound. It pins
+//! the file's blocks; it goes when the kernel forgets the inode, which it does at once when the last name is removed,
+//! and otherwise after [`IDLE`].
+
+use super::Fs;
+use super::node::{Node, NodeId, lock};
+use super::stat::Stat;
+use crate::log;
+use crate::sys::dev;
+use crossbeam_queue::ArrayQueue;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// How long an id is kept after its last use, at least; at most twice that.
+pub const IDLE: Duration = Duration::from_secs(1);
+
+/// How many ids may be kept without a use.
+const KEPT: usize = 512;
+
+/// A registered lower file. Dropping it gives the id back.
+struct Registered {
+    id: u32,
+    dev: Arc<OwnedFd>,
+    count: Arc<AtomicUsize>,
+    /// The descriptor that was opened to be registered. `None`: a client's handle was registered, whose description the
+    /// kernel then keeps open, for writing perhaps, so such an id ends with its last open.
+    anchor: Option<OwnedFd>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        // The connection may be gone already, and its ids with it.
+        let _ = dev::backing_close(self.dev.as_fd(), self.id);
+    }
+}
+
+/// The passthrough state of one node, kept with its handles.
+#[derive(Default)]
+pub struct Backing {
+    registered: Option<Registered>,
+    /// Opens that use the id.
+    passed: u32,
+    /// Opens whose reads and writes come to the daemon.
+    plain: u32,
+    /// In the list of ids to be looked at by [`Fs::sweep_backing`].
+    listed: bool,
+    /// Used since it was last looked at.
+    used: bool,
+}
+
+impl Backing {
+    /// The id in force.
+    pub fn id(&self) -> Option<u32> {
+        self.registered.as_ref().map(|r| r.id)
+    }
+
+    /// A descriptor of the file that stands for the opens that have none of their own; it may be `O_PATH`.
+    pub fn anchor(&self) -> Option<BorrowedFd<'_>> {
+        self.registered.as_ref()?.anchor.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Opens in force: with an id, and without.
+    pub fn opens(&self) -> (u32, u32) {
+        (self.passed, self.plain)
+    }
+
+    /// Counts one more open with the id, if there is one.
+    fn join(&mut self) -> Option<Io> {
+        let id = self.id()?;
+        self.passed += 1;
+        self.used = true;
+        Some(Io::Passthrough(id))
+    }
+
+    fn plain(&mut self) -> Io {
+        self.plain += 1;
+        Io::Plain
+    }
+}
+
+/// What an open has become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Io {
+    /// The kernel reads and writes the lower file through this id.
+    Passthrough(u32),
+    /// Reads and writes come to the daemon.
+    Plain,
+}
+
+/// What a first open offers for registration.
+pub enum Candidate<'a> {
+    /// A descriptor opened for nothing else.
+    Anchor(OwnedFd),
+    /// The descriptor of the client's handle.
+    Handle(BorrowedFd<'a>),
+}
+
+/// One reason why files are served without passthrough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// The device number that it concerns; `None`: the whole mount.
+    pub dev: Option<u64>,
+    /// The sentence that was logged.
+    pub text: String,
+}
+
+/// What all nodes share.
+#[derive(Default)]
+pub struct Registry {
+    dev: OnceLock<Arc<OwnedFd>>,
+    kept: OnceLock<ArrayQueue<NodeId>>,
+    ids: Arc<AtomicUsize>,
+    /// The kernel refuses `O_PATH` descriptors (before Linux 6.12).
+    wants_open: AtomicBool,
+    /// Something is in `reasons`.
+    refused: AtomicBool,
+    reasons: Mutex<Vec<Reason>>,
+    /// Set while there is something to sweep.
+    sweeping: AtomicBool,
+    sweep: (Mutex<()>, Condvar),
+}
+
+impl Registry {
+    /// Lets files of this connection be passed through.
+    pub fn enable(&self, dev: Arc<OwnedFd>) {
+        let _ = self.kept.set(ArrayQueue::new(KEPT));
+        let _ = self.dev.set(dev);
+    }
+
+    /// True if passthrough was asked for and agreed on, and nothing has switched it off for the whole mount.
+    pub fn is_on(&self) -> bool {
+        self.dev.get().is_some() && !self.refuses(None)
+    }
+
+    /// How many ids are registered.
+    pub fn ids(&self) -> usize {
+        self.ids.load(Ordering::Relaxed)
+    }
+
+    /// Why files are served without passthrough, as far as that has come up.
+    pub fn reasons(&self) -> Vec<Reason> {
+        lock(&self.reasons).clone()
+    }
+
+    /// Says once why something is not passed through, and never tries it again.
+    pub fn refuse(&self, dev: Option<u64>, text: &str) {
+        let mut reasons = lock(&self.reasons);
+        if reasons.iter().any(|r| r.dev == dev) {
+            return;
+        }
+        log::error(format_args!(
+            "passthrough is off{text}; everything works without it"
+        ));
+        reasons.push(Reason {
+            dev,
+            text: text.trim_start_matches(": ").to_owned(),
+        });
+        self.refused.store(true, Ordering::Release);
+    }
+
+    fn refuses(&self, dev: Option<u64>) -> bool {
+        self.refused.load(Ordering::Acquire) && lock(&self.reasons).iter().any(|r| r.dev == dev)
+    }
+
+    /// Tries on a file without a name whether the kernel passes files of the file system of `dir` through, and says why
+    /// if it does not, so that an administrator reads it at start and not at the first slow file.
+    pub fn try_out(&self, dir: BorrowedFd<'_>, dev: u64) {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        // A read-only file system has no place for one; its files are found out about as they come.
+        if let Ok(fd) = rustix::fs::openat(dir, c".", flags, Mode::from_raw_mode(0o600)) {
+            let _ = self.register(Candidate::Handle(fd.as_fd()), dev);
+        }
+    }
+
+    fn register(&self, file: Candidate<'_>, dev: u64) -> Result<Registered, Errno> {
+        let device = self.dev.get().ok_or(Errno::PERM)?;
+        let fd = match &file {
+            Candidate::Anchor(fd) => fd.as_fd(),
+            Candidate::Handle(fd) => *fd,
+        };
+        match dev::backing_open(device.as_fd(), fd) {
+            Ok(id) => {
+                self.ids.fetch_add(1, Ordering::Relaxed);
+                Ok(Registered {
+                    id,
+                    dev: device.clone(),
+                    count: self.ids.clone(),
+                    anchor: match file {
+                        Candidate::Anchor(fd) => Some(fd),
+                        Candidate::Handle(_) => None,
+                    },
+                })
+            }
+            Err(errno) => {
+                match errno {
+                    Errno::PERM => self.refuse(
+                        None,
+                        ": the kernel lets only CAP_SYS_ADMIN of the initial user namespace register files",
+                    ),
+                    Errno::LOOP => self.refuse(
+                        Some(dev),
+                        " for a lower file system that is stacked itself (overlayfs): -o max_stack_depth=2 serves it",
+                    ),
+                    Errno::OPNOTSUPP => self.refuse(
+                        Some(dev),
+                        " for a lower file system whose files the kernel cannot read by itself",
+                    ),
+                    // EBADF is about the descriptor, ENOMEM and ENFILE about the moment, EINVAL about one odd file.
+                    _ => {}
+                }
+                Err(errno)
+            }
+        }
+    }
+}
+
+impl Fs {
+    /// Tries on both base directories whether files can be passed through.
+    pub fn try_out_backing(&self) {
+        for base in [&self.local, &self.global] {
+            self.backing.try_out(base.dir.as_fd(), base.dev);
+        }
+    }
+
+    /// Decides how an open of `node` is served, when the node has an id in force or plain opens already; `None` if
+    /// this open is the first and may be passed through: then the caller comes back with [`Fs::open_first`].
+    pub fn open_like_others(&self, node: &Node) -> Option<Io> {
+        let mut handles = node.handles();
+        let backing = &mut handles.backing;
+        if backing.plain > 0 || !self.backing.is_on() || self.backing.refuses(Some(node.key.dev)) {
+            return Some(backing.plain());
+        }
+        backing.join()
+    }
+
+    /// Registers `file` for the first open of `node`, unless another open was faster, which this one then follows.
+    ///
+    /// # Errors
+    /// EBADF when the kernel wants a descriptor that is really open ([`Fs::pins_for_backing`] tells so from then on).
+    /// Every other failure makes the open a plain one.
+    pub fn open_first(&self, node: &Node, file: Candidate<'_>) -> Result<Io, Errno> {
+        let mut handles = node.handles();
+        let backing = &mut handles.backing;
+        if backing.plain > 0 {
+            return Ok(backing.plain());
+        }
+        if let Some(io) = backing.join() {
+            return Ok(io);
+        }
+        match self.backing.register(file, node.key.dev) {
+            Ok(registered) => {
+                backing.registered = Some(registered);
+                Ok(backing.join().unwrap_or(Io::Plain))
+            }
+            Err(Errno::BADF) if !self.backing.wants_open.swap(true, Ordering::Relaxed) => {
+                Err(Errno::BADF)
+            }
+            Err(_) => Ok(backing.plain()),
+        }
+    }
+
+    /// True if an `O_PATH` descriptor is enough to register a file (Linux 6.12).
+    pub fn pins_for_backing(&self) -> bool {
+        !self.backing.wants_open.load(Ordering::Relaxed)
+    }
+
+    /// Ends one open of `node`. The last one with an id leaves it for the next open to come, within a bound.
+    pub fn end_open(&self, node: &Node, passed: bool) {
+        let mut ended = None;
+        {
+            let mut handles = node.handles();
+            let backing = &mut handles.backing;
+            if !passed {
+                backing.plain = backing.plain.saturating_sub(1);
+                return;
+            }
+            backing.passed = backing.passed.saturating_sub(1);
+            if backing.passed > 0 {
+                return;
+            }
+            if backing.anchor().is_none() {
+                ended = backing.registered.take();
+            } else if backing.listed {
+                return;
+            } else {
+                backing.listed = true;
+            }
+        }
+        if ended.is_none() {
+            self.list_backing(node.id);
+        }
+    }
+
+    fn list_backing(&self, id: NodeId) {
+        let Some(kept) = self.backing.kept.get() else {
+            return;
+        };
+        if let Some(displaced) = kept.force_push(id) {
+            self.retire_backing(displaced, true);
+        }
+        if !self.backing.sweeping.swap(true, Ordering::AcqRel) {
+            let _guard = lock(&self.backing.sweep.0);
+            self.backing.sweep.1.notify_one();
+        }
+    }
+
+    /// Gives back the id of a node that nobody has open and, unless `displaced`, nobody has used lately.
+    fn retire_backing(&self, id: NodeId, displaced: bool) {
+        let Some(node) = self.nodes.get(id) else {
+            return;
+        };
+        let mut again = false;
+        let retired = {
+            let mut handles = node.handles();
+            let backing = &mut handles.backing;
+            let unlinked = |fd| Stat::of(fd).is_ok_and(|stat| stat.0.stx_nlink == 0);
+            if backing.passed > 0 {
+                // It is listed again when it is closed.
+                backing.listed = false;
+                None
+            } else if backing.used && !displaced && !backing.anchor().is_some_and(unlinked) {
+                backing.used = false;
+                again = true;
+                None
+            } else {
+                backing.listed = false;
+                backing.registered.take()
+            }
+        };
+        drop(retired);
+        if again {
+            self.list_backing(id);
+        }
+    }
+
+    /// Gives back ids that have not been used for [`IDLE`]; returns at the end of the process only. Sleeps without a
+    /// timer while no id is kept.
+    pub fn sweep_backing(&self) {
+        let Some(kept) = self.backing.kept.get() else {
+            return;
+        };
+        loop {
+            {
+                let mut guard = lock(&self.backing.sweep.0);
+                while !self.backing.sweeping.load(Ordering::Acquire) {
+                    guard = self
+                        .backing
+                        .sweep
+                        .1
+                        .wait(guard)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+            std::thread::sleep(IDLE);
+            for _ in 0..kept.len() {
+                let Some(id) = kept.pop() else { break };
+                self.retire_backing(id, false);
+            }
+            if kept.is_empty() {
+                self.backing.sweeping.store(false, Ordering::Release);
+                // One that was listed in between has not woken anybody.
+                if !kept.is_empty() {
+                    self.backing.sweeping.store(true, Ordering::Release);
+                }
+            }
+        }
+    }
+}

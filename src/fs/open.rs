@@ -1,0 +1,164 @@
+//! Opening regular files, plainly or with a backing id.
+
+use super::Fs;
+use super::backing::{Candidate, Io};
+use super::handle::File;
+use super::node::Node;
+use super::stat::Stat;
+use crate::sys::creds::WithoutFsetid;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::sync::Arc;
+
+/// The handle number of an open that needs no descriptor here: passed through, for reading.
+pub const NO_HANDLE: u64 = 0;
+
+/// A file opened for a client.
+pub struct Opened {
+    /// The handle's number, or [`NO_HANDLE`].
+    pub fh: u64,
+    /// How it is served.
+    pub io: Io,
+}
+
+/// The flags with which the lower file is opened for a client's flags.
+///
+/// Left out: creation and truncation, which are done apart; O_DIRECT, whose alignment rules the request buffers do not
+/// keep; O_APPEND, which every WRITE carries as it stands at that moment (fcntl can change it).
+pub fn lower_flags(flags: u32) -> OFlags {
+    let kept = OFlags::RWMODE | OFlags::SYNC | OFlags::DSYNC | OFlags::NOATIME | OFlags::LARGEFILE;
+    (OFlags::from_bits_retain(flags) & kept) | OFlags::CLOEXEC | OFlags::NONBLOCK
+}
+
+impl Fs {
+    /// Opens the regular file `node` for a client with `flags`. `kill_set_ids`: the caller may not keep set-id bits
+    /// when it truncates.
+    ///
+    /// An open for reading that is passed through has no descriptor here: the kernel opens the lower file itself. One
+    /// for writing has, so that the lower file system refuses what it refuses natively (immutable, running, read-only).
+    ///
+    /// # Errors
+    /// ESTALE when the file is not where it was last seen, and what `openat(2)` answers.
+    pub fn open(&self, node: &Arc<Node>, flags: u32, kill_set_ids: bool) -> Result<Opened, Errno> {
+        let truncate = flags & libc::O_TRUNC as u32 != 0;
+        let mut lower = lower_flags(flags);
+        if truncate && lower & OFlags::RWMODE == OFlags::RDONLY {
+            lower |= OFlags::RDWR;
+        }
+        if lower & OFlags::RWMODE == OFlags::RDONLY
+            && self.backing.is_on()
+            && let Some(io) = self.open_for_reading(node)?
+        {
+            return Ok(Opened { fh: NO_HANDLE, io });
+        }
+        let (fd, _) = self.open_file(node, lower)?;
+        if truncate {
+            let _privileges = WithoutFsetid::enter(kill_set_ids);
+            rustix::fs::ftruncate(&fd, 0)?;
+        }
+        Ok(self.adopt(node, fd, flags))
+    }
+
+    /// Passes an open for reading through. `None`: it has to be a plain one.
+    fn open_for_reading(&self, node: &Arc<Node>) -> Result<Option<Io>, Errno> {
+        let passed = |node: &Node, io| match io {
+            Io::Passthrough(_) => Some(io),
+            Io::Plain => {
+                // The plain open is counted when its descriptor is there.
+                self.end_open(node, false);
+                None
+            }
+        };
+        if let Some(io) = self.open_like_others(node) {
+            return Ok(passed(node, io));
+        }
+        loop {
+            let anchor = if self.pins_for_backing() {
+                self.open_file(node, OFlags::PATH)?.0
+            } else {
+                self.open_file(node, OFlags::RDONLY)?.0
+            };
+            match self.open_first(node, Candidate::Anchor(anchor)) {
+                Ok(io) => return Ok(passed(node, io)),
+                // The kernel wants a descriptor that is really open; it is asked for one at the second attempt.
+                Err(_) if !self.pins_for_backing() => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Keeps `fd`, a file just opened or created for a client, as a handle of `node`.
+    pub fn adopt(&self, node: &Arc<Node>, fd: OwnedFd, flags: u32) -> Opened {
+        let io = match self.open_like_others(node) {
+            Some(io) => io,
+            None => self
+                .open_first(node, Candidate::Handle(fd.as_fd()))
+                .unwrap_or(Io::Plain),
+        };
+        let fh = self.new_handle();
+        let passed = io != Io::Plain;
+        node.handles().add_file(fh, File { fd, flags, passed });
+        Opened { fh, io }
+    }
+
+    /// Ends the open with handle `fh`.
+    pub fn close(&self, node: &Node, fh: u64) {
+        let file = node.handles().remove_file(fh);
+        self.end_open(node, file.as_ref().is_none_or(|file| file.passed));
+    }
+
+    /// The open file behind handle `fh`; for one without a descriptor, a descriptor for reading made for the moment.
+    ///
+    /// # Errors
+    /// EBADF for an unknown handle, and what opening answers.
+    pub fn file(&self, node: &Arc<Node>, fh: u64) -> Result<Arc<File>, Errno> {
+        if fh != NO_HANDLE {
+            return node.handles().file(fh).ok_or(Errno::BADF);
+        }
+        let (fd, _) = self.open_file(node, OFlags::RDONLY)?;
+        Ok(Arc::new(File {
+            fd,
+            flags: libc::O_RDONLY as u32,
+            passed: true,
+        }))
+    }
+
+    /// Opens the regular file `node` with `flags` of its own, checked to be the node's inode. `O_TRUNC` and `O_CREAT`
+    /// must not be among them: nothing may happen to the file before the check.
+    ///
+    /// # Errors
+    /// ESTALE when the file is not where it was last seen, and what `openat(2)` answers (EPERM for an immutable file,
+    /// EROFS, ETXTBSY, ENFILE).
+    pub fn open_file(&self, node: &Arc<Node>, flags: OFlags) -> Result<(OwnedFd, Stat), Errno> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let (spot, name) = match self.spot_of(node) {
+            Ok(found) => found,
+            Err(errno) => return self.reopen(node, flags).ok_or(errno),
+        };
+        let fd = match rustix::fs::openat(&*spot.dir, name.as_c_str(), flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::LOOP) => {
+                return self.reopen(node, flags).ok_or(Errno::STALE);
+            }
+            other => other?,
+        };
+        let stat = Stat::of(fd.as_fd())?;
+        if stat.key(node.side()) != node.key {
+            return self.reopen(node, flags).ok_or(Errno::STALE);
+        }
+        Ok((fd, stat))
+    }
+
+    /// Opens an unlinked or replaced file that is still open, through what is held of it.
+    fn reopen(&self, node: &Node, flags: OFlags) -> Option<(OwnedFd, Stat)> {
+        let name = {
+            let handles = node.handles();
+            let file = handles.any_file();
+            let held = file.as_ref().map(|file| file.fd.as_fd());
+            crate::sys::object::ProcName::of(held.or(handles.backing.anchor())?)
+        };
+        let fd = rustix::fs::open(name.as_c_str(), flags - OFlags::NOFOLLOW, Mode::empty()).ok()?;
+        let stat = Stat::of(fd.as_fd()).ok()?;
+        (stat.key(node.side()) == node.key).then_some((fd, stat))
+    }
+}
