@@ -58,6 +58,11 @@ impl Handles {
         self.files.first_key_value().map(|(_, file)| file.clone())
     }
 
+    /// True if a client has the file open for writing.
+    pub fn any_writable(&self) -> bool {
+        self.files.values().any(|file| file.is_writable())
+    }
+
     /// The directory handle `fh`.
     pub fn dir(&self, fh: u64) -> Option<Arc<Dir>> {
         self.dirs.get(&fh).cloned()

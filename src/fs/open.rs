@@ -5,8 +5,7 @@ use super::backing::{Candidate, Io};
 use super::handle::File;
 use super::node::Node;
 use super::stat::Stat;
-use crate::sys::creds::WithoutFsetid;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -32,15 +31,20 @@ pub fn lower_flags(flags: u32) -> OFlags {
 }
 
 impl Fs {
-    /// Opens the regular file `node` for a client with `flags`. `kill_set_ids`: the caller may not keep set-id bits
-    /// when it truncates.
+    /// Opens the regular file `node` for a client with `flags`. `before_truncation` does what the caller's
+    /// rights ask for before the contents go, such as clearing set-id bits.
     ///
     /// An open for reading that is passed through has no descriptor here: the kernel opens the lower file itself. One
     /// for writing has, so that the lower file system refuses what it refuses natively (immutable, running, read-only).
     ///
     /// # Errors
     /// ESTALE when the file is not where it was last seen, and what `openat(2)` answers.
-    pub fn open(&self, node: &Arc<Node>, flags: u32, kill_set_ids: bool) -> Result<Opened, Errno> {
+    pub fn open(
+        &self,
+        node: &Arc<Node>,
+        flags: u32,
+        before_truncation: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> Result<Opened, Errno> {
         let truncate = flags & libc::O_TRUNC as u32 != 0;
         let mut lower = lower_flags(flags);
         if truncate && lower & OFlags::RWMODE == OFlags::RDONLY {
@@ -54,7 +58,7 @@ impl Fs {
         }
         let (fd, _) = self.open_file(node, lower)?;
         if truncate {
-            let _privileges = WithoutFsetid::enter(kill_set_ids);
+            before_truncation(fd.as_fd())?;
             rustix::fs::ftruncate(&fd, 0)?;
         }
         Ok(self.adopt(node, fd, flags))

@@ -1,14 +1,13 @@
 //! Attributes: GETATTR, SETATTR, STATX, STATFS, ACCESS.
 
 use super::answer::{attr, attr_out};
-use super::{Call, answer};
+use super::{Call, answer, set_ids};
 use crate::fs::node::Node;
 use crate::fs::object::Pinned;
-use crate::sys::creds::WithoutFsetid;
 use crate::sys::object;
 use etcfs_proto::abi::{GetattrIn, Kstatfs, SetattrIn, StatfsOut, StatxIn, StatxOut};
 use etcfs_proto::flags::{GetattrFlags, SetattrValid};
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::AsFd;
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -67,7 +66,9 @@ pub fn setattr(call: &mut Call<'_>) -> Result<(), Errno> {
     };
     let fd = pinned.as_fd();
     if valid.contains(SetattrValid::SIZE) {
-        let _privileges = WithoutFsetid::enter(valid.contains(SetattrValid::KILL_SUIDGID));
+        if valid.contains(SetattrValid::KILL_SUIDGID) {
+            set_ids::before_change(call, fd)?;
+        }
         match &pinned {
             Pinned::File(file) if file.is_writable() => rustix::fs::ftruncate(fd, args.size)?,
             _ => {
@@ -80,14 +81,13 @@ pub fn setattr(call: &mut Call<'_>) -> Result<(), Errno> {
     if valid.intersects(owner) {
         let uid = valid.contains(SetattrValid::UID).then_some(args.uid);
         let gid = valid.contains(SetattrValid::GID).then_some(args.gid);
+        set_ids::before_chown(call, fd)?;
         object::chown(fd, uid, gid)?;
     }
     if valid.contains(SetattrValid::MODE) {
         object::chmod(fd, args.mode)?;
-    } else if valid.contains(SetattrValid::KILL_SUIDGID)
-        && !valid.intersects(owner | SetattrValid::SIZE)
-    {
-        clear_set_ids(fd)?;
+    } else if !valid.intersects(CHANGES) {
+        set_ids::without_attributes(call, &node, fd)?;
     }
     if valid.intersects(SetattrValid::ATIME | SetattrValid::MTIME) {
         object::set_times(fd, &times(args, valid))?;
@@ -97,19 +97,14 @@ pub fn setattr(call: &mut Call<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Clears set-user-id, and set-group-id where it means execution, as `setattr_should_drop_suidgid` does for a caller
-/// without CAP_FSETID.
-pub fn clear_set_ids(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mode = u32::from(crate::fs::stat::Stat::of(fd)?.0.stx_mode);
-    let mut kept = mode & !libc::S_ISUID;
-    if mode & libc::S_IXGRP != 0 {
-        kept &= !libc::S_ISGID;
-    }
-    if kept != mode {
-        object::chmod(fd, kept)?;
-    }
-    Ok(())
-}
+/// What a SETATTR can change.
+const CHANGES: SetattrValid = SetattrValid::MODE
+    .union(SetattrValid::UID)
+    .union(SetattrValid::GID)
+    .union(SetattrValid::SIZE)
+    .union(SetattrValid::ATIME)
+    .union(SetattrValid::MTIME)
+    .union(SetattrValid::CTIME);
 
 fn times(args: &SetattrIn, valid: SetattrValid) -> Timestamps {
     let one = |set: SetattrValid, now: SetattrValid, sec: u64, nsec: u32| Timespec {

@@ -1,11 +1,11 @@
 //! Open files: OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE.
 
 use super::Call;
+use super::set_ids::{before_change, before_untold_change};
 use crate::fs::backing::Io;
 use crate::fs::handle::File;
 use crate::fs::node::NodeId;
 use crate::fs::open::Opened;
-use crate::sys::creds::WithoutFsetid;
 use etcfs_proto::abi::{
     CopyFileRangeIn, CopyFileRangeOut, FallocateIn, FsyncIn, LseekIn, LseekOut, OpenIn, OpenOut,
     ReadIn, ReleaseIn, WriteIn, WriteOut,
@@ -22,7 +22,10 @@ pub fn open(call: &mut Call<'_>) -> Result<(), Errno> {
     let args = call.args::<OpenIn>()?;
     let node = call.node()?;
     let kill = OpenInFlags::from_bits_retain(args.open_flags).contains(OpenInFlags::KILL_SUIDGID);
-    let opened = call.fs.open(&node, args.flags, kill)?;
+    let opened = call.fs.open(&node, args.flags, |fd| match kill {
+        true => before_change(call, fd),
+        false => Ok(()),
+    })?;
     put(call, &opened);
     Ok(())
 }
@@ -81,7 +84,9 @@ pub fn write(call: &mut Call<'_>) -> Result<(), Errno> {
     let data = call.frame.data().map_err(super::malformed)?;
     let file = handle(call, args.fh)?;
     let write_flags = WriteFlags::from_bits_retain(args.write_flags);
-    let _privileges = WithoutFsetid::enter(write_flags.contains(WriteFlags::KILL_SUIDGID));
+    if write_flags.contains(WriteFlags::KILL_SUIDGID) {
+        before_change(call, file.fd.as_fd())?;
+    }
     let append =
         args.flags & libc::O_APPEND as u32 != 0 && !write_flags.contains(WriteFlags::CACHE);
     let mut done = 0;
@@ -141,6 +146,7 @@ pub fn sync(fd: rustix::fd::BorrowedFd<'_>, args: &FsyncIn) -> Result<(), Errno>
 pub fn fallocate(call: &mut Call<'_>) -> Result<(), Errno> {
     let args = call.args::<FallocateIn>()?;
     let file = handle(call, args.fh)?;
+    before_untold_change(call, file.fd.as_fd())?;
     let mode = FallocateFlags::from_bits_retain(args.mode);
     rustix::fs::fallocate(&file.fd, mode, args.offset, args.length)
 }
@@ -192,6 +198,7 @@ fn copy(call: &mut Call<'_>, most: u64) -> Result<u64, Errno> {
         .get(NodeId(args.nodeid_out))
         .ok_or(Errno::BADF)
         .and_then(|node| call.fs.file(&node, args.fh_out))?;
+    before_untold_change(call, to.fd.as_fd())?;
     let (mut off_in, mut off_out) = (args.off_in, args.off_out);
     let len = usize::try_from(args.len.min(most)).unwrap_or(usize::MAX);
     rustix::fs::copy_file_range(&from.fd, Some(&mut off_in), &to.fd, Some(&mut off_out), len)

@@ -12,6 +12,7 @@ mod make;
 mod meta;
 mod name;
 mod rename;
+mod set_ids;
 mod xattr;
 
 use crate::fs::Fs;

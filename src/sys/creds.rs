@@ -1,11 +1,10 @@
-//! Per-thread credentials: whose name an object is created in, and which capability a write is done without.
+//! Per-thread credentials: whose name an object is created in.
 #![allow(unsafe_code)]
 
 use rustix::fs::Mode;
 use rustix::io;
 use rustix::thread::{
-    CapabilitiesSecureBits, CapabilitySet, UnshareFlags, capabilities, capabilities_secure_bits,
-    set_capabilities, set_capabilities_secure_bits,
+    CapabilitiesSecureBits, UnshareFlags, capabilities_secure_bits, set_capabilities_secure_bits,
 };
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -95,39 +94,4 @@ fn set_fs_uid(uid: u32) {
 fn set_fs_gid(gid: u32) {
     // SAFETY: setfsgid(2) takes an integer and changes the calling thread only; glibc does not broadcast it.
     unsafe { libc::setfsgid(gid) };
-}
-
-/// While it lives, this thread lacks CAP_FSETID, so that a write or truncation clears set-id bits as it does for the
-/// unprivileged caller on whose behalf it happens (`FUSE_HANDLE_KILLPRIV_V2`).
-#[must_use = "the capability returns when this is dropped"]
-pub struct WithoutFsetid {
-    restore: bool,
-}
-
-impl WithoutFsetid {
-    /// Drops the capability from the effective set; two `capset(2)` per guard. Does nothing if `wanted` is false.
-    pub fn enter(wanted: bool) -> WithoutFsetid {
-        let restore = wanted && set_effective(CapabilitySet::FSETID, false);
-        WithoutFsetid { restore }
-    }
-}
-
-impl Drop for WithoutFsetid {
-    fn drop(&mut self) {
-        if self.restore {
-            set_effective(CapabilitySet::FSETID, true);
-        }
-    }
-}
-
-/// True if the effective set was changed.
-fn set_effective(cap: CapabilitySet, on: bool) -> bool {
-    let Ok(mut sets) = capabilities(None) else {
-        return false;
-    };
-    if sets.effective.contains(cap) == on || (on && !sets.permitted.contains(cap)) {
-        return false;
-    }
-    sets.effective.set(cap, on);
-    set_capabilities(None, sets).is_ok()
 }

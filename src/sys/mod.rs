@@ -8,5 +8,6 @@ pub mod creds;
 pub mod dev;
 pub mod file_handle;
 pub mod object;
+pub mod proc;
 pub mod signals;
 pub mod xattr;
