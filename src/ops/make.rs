@@ -150,12 +150,17 @@ fn in_callers_name<T>(call: &Call<'_>, umask: u32, make: impl FnOnce() -> T) -> 
     make()
 }
 
-/// The mode to create with. Set-group-id on an executable goes if the directory hands its group down and the caller is
-/// not in that group (`mode_strip_sgid`): the daemon's CAP_FSETID would keep it. Kernels from 6.0 strip it themselves.
+/// Linux 6.1. From 6.0 on the kernel itself strips set-group-id (`mode_strip_sgid`), with the caller's true capabilities.
+const KERNEL_STRIPS_SGID: u32 = 37;
+
+/// The mode to create with. Before Linux 6.0 set-group-id on an executable must go here if the directory hands its group
+/// down and the caller is not in that group: the lower file system would keep it for the daemon, who has CAP_FSETID. A
+/// caller other than root who has that capability cannot be told from one who has not, and loses the bit.
 fn permitted(call: &Call<'_>, spot: &Spot, mode: u32) -> Result<Mode, Errno> {
     let bits = mode & 0o7777;
     let sgid_exec = libc::S_ISGID | libc::S_IXGRP;
-    if bits & sgid_exec == sgid_exec && call.frame.head.uid != 0 {
+    let kernel_did = call.agreed.minor >= KERNEL_STRIPS_SGID || call.frame.head.uid == 0;
+    if bits & sgid_exec == sgid_exec && !kernel_did {
         let dir = Stat::of(spot.dir())?;
         let inherits = u32::from(dir.0.stx_mode) & libc::S_ISGID != 0;
         let group = dir.0.stx_gid;
