@@ -90,11 +90,41 @@ impl Pair {
         natively
     }
 
+    /// Makes a row of calls in both trees as one user and compares them one by one. `calls` returns what each was and
+    /// what came of it; it must return the same number of them in both trees. The native outcomes come back.
+    pub fn each_as(
+        &mut self,
+        user: &User,
+        calls: impl Fn(&Root) -> Vec<(String, Result<String>)> + Sync,
+    ) -> Vec<(String, Result<String>)> {
+        let (mount, native) = (&self.mount, &self.native);
+        let on_mount = as_user(user, || calls(mount));
+        let natively = as_user(user, || calls(native));
+        assert_eq!(
+            on_mount.len(),
+            natively.len(),
+            "as many calls in both trees"
+        );
+        for ((what, left), (_, right)) in on_mount.iter().zip(&natively) {
+            if left != right {
+                self.differences.push(format!(
+                    "{what} as {user:?}: mount {left:?}, native {right:?}"
+                ));
+            }
+        }
+        natively
+    }
+
     /// Compares the whole trees.
     pub fn same_trees(&mut self) {
         let mount = super::snapshot(&self.mount.path, &[super::daemon::CONFIG]);
         let native = super::snapshot(&self.native.path, &[]);
         self.differences.extend(super::differences(&mount, &native));
+    }
+
+    /// The path of the mount.
+    pub fn mount_path(&self) -> &Path {
+        &self.mount.path
     }
 
     /// The differences so far.
