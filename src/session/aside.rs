@@ -1,6 +1,7 @@
 //! Threads for requests that may take long: a worker that waits for a disk serves nobody.
 
 use super::Session;
+use super::meter::Role;
 use super::serve::{Outcome, serve};
 use super::worker::{Buffer, write};
 use crate::fs::node::lock;
@@ -81,11 +82,13 @@ impl Pool {
 
     fn serve_waiting(&self, session: &Session) {
         let mut reply = Reply::with_capacity(ANSWER);
+        let seat = session.meters.sit(Role::Aside);
         loop {
             let Some(request) = lock(&self.state).waiting.pop_front() else {
                 return;
             };
-            if let Outcome::Answer(answer) = serve(session, request.bytes(), &mut reply, true) {
+            let message = (request.bytes(), request.taken);
+            if let Outcome::Answer(answer) = serve(session, &seat, message, &mut reply, true) {
                 write(session, answer);
             }
         }

@@ -4,6 +4,7 @@
 
 mod aside;
 mod handshake;
+pub mod meter;
 mod serve;
 mod worker;
 
@@ -15,6 +16,7 @@ use crate::fs::Fs;
 use aside::Pool;
 use etcfs_proto::Frame;
 use etcfs_proto::init::Agreed;
+use meter::{Meters, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io;
@@ -50,6 +52,10 @@ pub struct Session {
     pub agreed: Agreed,
     observer: Option<Box<dyn Observer>>,
     pool: Pool,
+    /// What the threads count.
+    pub meters: Meters,
+    /// Wakes the watchdog.
+    pub waker: Waker,
     running: AtomicUsize,
     ended: OwnedFd,
 }
@@ -71,6 +77,8 @@ impl Session {
             agreed,
             observer,
             pool: Pool::default(),
+            meters: Meters::default(),
+            waker: Waker::default(),
             running: AtomicUsize::new(0),
             ended: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         }))

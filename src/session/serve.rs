@@ -1,6 +1,7 @@
 //! From a message to its one answer.
 
 use super::Session;
+use super::meter::{Done, Meter, Snapshot};
 use crate::log;
 use crate::ops::{self, Call, Row, Where};
 use etcfs_proto::{Frame, Opcode, Reply};
@@ -17,13 +18,14 @@ pub enum Outcome<'r> {
     Aside,
 }
 
-/// Handles one message. `aside`: this is not a worker, so what may take long is done here.
+/// Handles one message, read at `taken`, and counts it in `meter`. `aside`: this is not a worker, so what may take long is done here.
 ///
 /// A handler's error becomes its errno, a panic EIO with one loud line, a malformed message EIO (never ENOSYS, which
 /// the kernel remembers for good), an opcode without a row ENOSYS.
 pub fn serve<'r>(
     session: &Session,
-    message: &[u8],
+    meter: &Meter,
+    (message, taken): (&[u8], u64),
     reply: &'r mut Reply,
     aside: bool,
 ) -> Outcome<'r> {
@@ -32,10 +34,10 @@ pub fn serve<'r>(
         Ok(frame) => frame,
         Err(error) => {
             log::error(format_args!("malformed request: {error}"));
+            let errno = Errno::IO.raw_os_error();
+            meter.end(Snapshot::OTHER, &Done::failed(taken, errno));
             return match unique_of(message) {
-                Some(unique) => {
-                    Outcome::Answer(reply.finish_error(unique, Errno::IO.raw_os_error()))
-                }
+                Some(unique) => Outcome::Answer(reply.finish_error(unique, errno)),
                 None => Outcome::Silent,
             };
         }
@@ -47,11 +49,13 @@ pub fn serve<'r>(
     if let Some(observer) = &session.observer {
         observer.request(&frame);
     }
+    meter.begin(&frame, taken);
     let result = match row {
         Some(row) => run(session, row, &frame, reply),
         None => Err(Errno::NOSYS),
     };
     let opcode = frame.opcode();
+    meter.end(opcode, &done(&frame, taken, result, reply));
     if !opcode.wants_answer() || opcode == Opcode::INTERRUPT {
         return Outcome::Silent;
     }
@@ -63,6 +67,17 @@ pub fn serve<'r>(
         observer.answer(&frame, answer);
     }
     Outcome::Answer(answer)
+}
+
+/// What is to be counted of a request.
+fn done(frame: &Frame<'_>, taken: u64, result: Result<(), Errno>, reply: &Reply) -> Done {
+    let mut done = Done::failed(taken, result.err().map_or(0, Errno::raw_os_error));
+    match frame.opcode() {
+        Opcode::READ if result.is_ok() => done.read = reply.body_len(),
+        Opcode::WRITE if result.is_ok() => done.written = frame.tail.len(),
+        _ => {}
+    }
+    done
 }
 
 fn run(

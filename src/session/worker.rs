@@ -1,5 +1,6 @@
 //! A worker: reads a request, has it served, writes the answer, without a hand-over.
 
+use super::meter::{self, Role};
 use super::serve::{Outcome, serve};
 use super::{Ended, Session};
 use crate::log;
@@ -14,6 +15,8 @@ use zerocopy::IntoBytes as _;
 pub struct Buffer {
     words: Vec<u64>,
     len: usize,
+    /// When its message was read, see [`meter::now`].
+    pub taken: u64,
 }
 
 impl Buffer {
@@ -22,12 +25,14 @@ impl Buffer {
         Buffer {
             words: vec![0; len.div_ceil(8)],
             len,
+            taken: 0,
         }
     }
 
-    /// A copy of one message.
-    pub fn copy(message: &[u8]) -> Buffer {
+    /// A copy of one message, read at `taken`.
+    pub fn copy(message: &[u8], taken: u64) -> Buffer {
         let mut buffer = Buffer::new(message.len());
+        buffer.taken = taken;
         buffer.bytes_mut().copy_from_slice(message);
         buffer
     }
@@ -74,6 +79,7 @@ pub fn run(session: &Arc<Session>, cpu: Option<usize>) -> Ended {
     }
     let mut buffer = Buffer::new(session.agreed.buffer_size);
     let mut reply = Reply::with_capacity(session.agreed.max_write as usize);
+    let seat = session.meters.sit(Role::Worker);
     loop {
         let len = match io::read(&session.dev, buffer.bytes_mut()) {
             // An empty datagram is what a closed socket pair reads as; the device never gives one.
@@ -85,10 +91,12 @@ pub fn run(session: &Arc<Session>, cpu: Option<usize>) -> Ended {
             },
         };
         let message = &buffer.bytes()[..len];
-        match serve(session, message, &mut reply, false) {
+        let taken = meter::now();
+        session.waker.request();
+        match serve(session, &seat, (message, taken), &mut reply, false) {
             Outcome::Answer(answer) => write(session, answer),
             Outcome::Silent => {}
-            Outcome::Aside => session.pool.run(session, Buffer::copy(message)),
+            Outcome::Aside => session.pool.run(session, Buffer::copy(message, taken)),
         }
     }
 }

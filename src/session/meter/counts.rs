@@ -1,0 +1,179 @@
+//! Counters, added up and read.
+
+use super::{BUCKETS, ERRNOS, Entry, InFlight, ROWS, Role, bucket_end};
+use etcfs_proto::Opcode;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The figures of one opcode, all threads together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests.
+    pub count: u64,
+    /// Requests answered with an error, by error number.
+    pub errors: BTreeMap<i32, u64>,
+    /// Bytes that clients have read, where the kernel does not read the lower file itself.
+    pub read: u64,
+    /// Bytes that clients have written, likewise.
+    pub written: u64,
+    /// Sum of latencies, ns.
+    pub total_ns: u64,
+    /// Largest latency, ns; in a difference an upper bound of it, at most 6.25 % too large.
+    pub max_ns: u64,
+    /// Requests by latency, see [`Counts::quantile`].
+    buckets: Vec<u64>,
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts {
+            count: 0,
+            errors: BTreeMap::new(),
+            read: 0,
+            written: 0,
+            total_ns: 0,
+            max_ns: 0,
+            buckets: vec![0; BUCKETS],
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, entry: &Entry, at: usize) {
+        let row = &entry.meter.rows[at];
+        for (sum, bucket) in self.buckets.iter_mut().zip(&row.buckets) {
+            let n = bucket.load(Ordering::Relaxed);
+            *sum += n;
+            self.count += n;
+        }
+        for (errno, counter) in entry.meter.errors[at].iter().enumerate() {
+            match counter.load(Ordering::Relaxed) {
+                0 => {}
+                n => *self.errors.entry(errno as i32).or_default() += u64::from(n),
+            }
+        }
+        self.read += row.read.load(Ordering::Relaxed);
+        self.written += row.written.load(Ordering::Relaxed);
+        self.total_ns += row.total.load(Ordering::Relaxed);
+        self.max_ns = self.max_ns.max(row.max.load(Ordering::Relaxed));
+    }
+
+    /// The latency in nanoseconds that `share` (0 to 1) of the requests did not exceed, at most 6.25 % too large.
+    pub fn quantile(&self, share: f64) -> u64 {
+        let rank = (self.count as f64 * share).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (bucket, n) in self.buckets.iter().enumerate() {
+            seen += n;
+            if seen >= rank {
+                return bucket_end(bucket).min(self.max_ns);
+            }
+        }
+        self.max_ns
+    }
+
+    /// Requests by latency: the upper end of a bucket in ns, and how many up to there, without empty buckets.
+    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut seen = 0;
+        self.buckets.iter().enumerate().filter_map(move |(at, &n)| {
+            seen += n;
+            (n > 0).then_some((bucket_end(at), seen))
+        })
+    }
+
+    /// What was counted after `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Counts) -> Counts {
+        let buckets: Vec<u64> = self
+            .buckets
+            .iter()
+            .zip(&earlier.buckets)
+            .map(|(now, then)| now.saturating_sub(*then))
+            .collect();
+        let slowest = buckets.iter().rposition(|&n| n > 0);
+        let errors = self.errors.iter().map(|(errno, n)| {
+            let then = earlier.errors.get(errno).copied().unwrap_or(0);
+            (*errno, n.saturating_sub(then))
+        });
+        Counts {
+            count: self.count.saturating_sub(earlier.count),
+            errors: errors.filter(|(_, n)| *n > 0).collect(),
+            read: self.read.saturating_sub(earlier.read),
+            written: self.written.saturating_sub(earlier.written),
+            total_ns: self.total_ns.saturating_sub(earlier.total_ns),
+            max_ns: slowest.map_or(0, |at| bucket_end(at).min(self.max_ns)),
+            buckets,
+        }
+    }
+}
+
+/// One thread that answers requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    /// What it does.
+    pub role: Role,
+    /// Its id; 0: the thread has ended, and its figures wait for the next one of its role.
+    pub tid: u32,
+    /// Nanoseconds spent on requests.
+    pub busy_ns: u64,
+    /// What it is at.
+    pub current: Option<InFlight>,
+}
+
+/// All figures at one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// By opcode; one above the known ones stands for all others and for malformed requests.
+    pub ops: BTreeMap<Opcode, Counts>,
+    /// By thread.
+    pub threads: Vec<Thread>,
+}
+
+impl Snapshot {
+    pub(super) fn of(entries: &[Arc<Entry>]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for entry in entries {
+            let mut busy_ns = 0;
+            for (at, row) in entry.meter.rows.iter().enumerate() {
+                // The sum of latencies is 0 only where nothing was counted; the rest of such a row is not read, so that
+                // its pages stay without memory.
+                let total = row.total.load(Ordering::Relaxed);
+                if total > 0 {
+                    busy_ns += total;
+                    let opcode = Opcode(at as u32);
+                    snapshot.ops.entry(opcode).or_default().add(entry, at);
+                }
+            }
+            snapshot.threads.push(Thread {
+                role: entry.role,
+                tid: entry.tid.load(Ordering::Acquire),
+                busy_ns,
+                current: entry.in_flight(),
+            });
+        }
+        snapshot
+    }
+
+    /// The opcode under which unknown ones are counted.
+    pub const OTHER: Opcode = Opcode(ROWS as u32 - 1);
+
+    /// What was counted after `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Snapshot) -> Snapshot {
+        let none = Counts::default();
+        let ops = self.ops.iter().map(|(opcode, counts)| {
+            let then = earlier.ops.get(opcode).unwrap_or(&none);
+            (*opcode, counts.since(then))
+        });
+        let threads = self.threads.iter().enumerate().map(|(at, thread)| Thread {
+            busy_ns: thread.busy_ns - earlier.threads.get(at).map_or(0, |then| then.busy_ns),
+            ..thread.clone()
+        });
+        Snapshot {
+            ops: ops.filter(|(_, counts)| counts.count > 0).collect(),
+            threads: threads.collect(),
+        }
+    }
+}
+
+const _: () = assert!(ERRNOS > 133, "every Linux error number has a counter");

@@ -1,0 +1,120 @@
+//! What a thread is at, readable by another one at any time.
+
+use super::{AtomicU32, AtomicU64, Ordering, fence};
+use etcfs_proto::Opcode;
+use etcfs_proto::abi::InHeader;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+use zerocopy::FromZeros;
+
+/// One request being worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlight {
+    /// The thread.
+    pub tid: u32,
+    /// The kernel's number of the request.
+    pub unique: u64,
+    /// What is asked.
+    pub opcode: Opcode,
+    /// About which node.
+    pub nodeid: u64,
+    /// By which user.
+    pub uid: u32,
+    /// By which process or thread.
+    pub pid: u32,
+    /// When it was read, see [`now`](super::now).
+    pub taken: u64,
+}
+
+/// A request as its thread publishes it. `unique` is 0 while the other fields change: the kernel numbers from 2 on and
+/// uses no number twice, so who reads the same number before and after has read one request.
+#[derive(FromZeros)]
+#[repr(C)]
+pub(super) struct Current {
+    unique: AtomicU64,
+    nodeid: AtomicU64,
+    taken: AtomicU64,
+    opcode: AtomicU32,
+    uid: AtomicU32,
+    pid: AtomicU32,
+    padding: AtomicU32,
+}
+
+impl Current {
+    pub(super) fn begin(&self, head: &InHeader, taken: u64) {
+        // Whoever sees one of the fields below also sees the 0 that `end` stored.
+        fence(Ordering::Release);
+        self.nodeid.store(head.nodeid, Ordering::Relaxed);
+        self.taken.store(taken, Ordering::Relaxed);
+        self.opcode.store(head.opcode, Ordering::Relaxed);
+        self.uid.store(head.uid, Ordering::Relaxed);
+        self.pid.store(head.pid, Ordering::Relaxed);
+        self.unique.store(head.unique, Ordering::Release);
+    }
+
+    pub(super) fn end(&self) {
+        self.unique.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self, tid: u32) -> Option<InFlight> {
+        let unique = self.unique.load(Ordering::Acquire);
+        let found = InFlight {
+            tid,
+            unique,
+            opcode: Opcode(self.opcode.load(Ordering::Relaxed)),
+            nodeid: self.nodeid.load(Ordering::Relaxed),
+            uid: self.uid.load(Ordering::Relaxed),
+            pid: self.pid.load(Ordering::Relaxed),
+            taken: self.taken.load(Ordering::Relaxed),
+        };
+        fence(Ordering::Acquire);
+        (unique != 0 && self.unique.load(Ordering::Relaxed) == unique).then_some(found)
+    }
+}
+
+/// Wakes a watcher when requests come after a time without any, at the cost of one load per request.
+#[derive(Default)]
+pub struct Waker {
+    asleep: AtomicBool,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Waker {
+    /// A request begins.
+    pub fn request(&self) {
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.wake.notify_all();
+        }
+    }
+
+    /// Announces that the watcher is about to sleep. A request that begins at this very moment may not see it: look at
+    /// what is in flight once more, some time later, before [`Waker::sleep`].
+    pub fn drowse(&self) {
+        self.asleep.store(true, Ordering::SeqCst);
+    }
+
+    /// Sleeps until a request begins, or for `time`; true if there was one since [`Waker::drowse`].
+    pub fn sleep(&self, time: Option<Duration>) -> bool {
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.asleep.load(Ordering::Acquire) {
+            guard = match time {
+                None => self
+                    .wake
+                    .wait(guard)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(time) => {
+                    let (guard, _) = self
+                        .wake
+                        .wait_timeout(guard, time)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    drop(guard);
+                    return !self.asleep.load(Ordering::Acquire);
+                }
+            };
+        }
+        true
+    }
+}
