@@ -35,10 +35,8 @@ pub enum Target<'a> {
     Pinned {
         /// The pinned object.
         fd: BorrowedFd<'a>,
-        /// The directory that holds it.
-        dir: BorrowedFd<'a>,
-        /// Its name there.
-        name: &'a CStr,
+        /// The directory that holds it and its name there, if it has one.
+        at: Option<(BorrowedFd<'a>, &'a CStr)>,
     },
 }
 
@@ -169,12 +167,13 @@ fn by_name<A, R>(
     through_proc: impl FnOnce(&CStr, A) -> io::Result<R>,
     in_dir: impl FnOnce(&CStr, A) -> io::Result<R>,
 ) -> io::Result<R> {
-    let Target::Pinned { fd, dir, name } = target else {
+    let Target::Pinned { fd, at } = target else {
         return Err(io::Errno::BADF);
     };
     if proc_is_there() {
         return through_proc(ProcName::of(fd).as_c_str(), argument);
     }
+    let (dir, name) = at.ok_or(io::Errno::STALE)?;
     rustix::process::fchdir(dir)?;
     let result = in_dir(name, argument);
     // The lower file system must stay unmountable by others, so no thread keeps a directory of it as its cwd.
