@@ -4,9 +4,11 @@ pub mod backing;
 pub mod config;
 pub mod config_handle;
 pub mod dirs;
+pub mod enforce;
 pub mod handle;
 pub mod hidden;
 pub mod inject;
+pub mod journal;
 pub mod listing;
 pub mod node;
 pub mod object;
@@ -18,6 +20,7 @@ pub mod virtual_file;
 
 use arc_swap::{ArcSwap, Guard};
 use dirs::DirClock;
+use journal::Journal;
 use node::{NodeId, Nodes};
 use rules::{Rules, Side};
 use rustix::fd::{AsFd, OwnedFd};
@@ -81,6 +84,7 @@ pub struct Fs {
     version: AtomicU64,
     next_handle: AtomicU64,
     config_handles: Mutex<handle::Handles>,
+    journal: Journal,
 }
 
 impl Fs {
@@ -104,6 +108,7 @@ impl Fs {
             version: AtomicU64::new(1),
             next_handle: AtomicU64::new(1),
             config_handles: Mutex::new(handle::Handles::default()),
+            journal: Journal::default(),
         })
     }
 
@@ -118,6 +123,11 @@ impl Fs {
     /// The rules in force. A request that asks once sees one version throughout (contract D35).
     pub fn rules(&self) -> Guard<Arc<Rules>> {
         self.rules.load()
+    }
+
+    /// What enforcement has done.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// A number for a new handle.

@@ -25,6 +25,7 @@ mod chunks;
 mod path;
 mod tree;
 
+use super::enforce::Seen;
 pub(in crate::fs) use chunks::Chunks;
 pub use path::{COMPONENT_MAX, CONFIG_NAME, DEPTH_MAX, PATH_MAX, PathProblem, RulePath};
 use std::ffi::CStr;
@@ -62,8 +63,8 @@ impl OverrideKind {
     }
 }
 
-/// One override as configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One override as configured, and what is known of the object it is in force on.
+#[derive(Debug)]
 pub struct Override {
     /// What it enforces.
     pub kind: OverrideKind,
@@ -73,7 +74,21 @@ pub struct Override {
     pub content: Box<[u8]>,
     /// The bytes of an inject's source, read when the command came (D33); empty for the other kinds.
     pub text: Arc<[u8]>,
+    /// What enforcement remembers; no part of the configuration.
+    pub seen: Seen,
 }
+
+/// Two overrides are equal when they are configured alike.
+impl PartialEq for Override {
+    fn eq(&self, other: &Override) -> bool {
+        self.kind == other.kind
+            && self.path == other.path
+            && self.content == other.content
+            && self.text == other.text
+    }
+}
+
+impl Eq for Override {}
 
 /// A component of a configured path, as an index into one [`Rules`]. It means nothing in another version: whoever keeps
 /// a place keeps the [`Rules::version`] it is from and looks it up again when that changes. A place of another version

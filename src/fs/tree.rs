@@ -3,7 +3,7 @@
 use super::Fs;
 use super::hidden;
 use super::node::{NameBuf, Node, NodeId, PlaceEpoch};
-use super::rules::{Place, Rules, Side};
+use super::rules::{Override, Place, Rules, Side};
 use super::stat::Stat;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -21,6 +21,8 @@ pub struct Spot {
     pub dir: Arc<OwnedFd>,
     /// The name's place in the rule tree, if a rule concerns it or something below it.
     pub place: Option<Place>,
+    /// The override of exactly this name.
+    pub over: Option<Arc<Override>>,
     /// What `place` is good for.
     pub epoch: PlaceEpoch,
 }
@@ -94,6 +96,7 @@ impl Fs {
             side,
             dir,
             place,
+            over: place.and_then(|at| rules.override_at(at)).cloned(),
             epoch,
         })
     }
@@ -107,6 +110,7 @@ impl Fs {
             side: parent.side(),
             dir: self.dir_fd(parent)?,
             place: None,
+            over: None,
             epoch: self.place_epoch(&self.rules()),
         })
     }

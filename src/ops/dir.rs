@@ -42,10 +42,11 @@ pub fn readdirplus(call: &mut Call<'_>) -> Result<(), Errno> {
     let args = call.args::<ReadIn>()?;
     let (node, dir) = handle(call, args.fh)?;
     let fs = call.fs;
+    let pid = call.frame.head.pid;
     let mut packer = DirPacker::new(call.reply, args.size);
     fs.list(&node, &dir, args.offset, &mut |listed| {
         let entry = match CString::new(listed.name) {
-            Ok(name) => entry_of(fs, &node, &name),
+            Ok(name) => entry_of(fs, &node, &name, pid),
             Err(_) => EntryOut::default(),
         };
         let (ino, kind) = (listed.ino, listed.kind.into());
@@ -59,7 +60,7 @@ pub fn readdirplus(call: &mut Call<'_>) -> Result<(), Errno> {
 
 /// The entry of `name` with one lookup counted, or none (node 0): the kernel then looks it up when it is used. `.` and
 /// `..` are always none.
-fn entry_of(fs: &crate::fs::Fs, parent: &Arc<Node>, name: &CStr) -> EntryOut {
+fn entry_of(fs: &crate::fs::Fs, parent: &Arc<Node>, name: &CStr, pid: u32) -> EntryOut {
     if name == c"." || name == c".." {
         return EntryOut::default();
     }
@@ -69,7 +70,8 @@ fn entry_of(fs: &crate::fs::Fs, parent: &Arc<Node>, name: &CStr) -> EntryOut {
     let Ok(spot) = fs.spot(parent, name) else {
         return EntryOut::default();
     };
-    let Ok(stat) = Stat::at(spot.dir(), name) else {
+    let stat = Stat::at(spot.dir(), name);
+    let Ok(stat) = fs.enforced(&spot, name, stat, pid) else {
         return EntryOut::default();
     };
     let node = fs

@@ -63,6 +63,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), Errno> {
         Err(Errno::EXIST) if args.flags & libc::O_EXCL as u32 == 0 => return Err(Errno::STALE),
         other => other?,
     };
+    spot.note_change(call.frame.head.pid);
     let stat = Stat::of(fd.as_fd())?;
     found(call, &parent, name, &spot, &stat);
     opened_file(call, &spot, &stat, fd, args.flags)
@@ -133,6 +134,7 @@ fn make_as(
     let spot = call.fs.spot_to_create(&parent, name)?;
     let mode = permitted(call, &spot, mode)?;
     in_callers_name(call, umask, || make(&spot, name, mode))?;
+    spot.note_change(call.frame.head.pid);
     let stat = Stat::at(spot.dir(), name)?;
     found(call, &parent, name, &spot, &stat);
     Ok(())

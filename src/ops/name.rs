@@ -27,7 +27,8 @@ pub fn lookup(call: &mut Call<'_>) -> Result<(), Errno> {
     }
     let parent = call.node()?;
     let spot = call.fs.spot(&parent, name)?;
-    let stat = Stat::at(spot.dir(), name)?;
+    let stat = Stat::at(spot.dir(), name);
+    let stat = call.fs.enforced(&spot, name, stat, call.frame.head.pid)?;
     found(call, &parent, name, &spot, &stat);
     Ok(())
 }
@@ -89,7 +90,7 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
     call.not_config(call.node_id(), name)?;
     let parent = call.node()?;
     let spot = call.fs.spot(&parent, name)?;
-    match rustix::fs::unlinkat(spot.dir(), name, flags) {
+    let removed = match rustix::fs::unlinkat(spot.dir(), name, flags) {
         // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
         Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
             let dir = crate::fs::tree::open_dir(spot.dir(), name)?;
@@ -99,7 +100,8 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
             rustix::fs::unlinkat(spot.dir(), name, flags)
         }
         other => other,
-    }
+    };
+    removed.inspect(|()| spot.note_change(call.frame.head.pid))
 }
 
 /// LINK: the head names the directory, the argument the existing node. Across sides it is EXDEV (contract S6).
@@ -130,6 +132,7 @@ pub fn link(call: &mut Call<'_>) -> Result<(), Errno> {
             other => Err(other),
         },
     )?;
+    spot.note_change(call.frame.head.pid);
     let stat = Stat::at(spot.dir(), name)?;
     found(call, &parent, name, &spot, &stat);
     Ok(())

@@ -43,6 +43,8 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Result<(), Errno
     } else {
         rustix::fs::renameat_with(from.dir(), old, to.dir(), new, flags)?;
     }
+    from.note_change(call.frame.head.pid);
+    to.note_change(call.frame.head.pid);
     moved(call, &to_dir, &to, new);
     if flags.contains(RenameFlags::EXCHANGE) {
         moved(call, &from_dir, &from, old);

@@ -7,6 +7,7 @@ pub mod background;
 pub mod creds;
 pub mod dev;
 pub mod file_handle;
+pub mod lease;
 pub mod object;
 pub mod proc;
 pub mod signals;

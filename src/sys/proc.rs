@@ -4,6 +4,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io;
 use rustix::thread::CapabilitySet;
 
+/// `TASK_COMM_LEN` of the kernel, the final NUL included.
+const COMM_MAX: usize = 16;
+
 /// A caller's supplementary groups and effective capabilities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -46,6 +49,21 @@ fn parse(text: &str) -> Option<Status> {
     })
 }
 
+/// The command name of the process (or thread) `pid`, as it is in this process's pid namespace. `None` when it has
+/// ended, when it is in another namespace (the kernel then says 0), or when no `/proc` is mounted. Three system calls.
+pub fn comm(pid: u32) -> Option<Box<[u8]>> {
+    if pid == 0 {
+        return None;
+    }
+    let path = format!("/proc/{pid}/comm");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok()?;
+    let mut name = [0; COMM_MAX + 1];
+    let len = rustix::io::read(&fd, &mut name).ok()?;
+    let name = name.get(..len)?;
+    Some(name.strip_suffix(b"\n").unwrap_or(name).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +83,16 @@ mod tests {
         let own = rustix::thread::gettid().as_raw_pid();
         assert!(status(u32::try_from(own).expect("a thread id")).is_some());
         assert_eq!(status(0), None);
+    }
+
+    #[test]
+    fn a_living_process_has_a_name_and_others_have_none() {
+        let own = std::fs::read("/proc/self/comm").unwrap();
+        assert_eq!(
+            comm(std::process::id()).as_deref(),
+            own.strip_suffix(b"\n").or(Some(&own))
+        );
+        assert_eq!(comm(0), None);
+        assert_eq!(comm(u32::MAX), None);
     }
 }

@@ -1,0 +1,157 @@
+//! Overrides, enforced.
+//!
+//! Whatever names a path has it looked up first, and the look at the name is what an override is recognised by: one
+//! that is in place costs no system call beyond it. What is not in place is put there before the lookup is answered,
+//! as root and with fixed owner and mode, whoever asks (contract B6).
+//!
+//! Where that fails (a directory that is not empty, an immutable file, a full or read-only file system) the object is
+//! served as it is, and the failure goes to the journal and once to the log (B10). An override is not applied again
+//! within a second of its last application, so that `unlink` and `open(O_CREAT | O_EXCL)` by a package manager succeed
+//! at the second try (D43).
+
+mod apply;
+mod seen;
+
+pub use seen::{Gate, Mark, PAUSE, Seen, Telling, Verdict};
+
+use super::Fs;
+use super::journal::{Entry, Found, Process};
+use super::rules::{Override, OverrideKind, Side};
+use super::stat::Stat;
+use super::tree::Spot;
+use crate::log;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::time::SystemTime;
+
+impl Spot {
+    /// Notes that the process `pid` changes what stands at this name, for the journal (contract P6). Costs nothing
+    /// where no override is.
+    pub fn note_change(&self, pid: u32) {
+        if let Some(over) = &self.over {
+            over.seen.note_change(Process::named(pid));
+        }
+    }
+}
+
+impl Fs {
+    /// What stands at `name` in `spot` once its override is enforced, given what the look at it answered. `pid` is the
+    /// process that asks.
+    ///
+    /// # Errors
+    /// What looking answers, never what enforcing did.
+    pub fn enforced(
+        &self,
+        spot: &Spot,
+        name: &CStr,
+        found: Result<Stat, Errno>,
+        pid: u32,
+    ) -> Result<Stat, Errno> {
+        match &spot.over {
+            Some(over) if !over.seen.is_in_place(over.kind, &found) => {
+                self.enforce(over, spot, name, pid)
+            }
+            _ => found,
+        }
+    }
+
+    #[cold]
+    fn enforce(&self, over: &Override, spot: &Spot, name: &CStr, pid: u32) -> Result<Stat, Errno> {
+        let mut gate = over.seen.gate();
+        // Whoever held the gate may have enforced it.
+        let found = Stat::at(spot.dir(), name);
+        if gate.retired {
+            return found;
+        }
+        let stat = match &found {
+            Ok(stat) => Some(stat),
+            Err(Errno::NOENT) => None,
+            Err(_) => return found,
+        };
+        let mark = stat.map(Mark::of);
+        let off = match verdict(over, spot.dir(), name, stat) {
+            Verdict::Off(off) => off,
+            Verdict::InPlace => {
+                gate.in_place();
+                if let Some(stat) = stat {
+                    over.seen.note_good(stat);
+                }
+                return found;
+            }
+            Verdict::Unknown => return found,
+        };
+        if !gate.is_due(mark) {
+            return found;
+        }
+        let result = apply(over, spot.dir(), name, stat);
+        let telling = gate.attempted(mark, result);
+        drop(gate);
+        self.tell(over, spot.side, off, Some(pid), result, telling);
+        Stat::at(spot.dir(), name)
+    }
+
+    /// Writes down what was done.
+    fn tell(
+        &self,
+        over: &Override,
+        side: Side,
+        found: Found,
+        pid: Option<u32>,
+        result: Result<(), Errno>,
+        telling: Telling,
+    ) {
+        if telling == Telling::Nothing {
+            return;
+        }
+        let entry = Entry {
+            time: SystemTime::now(),
+            path: over.path.clone(),
+            kind: over.kind,
+            side,
+            found,
+            changed_by: over.seen.take_changer(),
+            met_by: pid.map(Process::named),
+            result,
+        };
+        if telling == Telling::JournalAndLog {
+            log::error(format_args!("{entry}"));
+        }
+        self.journal.add(entry);
+    }
+}
+
+/// What is to be said of `found`, which a look at the name has just shown.
+fn verdict(over: &Override, dir: BorrowedFd<'_>, name: &CStr, found: Option<&Stat>) -> Verdict {
+    let Some(stat) = found else {
+        return match over.kind {
+            OverrideKind::Inject => Verdict::InPlace,
+            OverrideKind::Symlink | OverrideKind::Directory => Verdict::Off(Found::Nothing),
+        };
+    };
+    match over.kind {
+        OverrideKind::Directory if stat.is_dir() => Verdict::InPlace,
+        OverrideKind::Symlink if stat.kind() == libc::S_IFLNK => {
+            match rustix::fs::readlinkat(dir, name, Vec::new()) {
+                Ok(target) if *target.as_bytes() == *over.content => Verdict::InPlace,
+                Ok(target) => Verdict::Off(Found::of(stat, target.as_bytes())),
+                Err(_) => Verdict::Unknown,
+            }
+        }
+        OverrideKind::Inject => Verdict::InPlace,
+        OverrideKind::Directory | OverrideKind::Symlink => Verdict::Off(Found::of(stat, b"")),
+    }
+}
+
+fn apply(
+    over: &Override,
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    found: Option<&Stat>,
+) -> Result<(), Errno> {
+    match over.kind {
+        OverrideKind::Symlink => apply::symlink(dir, name, &over.content, found),
+        OverrideKind::Directory => apply::directory(dir, name, found),
+        OverrideKind::Inject => Ok(()),
+    }
+}

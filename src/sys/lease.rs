@@ -1,0 +1,89 @@
+//! Leases (`F_SETLEASE`): knowing that nobody has a file open for writing, and that nobody gets to for a moment.
+#![allow(unsafe_code)]
+
+use super::object::last_errno;
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::io;
+
+/// `F_SETSIG` of `asm-generic/fcntl.h`; the same on every architecture but parisc.
+const F_SETSIG: libc::c_int = 10;
+
+/// A read lease on an open file. Until it is dropped, whoever opens the file for writing or truncates it waits (with
+/// `O_NONBLOCK`: gets EWOULDBLOCK), for `/proc/sys/fs/lease-break-time` seconds at most, so it must be held for a few
+/// system calls only.
+#[must_use = "the lease ends when this is dropped"]
+pub struct ReadLease<'a>(BorrowedFd<'a>);
+
+impl<'a> ReadLease<'a> {
+    /// Takes a read lease on `fd`, which must be open for reading only.
+    ///
+    /// # Errors
+    /// EAGAIN when somebody has the file open for writing (`check_conflicting_open` in `fs/locks.c`). EACCES for another
+    /// user's file without CAP_LEASE, EINVAL where the file system has no leases.
+    pub fn take(fd: BorrowedFd<'a>) -> io::Result<ReadLease<'a>> {
+        // The kernel signals the holder when somebody waits, by default with SIGIO, which would end the process. SIGURG
+        // is ignored unless a handler asks for it.
+        fcntl(fd, F_SETSIG, libc::SIGURG)?;
+        fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK)?;
+        Ok(ReadLease(fd))
+    }
+
+    /// True when somebody waits for the lease to end, in order to write.
+    pub fn is_wanted(&self) -> bool {
+        fcntl(self.0, libc::F_GETLEASE, 0) != Ok(libc::F_RDLCK)
+    }
+}
+
+impl Drop for ReadLease<'_> {
+    fn drop(&mut self) {
+        let _ = fcntl(self.0, libc::F_SETLEASE, libc::F_UNLCK);
+    }
+}
+
+fn fcntl(fd: BorrowedFd<'_>, command: libc::c_int, value: libc::c_int) -> io::Result<libc::c_int> {
+    // SAFETY: all three commands take an integer and keep no pointer.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), command, value) } {
+        -1 => Err(last_errno()),
+        answer => Ok(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReadLease;
+    use rustix::fd::AsFd;
+    use rustix::io::Errno;
+    use std::fs::{File, OpenOptions};
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    #[test]
+    fn a_writer_keeps_the_lease_away_and_a_lease_keeps_writers_away() {
+        let path = std::env::temp_dir().join(format!("etcfs-lease-{}", std::process::id()));
+        std::fs::write(&path, "x").unwrap();
+        let file = File::open(&path).unwrap();
+        let writer = OpenOptions::new().append(true).open(&path).unwrap();
+        assert_eq!(
+            ReadLease::take(file.as_fd()).err(),
+            Some(Errno::AGAIN),
+            "somebody may write"
+        );
+        drop(writer);
+        let lease = ReadLease::take(file.as_fd()).unwrap();
+        assert!(!lease.is_wanted());
+        let reader = File::open(&path);
+        assert!(reader.is_ok(), "readers do not wait");
+        assert!(!lease.is_wanted());
+        let refused = OpenOptions::new()
+            .append(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path);
+        assert_eq!(
+            refused.map(drop).map_err(|e| e.raw_os_error()),
+            Err(Some(libc::EWOULDBLOCK))
+        );
+        assert!(lease.is_wanted());
+        drop(lease);
+        assert!(OpenOptions::new().append(true).open(&path).is_ok());
+        std::fs::remove_file(&path).unwrap();
+    }
+}
