@@ -13,6 +13,7 @@
 mod daemon;
 mod lower;
 mod pair;
+mod requests;
 mod tree;
 mod user;
 mod watchdog;
@@ -20,6 +21,7 @@ mod watchdog;
 pub use daemon::{Bases, CONFIG, Etcfs, Opts};
 pub use lower::{Lower, run};
 pub use pair::{Pair, Root, errno};
+pub use requests::{Request, Trace, count};
 pub use tree::{Entry, differences, snapshot};
 pub use user::{User, as_user};
 

@@ -1,0 +1,216 @@
+//! Few requests, few system calls: exact counts, the same on every machine (issue 4's table, contract section 7).
+//!
+//! Read from strace's record of the daemon: which requests came, and how many calls each took from reading it to
+//! writing the answer. Warm: every operation runs once before it is counted.
+
+mod harness;
+
+use etcfs_proto::Opcode;
+use harness::{Env, Etcfs, Opts, Request, Trace, private};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// How often each operation is counted. One GETATTR per tick of the kernel's clock is the kernel's own.
+const TIMES: usize = 10;
+
+struct Budget {
+    /// What each operation may ask.
+    requests: BTreeMap<Opcode, usize>,
+    /// What each request may cost in system calls.
+    calls: BTreeMap<Opcode, usize>,
+}
+
+fn budget(rows: &[(Opcode, usize, usize)]) -> Budget {
+    Budget {
+        requests: rows.iter().map(|r| (r.0, r.1)).collect(),
+        calls: rows.iter().map(|r| (r.0, r.2)).collect(),
+    }
+}
+
+fn served(env: &Env) -> Etcfs {
+    let etcfs = Etcfs::start(
+        env,
+        Opts {
+            options: vec!["passthrough".into()],
+            ..Opts::default()
+        },
+    );
+    let dir = etcfs.mnt().join("d");
+    fs::create_dir(&dir).expect("mkdir");
+    fs::write(dir.join("f"), [7; 4096]).expect("write");
+    std::os::unix::fs::symlink("target", dir.join("l")).expect("symlink");
+    etcfs
+}
+
+/// Runs `operation` warm and checks what it asked and what that cost.
+fn check(env: &Env, etcfs: &Etcfs, budget: &Budget, mut operation: impl FnMut(&Path, usize)) {
+    let dir = etcfs.mnt().join("d");
+    operation(&dir, 1000);
+    operation(&dir, 1001);
+    let trace = Trace::of(env, etcfs);
+    for n in 0..TIMES {
+        operation(&dir, n);
+    }
+    let requests = trace.end();
+    let mut seen: BTreeMap<Opcode, usize> = BTreeMap::new();
+    for request in &requests {
+        *seen.entry(request.opcode).or_default() += 1;
+    }
+    for (opcode, count) in &seen {
+        let allowed = match *opcode {
+            Opcode::GETATTR | Opcode::FORGET | Opcode::BATCH_FORGET => TIMES,
+            other => budget.requests.get(&other).map_or(0, |n| n * TIMES),
+        };
+        assert!(
+            *count <= allowed,
+            "{opcode}: {count} requests, {allowed} allowed; all: {seen:?}"
+        );
+    }
+    for (opcode, per_operation) in &budget.requests {
+        let count = seen.get(opcode).copied().unwrap_or(0);
+        assert_eq!(count, per_operation * TIMES, "{opcode}; all: {seen:?}");
+    }
+    let worst = |opcode: Opcode| -> Option<&Request> {
+        requests
+            .iter()
+            .filter(|r| r.opcode == opcode)
+            .max_by_key(|r| r.calls.len())
+    };
+    for (opcode, allowed) in &budget.calls {
+        let worst = worst(*opcode).expect("it was asked");
+        assert!(
+            worst.calls.len() <= *allowed,
+            "{opcode} took {} system calls, {allowed} allowed:\n{}",
+            worst.calls.len(),
+            worst.calls.join("\n")
+        );
+    }
+}
+
+#[test]
+fn stat_is_two_lookups_of_three_calls() {
+    private(DEADLINE, |env| {
+        let budget = budget(&[(Opcode::LOOKUP, 2, 3)]);
+        check(env, &served(env), &budget, |dir, _| {
+            assert_eq!(
+                fs::symlink_metadata(dir.join("f")).expect("stat").len(),
+                4096
+            );
+        });
+    });
+}
+
+#[test]
+fn stat_of_a_missing_name_is_two_lookups_of_three_calls() {
+    private(DEADLINE, |env| {
+        let budget = budget(&[(Opcode::LOOKUP, 2, 3)]);
+        check(env, &served(env), &budget, |dir, _| {
+            fs::symlink_metadata(dir.join("none")).expect_err("it is not there");
+        });
+    });
+}
+
+#[test]
+fn open_read_close_is_four_requests_and_no_read() {
+    private(DEADLINE, |env| {
+        let budget = budget(&[
+            (Opcode::LOOKUP, 2, 3),
+            (Opcode::OPEN, 1, 4),
+            (Opcode::RELEASE, 1, 3),
+        ]);
+        check(env, &served(env), &budget, |dir, _| {
+            let file = fs::File::open(dir.join("f")).expect("open");
+            let mut bytes = [0; 4096];
+            file.read_exact_at(&mut bytes, 0).expect("read");
+            assert_eq!(bytes, [7; 4096]);
+        });
+    });
+}
+
+#[test]
+fn create_write_close_is_five_requests_and_no_write() {
+    private(DEADLINE, |env| {
+        let budget = budget(&[
+            (Opcode::LOOKUP, 2, 3),
+            (Opcode::CREATE, 1, 8),
+            (Opcode::GETXATTR, 1, 3),
+            (Opcode::RELEASE, 1, 4),
+        ]);
+        let etcfs = served(env);
+        check(env, &etcfs, &budget, |dir, n| {
+            let mut file = fs::OpenOptions::new()
+                .create_new(true)
+                .write(true)
+                .open(dir.join(format!("new{n}")))
+                .expect("create");
+            file.write_all(&[9; 4096]).expect("write");
+        });
+        let made = fs::read(etcfs.local().join("d/new0")).expect("read beneath");
+        assert_eq!(made, [9; 4096]);
+    });
+}
+
+#[test]
+fn readlink_is_three_requests_of_three_calls() {
+    private(DEADLINE, |env| {
+        let budget = budget(&[(Opcode::LOOKUP, 2, 3), (Opcode::READLINK, 1, 3)]);
+        check(env, &served(env), &budget, |dir, _| {
+            assert_eq!(
+                fs::read_link(dir.join("l")).expect("readlink"),
+                Path::new("target")
+            );
+        });
+    });
+}
+
+#[test]
+fn rename_over_a_file_is_five_requests() {
+    private(DEADLINE, |env| {
+        let etcfs = served(env);
+        let beneath = etcfs.local().join("d");
+        let budget = budget(&[(Opcode::LOOKUP, 4, 3), (Opcode::RENAME, 1, 8)]);
+        for n in (0..TIMES).chain([1000, 1001]) {
+            fs::write(beneath.join(format!("from{n}")), "new").expect("write");
+            fs::write(beneath.join(format!("to{n}")), "old").expect("write");
+        }
+        check(env, &etcfs, &budget, |dir, n| {
+            fs::rename(dir.join(format!("from{n}")), dir.join(format!("to{n}"))).expect("rename");
+        });
+        assert_eq!(fs::read(beneath.join("to0")).expect("read"), b"new");
+    });
+}
+
+#[test]
+fn a_listing_with_types_asks_nothing_per_entry() {
+    private(DEADLINE, |env| {
+        let etcfs = served(env);
+        for n in 0..18 {
+            fs::write(etcfs.local().join(format!("d/entry{n}")), "").expect("write");
+        }
+        let budget = budget(&[
+            (Opcode::LOOKUP, 1, 3),
+            (Opcode::OPENDIR, 1, 4),
+            (Opcode::READDIR, 2, 6),
+            (Opcode::RELEASEDIR, 1, 3),
+        ]);
+        check(env, &etcfs, &budget, |dir, _| {
+            let files = fs::read_dir(dir)
+                .expect("list")
+                .filter(|entry| {
+                    entry
+                        .as_ref()
+                        .expect("an entry")
+                        .file_type()
+                        .expect("a type")
+                        .is_file()
+                })
+                .count();
+            assert_eq!(files, 19);
+        });
+    });
+}

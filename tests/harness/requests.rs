@@ -1,0 +1,133 @@
+//! What the daemon was asked and which system calls each answer took: strace's record of it, read back.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use etcfs_proto::Opcode;
+
+use super::{Env, Etcfs};
+
+/// A name that is looked up while strace attaches, and not counted.
+const MARK: &str = "strace-attaches";
+
+/// One request and the calls made for it, the read of the device and the write of the answer included.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What was asked.
+    pub opcode: Opcode,
+    /// strace's lines, in order.
+    pub calls: Vec<String>,
+}
+
+/// A running strace of the daemon.
+pub struct Trace {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+    prefix: PathBuf,
+}
+
+impl Trace {
+    /// Attaches to every thread of the daemon, and returns when that is done.
+    pub fn of(env: &Env, etcfs: &Etcfs) -> Trace {
+        let dir = env.dir("trace");
+        let prefix = dir.join("t");
+        for old in std::fs::read_dir(&dir).expect("list the trace directory") {
+            let _ = std::fs::remove_file(old.expect("an entry").path());
+        }
+        // The head of a request is 40 bytes, then comes a LOOKUP's name; -ff gives every thread a file of its own.
+        let mut child = Command::new("strace")
+            .args(["-ff", "-xx", "-s", "56", "-o"])
+            .arg(&prefix)
+            .args(["-p", &etcfs.pid().to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start strace (apt package strace)");
+        let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let mut line = String::new();
+        stderr.read_line(&mut line).expect("read from strace");
+        assert!(line.contains("attached"), "strace: {line}");
+        // strace says so a little before it sees the calls of all threads.
+        for _ in 0..40 {
+            let _ = std::fs::symlink_metadata(etcfs.mnt().join(MARK));
+        }
+        Trace {
+            child,
+            stderr,
+            prefix,
+        }
+    }
+
+    /// Ends the trace and returns the requests of all threads; their order holds within a thread only.
+    pub fn end(mut self) -> Vec<Request> {
+        // RELEASE and FORGET come after the call that caused them has returned.
+        std::thread::sleep(Duration::from_millis(100));
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("end strace");
+        let mut rest = String::new();
+        let _ = self.stderr.read_to_string(&mut rest);
+        self.child.wait().expect("wait for strace");
+        let dir = self.prefix.parent().expect("a directory");
+        let mut requests = Vec::new();
+        for file in std::fs::read_dir(dir).expect("list the trace directory") {
+            requests.extend(parse(&file.expect("an entry").path()));
+        }
+        requests
+    }
+}
+
+fn parse(path: &Path) -> Vec<Request> {
+    let text = std::fs::read_to_string(path).expect("read the trace");
+    let mut requests: Vec<Request> = Vec::new();
+    let mut open = false;
+    for line in text.lines() {
+        if let Some(opcode) = opcode_of(line) {
+            open = opcode.is_some();
+            let Some(opcode) = opcode else { continue };
+            requests.push(Request {
+                opcode,
+                calls: vec![line.to_owned()],
+            });
+        } else if open && !line.starts_with("---") && !line.starts_with("+++") {
+            let Some(last) = requests.last_mut() else {
+                continue;
+            };
+            // The standard library checks a descriptor before closing it, in debug builds only.
+            if line.starts_with("fcntl(") && line.contains("F_GETFD") {
+                continue;
+            }
+            // A read that has not returned belongs to no request.
+            if line.starts_with("read(") && !line.contains(" = ") || line.ends_with("= ?") {
+                continue;
+            }
+            last.calls.push(line.to_owned());
+        }
+    }
+    requests
+}
+
+/// The opcode of a line that shows a request being read: bytes 4 to 7 of what `read` returned. The inner `None`: a
+/// request that is not counted.
+fn opcode_of(line: &str) -> Option<Option<Opcode>> {
+    let bytes = line.strip_prefix("read(")?.split_once('"')?.1;
+    let bytes: Vec<u8> = bytes
+        .split('"')
+        .next()?
+        .split("\\x")
+        .skip(1)
+        .map(|hex| u8::from_str_radix(hex, 16))
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let opcode = bytes.get(4..8)?.try_into().ok().map(u32::from_ne_bytes)?;
+    let marked = bytes
+        .get(40..)
+        .is_some_and(|name| name.starts_with(MARK.as_bytes()));
+    Some((!marked).then_some(Opcode(opcode)))
+}
+
+/// How many of `requests` are `opcode`.
+pub fn count(requests: &[Request], opcode: Opcode) -> usize {
+    requests.iter().filter(|r| r.opcode == opcode).count()
+}
