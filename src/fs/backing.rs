@@ -258,12 +258,15 @@ impl Fs {
         if let Some(io) = backing.join() {
             return Ok(io);
         }
+        let pinned = matches!(file, Candidate::Anchor(_));
         match self.backing.register(file, node.key.dev) {
             Ok(registered) => {
                 backing.registered = Some(registered);
                 Ok(backing.join().unwrap_or(Io::Plain))
             }
-            Err(Errno::BADF) if !self.backing.wants_open.swap(true, Ordering::Relaxed) => {
+            Err(Errno::BADF)
+                if pinned && !self.backing.wants_open.swap(true, Ordering::Relaxed) =>
+            {
                 Err(Errno::BADF)
             }
             Err(_) => Ok(backing.plain()),
