@@ -5,16 +5,17 @@
 mod aside;
 mod handshake;
 pub mod meter;
+mod observe;
 mod serve;
 mod worker;
 
 pub use handshake::{HandshakeError, handshake};
+pub use observe::{Observer, Observers, Times};
 pub use serve::{Outcome, serve};
 pub use worker::Buffer;
 
 use crate::fs::Fs;
 use aside::Pool;
-use etcfs_proto::Frame;
 use etcfs_proto::init::Agreed;
 use meter::{Meters, Waker};
 use rustix::event::{EventfdFlags, eventfd};
@@ -23,14 +24,6 @@ use rustix::io;
 use rustix::thread::CpuSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Somebody who watches the traffic, as `-d` does.
-pub trait Observer: Send + Sync {
-    /// A request has been read.
-    fn request(&self, frame: &Frame<'_>);
-    /// `answer` is about to be written: the whole message, header included.
-    fn answer(&self, frame: &Frame<'_>, answer: &[u8]);
-}
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +43,8 @@ pub struct Session {
     pub fs: Fs,
     /// What INIT agreed on.
     pub agreed: Agreed,
-    observer: Option<Box<dyn Observer>>,
+    /// Who watches the traffic.
+    pub observers: Observers,
     pool: Pool,
     /// What the threads count.
     pub meters: Meters,
@@ -69,13 +63,17 @@ impl Session {
         dev: OwnedFd,
         fs: Fs,
         agreed: Agreed,
-        observer: Option<Box<dyn Observer>>,
+        observer: Option<Arc<dyn Observer>>,
     ) -> io::Result<Arc<Session>> {
+        let observers = Observers::default();
+        if let Some(observer) = observer {
+            observers.add(observer);
+        }
         Ok(Arc::new(Session {
             dev: Arc::new(dev),
             fs,
             agreed,
-            observer,
+            observers,
             pool: Pool::default(),
             meters: Meters::default(),
             waker: Waker::default(),

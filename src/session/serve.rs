@@ -1,7 +1,7 @@
 //! From a message to its one answer.
 
-use super::Session;
 use super::meter::{Done, Meter, Snapshot};
+use super::{Session, Times};
 use crate::log;
 use crate::ops::{self, Call, Row, Where};
 use etcfs_proto::{Frame, Opcode, Reply};
@@ -18,7 +18,8 @@ pub enum Outcome<'r> {
     Aside,
 }
 
-/// Handles one message, read at `taken`, and counts it in `meter`. `aside`: this is not a worker, so what may take long is done here.
+/// Handles one message, read at `taken`, and counts it in `meter`. `aside`: this is not a worker, so what may take long
+/// is done here.
 ///
 /// A handler's error becomes its errno, a panic EIO with one loud line, a malformed message EIO (never ENOSYS, which
 /// the kernel remembers for good), an opcode without a row ENOSYS.
@@ -46,27 +47,40 @@ pub fn serve<'r>(
     if row.is_some_and(|row| row.at == Where::Aside) && !aside {
         return Outcome::Aside;
     }
-    if let Some(observer) = &session.observer {
-        observer.request(&frame);
-    }
+    session.observers.each(|observer| observer.request(&frame));
     meter.begin(&frame, taken);
     let result = match row {
         Some(row) => run(session, row, &frame, reply),
         None => Err(Errno::NOSYS),
     };
     let opcode = frame.opcode();
-    meter.end(opcode, &done(&frame, taken, result, reply));
+    let times = Times {
+        taken,
+        done: meter.end(opcode, &done(&frame, taken, result, reply)),
+    };
     if !opcode.wants_answer() || opcode == Opcode::INTERRUPT {
+        session.observers.each(|o| o.answer(&frame, &[], times));
         return Outcome::Silent;
     }
+    Outcome::Answer(finish(session, &frame, times, reply, result))
+}
+
+/// The one answer to a request: the body that its handler has put into `reply`, or an errno.
+pub fn finish<'r>(
+    session: &Session,
+    frame: &Frame<'_>,
+    times: Times,
+    reply: &'r mut Reply,
+    result: Result<(), Errno>,
+) -> &'r [u8] {
     let answer = match result {
         Ok(()) => reply.finish(frame.head.unique),
         Err(errno) => reply.finish_error(frame.head.unique, errno.raw_os_error()),
     };
-    if let Some(observer) = &session.observer {
-        observer.answer(&frame, answer);
-    }
-    Outcome::Answer(answer)
+    session
+        .observers
+        .each(|observer| observer.answer(frame, answer, times));
+    answer
 }
 
 /// What is to be counted of a request.
