@@ -2,32 +2,58 @@
 
 use crate::cli::Options;
 use crate::fs::{Base, Fs, Settings};
-use crate::mount::{self, Attached};
+use crate::log;
+use crate::mount::{self, Attached, Detached};
 use crate::session::{Session, handshake};
+use crate::sys::background::Readiness;
+use crate::sys::signals::Signals;
 use anyhow::{Context as _, Result};
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::Wish;
 use rustix::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Directories that hold a descriptor: a quarter of what the process may open, the rest being for files.
 const DIR_SHARE: u64 = 4;
 
-/// Serves until the mount is gone or a signal ends it.
+/// Serves until the mount is gone or a signal ends it. Call it in a process that has one thread.
 ///
-/// # Errors
-/// One line that names the path and the remedy; nothing is left mounted then.
-pub fn run(options: Options) -> Result<()> {
-    options.check_user(rustix::process::geteuid().as_raw())?;
+/// A failure is told here, in one line that names the path and the remedy; nothing is left mounted then. In the
+/// background nobody reads what goes wrong after readiness.
+pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCode {
+    let (session, attached) = match start(options) {
+        Ok(started) => started,
+        Err(error) => {
+            readiness.failed(&format!("etcfs: {error:#}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    if readiness.ready().is_err() {
+        // Whoever started the daemon has given up waiting for it.
+        let _ = attached.detach_lazily();
+        return ExitCode::FAILURE;
+    }
+    match wait(&session, &attached, signals) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: &Options) -> Result<(Arc<Session>, Attached)> {
     let mountpoint = std::path::absolute(&options.mount.mountpoint)
         .with_context(|| format!("{}", options.mount.mountpoint.display()))?;
     mount::replace_dead(&mountpoint, options.mount.way)?;
-    let fs = tree(&options, &mountpoint)?;
+    let fs = tree(options, &mountpoint)?;
     let prepared = mount::prepare(&options.mount)?;
-    let session = serve(prepared.device, fs, &options)?;
+    let session = serve(prepared.device, fs, options)?;
     let attached = prepared.pending.attach()?;
-    wait(&session, &attached)
+    Ok((session, attached))
 }
 
 /// Takes both base directories, beneath any FUSE mount, before there is a mount of our own (contract F1, D8).
@@ -77,7 +103,7 @@ fn descriptor_limit() -> u64 {
 }
 
 /// Answers INIT and starts the workers.
-fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<std::sync::Arc<Session>> {
+fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<Arc<Session>> {
     let wish = wish(options);
     let agreed = handshake(rustix::fd::AsFd::as_fd(&device), &wish).context("/dev/fuse")?;
     let session = Session::new(device, fs, agreed, None).context("making the session")?;
@@ -118,16 +144,34 @@ fn wish(options: &Options) -> Wish {
 }
 
 /// Waits for the end: the last worker's, or a signal's, which unmounts lazily (contract D18, D19).
-fn wait(session: &Session, attached: &Attached) -> Result<()> {
+fn wait(session: &Session, attached: &Attached, signals: &Signals) -> Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
-    let mut fds = [PollFd::from_borrowed_fd(session.ended(), PollFlags::IN)];
     loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(session.ended(), PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
         match poll(&mut fds, None) {
-            Ok(_) => break,
-            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::INTR) => continue,
             Err(errno) => return Err(errno).context("waiting for the end"),
+            Ok(_) => {}
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(());
+        }
+        if let Some(signal) = signals.read().context("reading a signal")? {
+            return unmount(attached, signal);
         }
     }
-    let _ = attached;
+}
+
+/// What is on top of the mountpoint goes only if it is our mount; the rest of it ends with this process.
+fn unmount(attached: &Attached, signal: i32) -> Result<()> {
+    if attached.detach_lazily()? == Detached::NotOnTop {
+        let at = attached.mountpoint().display();
+        log::info(format_args!(
+            "{at}: signal {signal}: another mount covers ours, or ours was unmounted; left as it is"
+        ));
+    }
     Ok(())
 }

@@ -1,36 +1,50 @@
 //! `etcfs`: mounts and serves one stratum's /etc.
 
-use anyhow::{Context as _, Result};
-use etcfs::cli::{HELP, Options, Parsed};
-use etcfs::daemon;
 use std::process::ExitCode;
 
+use etcfs::cli::{CliError, HELP, Options, Parsed};
+use etcfs::daemon;
+use etcfs::sys::background::{Readiness, Side, background};
+use etcfs::sys::signals::Signals;
+
 fn main() -> ExitCode {
-    let parsed = match Options::parse(std::env::args_os().skip(1)) {
+    match Options::parse(std::env::args_os().skip(1)) {
         Ok(Parsed::Help) => {
             print!("{HELP}");
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
         Ok(Parsed::Version) => {
             println!("etcfs {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
-        Ok(Parsed::Run(options)) => Ok(options),
-        Err(error) => Err(error),
-    };
-    match parsed
-        .context("the command line")
-        .and_then(|options| run(*options))
-    {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Parsed::Run(options)) => run(*options).unwrap_or_else(|line| {
+            eprintln!("{line}");
+            ExitCode::FAILURE
+        }),
         Err(error) => {
-            eprintln!("etcfs: {error:#}");
+            eprintln!("etcfs: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(mut options: Options) -> Result<()> {
+/// Serves, or lets a child serve and waits until it is ready.
+///
+/// # Errors
+/// The line that nobody has printed yet.
+fn run(mut options: Options) -> Result<ExitCode, String> {
     options.take_environment(std::env::var_os("ETCFS_ENABLE_PASSTHROUGH").as_deref());
-    daemon::run(options)
+    options
+        .check_user(rustix::process::geteuid().as_raw())
+        .map_err(|error: CliError| error.to_string())?;
+    let readiness = if options.foreground {
+        Readiness::foreground()
+    } else {
+        match background().map_err(|e| format!("etcfs: going to the background: {e}"))? {
+            Side::Parent(parent) => return parent.wait().map(|()| ExitCode::SUCCESS),
+            Side::Child(readiness) => readiness,
+        }
+    };
+    let signals = Signals::block().map_err(|e| format!("etcfs: blocking the signals: {e}"))?;
+    Ok(daemon::run(&options, &signals, readiness))
 }
