@@ -17,7 +17,7 @@ pub const PREFIX: &[u8] = b".etcfs-hidden-";
 
 /// A hidden name whose object has not changed for so many seconds belongs to nobody any more. A living user of one
 /// that is slower than this finds it gone and fails without having lost anything: what it replaces is still in place.
-const STALE_AFTER: i64 = 60;
+pub const STALE_AFTER: i64 = 60;
 
 /// True for a name that clients must not see.
 pub fn is_hidden(name: &[u8]) -> bool {
@@ -65,12 +65,12 @@ pub fn with_fresh_name(make: &mut dyn FnMut(&CStr) -> Result<(), Errno>) -> Resu
     }
 }
 
-/// Removes what killed daemons have left in `dir`, so that a directory which looks empty can be removed. True if
-/// anything was removed.
+/// Removes what killed daemons have left in `dir` and what has not changed for `stale_after` seconds, so that a
+/// directory which looks empty can be removed. True if anything was removed.
 ///
 /// # Errors
 /// What opening and reading the directory answers.
-pub fn sweep(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
+pub fn sweep(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
     let dir: OwnedFd = rustix::fs::openat(
         dir,
         c".",
@@ -90,7 +90,7 @@ pub fn sweep(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
         let Ok(stat) = Stat::at(dir.as_fd(), name) else {
             continue;
         };
-        if !stat.is_dir() && stat.0.stx_ctime.tv_sec < now - STALE_AFTER {
+        if !stat.is_dir() && stat.0.stx_ctime.tv_sec < now - stale_after {
             removed |= rustix::fs::unlinkat(&dir, name, AtFlags::empty()).is_ok();
         }
     }

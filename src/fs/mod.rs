@@ -3,6 +3,7 @@
 pub mod backing;
 pub mod config;
 pub mod config_handle;
+pub mod cross;
 pub mod dirs;
 pub mod enforce;
 pub mod handle;

@@ -34,6 +34,10 @@ pub struct Call<'a> {
     pub agreed: &'a Agreed,
     /// Where the body of the answer goes.
     pub reply: &'a mut Reply,
+    /// Where it is being worked on.
+    pub at: Where,
+    /// Set by [`Call::go_aside`].
+    pub wants_aside: bool,
 }
 
 /// What a handler is.
@@ -171,6 +175,22 @@ impl<'a> Call<'a> {
     /// The number of the node that the request is about.
     fn node_id(&self) -> NodeId {
         NodeId(self.frame.head.nodeid)
+    }
+
+    /// To be called, and its error returned, by a handler that finds out only by looking whether it may take long, and
+    /// has changed nothing yet: most renames are done at once, but one to another file system copies and waits for the
+    /// disk. The request then starts again from the beginning in a thread of its own, where this does nothing.
+    ///
+    /// # Errors
+    /// In a worker always. The errno is never sent.
+    fn go_aside(&mut self) -> Result<(), Errno> {
+        match self.at {
+            Where::Aside => Ok(()),
+            Where::Worker => {
+                self.wants_aside = true;
+                Err(Errno::AGAIN)
+            }
+        }
     }
 
     /// Refuses a change of the configuration file's own name.

@@ -94,7 +94,7 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
         // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
         Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
             let dir = crate::fs::tree::open_dir(spot.dir(), name)?;
-            if !hidden::sweep(dir.as_fd()).unwrap_or(false) {
+            if !hidden::sweep(dir.as_fd(), hidden::STALE_AFTER).unwrap_or(false) {
                 return Err(Errno::NOTEMPTY);
             }
             rustix::fs::unlinkat(spot.dir(), name, flags)
@@ -119,19 +119,7 @@ pub fn link(call: &mut Call<'_>) -> Result<(), Errno> {
         return Err(Errno::XDEV);
     }
     let pinned = call.fs.pin(&old)?;
-    rustix::fs::linkat(pinned.as_fd(), c"", spot.dir(), name, AtFlags::EMPTY_PATH).or_else(
-        |errno| match errno {
-            // AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH before Linux 6.10; the daemon of an ordinary user has none.
-            Errno::NOENT => rustix::fs::linkat(
-                rustix::fs::CWD,
-                crate::sys::object::ProcName::of(pinned.as_fd()).as_c_str(),
-                spot.dir(),
-                name,
-                AtFlags::SYMLINK_FOLLOW,
-            ),
-            other => Err(other),
-        },
-    )?;
+    crate::sys::object::link(pinned.as_fd(), spot.dir(), name)?;
     spot.note_change(call.frame.head.pid);
     let stat = Stat::at(spot.dir(), name)?;
     found(call, &parent, name, &spot, &stat);

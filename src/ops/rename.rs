@@ -1,6 +1,7 @@
 //! RENAME and RENAME2.
 
-use super::{Call, malformed};
+use super::{Call, Where, malformed};
+use crate::fs::cross::{self, Move};
 use crate::fs::node::{Node, NodeId};
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
@@ -36,7 +37,7 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Result<(), Errno
     let from = call.fs.spot(&from_dir, old)?;
     let to = call.fs.spot_to_create(&to_dir, new)?;
     if from.side != to.side {
-        return Err(Errno::XDEV);
+        return across(call, &from, old, (&to_dir, &to), new, flags);
     }
     if flags.is_empty() {
         rustix::fs::renameat(from.dir(), old, to.dir(), new)?;
@@ -49,6 +50,46 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Result<(), Errno
     if flags.contains(RenameFlags::EXCHANGE) {
         moved(call, &from_dir, &from, old);
     }
+    Ok(())
+}
+
+/// A rename to the other side. Directories are EXDEV, as on file systems that are apart, and mv(1) then copies what is
+/// in them; an exchange is EXDEV too (contract B1). The kernel has checked the caller's rights on both directories and,
+/// where one is sticky, on both objects; nothing more is asked of the caller (contract B33).
+fn across(
+    call: &mut Call<'_>,
+    from: &Spot,
+    old: &CStr,
+    (to_dir, to): (&Arc<Node>, &Spot),
+    new: &CStr,
+    flags: RenameFlags,
+) -> Result<(), Errno> {
+    if flags.contains(RenameFlags::EXCHANGE) || Stat::at(from.dir(), old)?.is_dir() {
+        return Err(Errno::XDEV);
+    }
+    let work = Move {
+        from: from.dir(),
+        old,
+        to: to.dir(),
+        new,
+        no_replace: flags.contains(RenameFlags::NOREPLACE),
+    };
+    // In a thread of its own only what has been tried before by a worker comes this way again.
+    let native = if call.at == Where::Worker {
+        cross::rename_natively(&work)
+    } else {
+        Err(Errno::XDEV)
+    };
+    match native {
+        Err(Errno::XDEV) => {
+            call.go_aside()?;
+            cross::copy_across(&work, &mut |_| {})?;
+        }
+        other => other?,
+    }
+    from.note_change(call.frame.head.pid);
+    to.note_change(call.frame.head.pid);
+    moved(call, to_dir, to, new);
     Ok(())
 }
 

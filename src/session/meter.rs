@@ -117,6 +117,11 @@ impl Meter {
         self.current.begin(frame.head, taken);
     }
 
+    /// Says that the thread is at no request any more, because another one finishes and counts it.
+    pub fn hand_on(&self) {
+        self.current.end();
+    }
+
     /// Counts a request and says that the thread is at none; returns the time.
     pub fn end(&self, opcode: Opcode, done: &Done) -> u64 {
         let at = usize::try_from(opcode.0).map_or(ROWS - 1, |number| number.min(ROWS - 1));

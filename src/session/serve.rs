@@ -47,10 +47,20 @@ pub fn serve<'r>(
     if row.is_some_and(|row| row.at == Where::Aside) && !aside {
         return Outcome::Aside;
     }
-    session.observers.each(|observer| observer.request(&frame));
+    // What a worker's handler has handed on was shown when the worker read it.
+    if !(aside && row.is_some_and(|row| row.at == Where::Worker)) {
+        session.observers.each(|observer| observer.request(&frame));
+    }
     meter.begin(&frame, taken);
+    let at = if aside { Where::Aside } else { Where::Worker };
     let result = match row {
-        Some(row) => run(session, row, &frame, reply),
+        Some(row) => match run(session, row, &frame, reply, at) {
+            Some(result) => result,
+            None => {
+                meter.hand_on();
+                return Outcome::Aside;
+            }
+        },
         None => Err(Errno::NOSYS),
     };
     let opcode = frame.opcode();
@@ -94,27 +104,32 @@ fn done(frame: &Frame<'_>, taken: u64, result: Result<(), Errno>, reply: &Reply)
     done
 }
 
+/// Runs the handler. None: it may take long, and wants to start again in a thread of its own.
 fn run(
     session: &Session,
     row: &'static Row,
     frame: &Frame<'_>,
     reply: &mut Reply,
-) -> Result<(), Errno> {
+    at: Where,
+) -> Option<Result<(), Errno>> {
     let mut call = Call {
         frame,
         fs: &session.fs,
         agreed: &session.agreed,
         reply,
+        at,
+        wants_aside: false,
     };
     // A handler changes plain tables by single assignments and owns its descriptors, so what a panic leaves is whole.
-    catch_unwind(AssertUnwindSafe(|| (row.run)(&mut call))).unwrap_or_else(|_| {
+    let result = catch_unwind(AssertUnwindSafe(|| (row.run)(&mut call))).unwrap_or_else(|_| {
         log::error(format_args!(
             "{} of node {} panicked and was answered EIO; please report this",
             frame.opcode(),
             frame.head.nodeid
         ));
         Err(Errno::IO)
-    })
+    });
+    (!call.wants_aside).then_some(result)
 }
 
 /// The number of a message too short or too wrong to be cut, if it has one: bytes 8 to 15.

@@ -100,6 +100,22 @@ pub fn set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> io::Result<()> {
     }
 }
 
+/// Gives what `fd` refers to one more name, `name` in `dir`; the way to name a file made without one (`O_TMPFILE`).
+///
+/// # Errors
+/// EEXIST, EXDEV, EMLINK as `linkat(2)`; ENOENT for a nameless file opened with `O_EXCL`.
+pub fn link(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<()> {
+    match rustix::fs::linkat(fd, c"", dir, name, AtFlags::EMPTY_PATH) {
+        // AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH before Linux 6.10; the daemon of an ordinary user has none.
+        Err(io::Errno::NOENT) => {
+            let old = ProcName::of(fd);
+            let follow = AtFlags::SYMLINK_FOLLOW;
+            rustix::fs::linkat(rustix::fs::CWD, old.as_c_str(), dir, name, follow)
+        }
+        other => other,
+    }
+}
+
 /// The thread's `errno` as rustix's type.
 pub(super) fn last_errno() -> io::Errno {
     io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(io::Errno::IO)

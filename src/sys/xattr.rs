@@ -117,6 +117,17 @@ pub fn get_at(
 /// # Errors
 /// ERANGE, EOPNOTSUPP as `listxattr(2)`.
 pub fn list(target: Target<'_>, list: &mut [u8]) -> io::Result<usize> {
+    if list.is_empty() {
+        return match target {
+            Target::Open(fd) => rustix::fs::flistxattr_query(fd),
+            Target::Pinned { .. } => by_name(
+                target,
+                (),
+                |path, ()| rustix::fs::listxattr_query(path),
+                |path, ()| rustix::fs::llistxattr_query(path),
+            ),
+        };
+    }
     match target {
         Target::Open(fd) => rustix::fs::flistxattr(fd, list),
         Target::Pinned { .. } => by_name(
@@ -185,4 +196,31 @@ fn by_name<A, R>(
 fn proc_is_there() -> bool {
     static THERE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     *THERE.get_or_init(|| rustix::fs::access(c"/proc/self/fd", rustix::fs::Access::EXISTS).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::AsFd;
+    use rustix::fs::{Mode, OFlags};
+
+    #[test]
+    fn an_empty_buffer_asks_for_the_length() {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)
+            .expect("a nameless file");
+        let pinned = Target::Pinned {
+            fd: fd.as_fd(),
+            at: None,
+        };
+        for target in [Target::Open(fd.as_fd()), pinned] {
+            set(target, c"user.one", b"value", XattrFlags::empty()).expect("set");
+            assert_eq!(get(target, c"user.one", &mut []), Ok(5));
+            assert_eq!(get(target, c"user.one", &mut [0; 4]), Err(io::Errno::RANGE));
+            assert_eq!(list(target, &mut []), Ok("user.one\0".len()));
+            assert_eq!(list(target, &mut [0; 64]), Ok("user.one\0".len()));
+            remove(target, c"user.one").expect("remove");
+            assert_eq!(list(target, &mut []), Ok(0));
+        }
+    }
 }

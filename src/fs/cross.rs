@@ -1,0 +1,346 @@
+//! A rename from one side to the other: one atomic replacement, although the sides may be different file systems.
+//!
+//! Where both sides lie on one file system, the lower file system renames ([`rename_natively`]), and nothing differs
+//! from any other rename. Otherwise the object is copied ([`copy_across`]): a new inode with the same contents, sparse
+//! where the old one was, the same owner, group, mode, extended attributes (ACLs, capabilities and labels among them),
+//! access and modification time. It is complete and on disk before it takes the target's name in one step, and the
+//! old name goes only after that name is on disk. A crash between any two [`Step`]s leaves the source, or the target,
+//! or both, each of them whole.
+//!
+//! What a copy cannot keep: the inode number and the birth time; other hard links of the source, which go on naming
+//! the old inode; and what is written to the old inode, by somebody who has it open, after it was compared for the
+//! last time. Handles open on the source or on the replaced target go on working with the inodes they were opened on.
+
+mod content;
+mod fresh;
+mod metadata;
+
+use super::hidden;
+use super::stat::Stat;
+use super::tree::DIR_FLAGS;
+use crate::sys::creds;
+use crate::sys::file_handle::FileHandle;
+use crate::sys::xattr::Target;
+use fresh::{Fresh, make_file, make_special, open_pinned, publish, rename_to_free_name};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxTimestamp};
+use rustix::io::Errno;
+use std::ffi::CStr;
+
+/// How often a source that changes while it is copied is copied again.
+const ATTEMPTS: u32 = 4;
+
+/// What is to be moved: names in lower directories that lie on different sides.
+#[derive(Clone, Copy)]
+pub struct Move<'a> {
+    /// The directory of the source.
+    pub from: BorrowedFd<'a>,
+    /// The name of the source.
+    pub old: &'a CStr,
+    /// The directory of the target.
+    pub to: BorrowedFd<'a>,
+    /// The name of the target.
+    pub new: &'a CStr,
+    /// `RENAME_NOREPLACE`: EEXIST if the target exists.
+    pub no_replace: bool,
+}
+
+/// What has been done so far. The order is that of the declaration; not every object takes every step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The source is known and, if it is a regular file, open.
+    Found,
+    /// A new inode holds the contents. A regular file has no name yet, if the file system can do that.
+    Copied,
+    /// The new inode has the source's owner, mode, attributes and times.
+    Dressed,
+    /// The new inode is on disk.
+    Synced,
+    /// It has a hidden name beside the target.
+    Named,
+    /// It has the target's name.
+    Published,
+    /// That name is on disk.
+    Durable,
+    /// The source has a hidden name in its directory.
+    SetAside,
+    /// The source is gone.
+    Removed,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Done,
+    /// The source changed meanwhile; `published` says whether the target has been replaced.
+    Changed {
+        published: bool,
+    },
+}
+
+/// Renames by the lower file system itself, if both directories lie on the same one. The two sides are reached through
+/// different mounts, between which the kernel does not rename (`do_renameat2` compares the mounts, not the file
+/// systems), so the source's directory is looked up again, by its file handle, in the mount of the target.
+///
+/// # Errors
+/// EXDEV when that is impossible, and then nothing has happened; else what `renameat2(2)` answers.
+pub fn rename_natively(work: &Move<'_>) -> Result<(), Errno> {
+    let flags = if work.no_replace {
+        RenameFlags::NOREPLACE
+    } else {
+        RenameFlags::empty()
+    };
+    let rename =
+        |from: BorrowedFd<'_>| rustix::fs::renameat_with(from, work.old, work.to, work.new, flags);
+    match rename(work.from) {
+        Err(Errno::XDEV) => {}
+        // A file system that knows no flags; copying does without them.
+        Err(Errno::INVAL) if work.no_replace => return Err(Errno::XDEV),
+        other => return other,
+    }
+    let here = Stat::of(work.from)?;
+    if here.dev() != Stat::of(work.to)?.dev() {
+        return Err(Errno::XDEV);
+    }
+    let again = FileHandle::of(work.from)
+        .and_then(|handle| handle.open(work.to, OFlags::PATH | OFlags::DIRECTORY))
+        .map_err(|_| Errno::XDEV)?;
+    // Two file systems of a kind may use the same handle for different directories.
+    if !same_inode(&Stat::of(again.as_fd())?, &here) {
+        return Err(Errno::XDEV);
+    }
+    match rename(again.as_fd()) {
+        Err(Errno::INVAL) if work.no_replace => Err(Errno::XDEV),
+        other => other,
+    }
+}
+
+/// Copies the object to the target's name and removes the source. `reached` is told of every step once it is done.
+///
+/// # Errors
+/// EXDEV, upon which mv(1) copies by itself: for a directory, for a source that never stops changing, and where the
+/// target's file system cannot hold the source's ACL. EEXIST with `no_replace`. EPERM for an immutable or append-only
+/// source, or one in such a directory. ENOSPC, EDQUOT, EROFS, EIO and the like as any copy; the source is then
+/// untouched, and so is the target unless the removal of the source itself failed.
+pub fn copy_across(work: &Move<'_>, reached: &mut dyn FnMut(Step)) -> Result<(), Errno> {
+    let mut work = *work;
+    // New inodes must get the modes that are asked for; this thread's umask may be the last caller's.
+    creds::set_umask(0);
+    for _ in 0..ATTEMPTS {
+        let source = Stat::at(work.from, work.old)?;
+        if source.is_dir() {
+            return Err(Errno::XDEV);
+        }
+        may_remove(&work, &source)?;
+        match Stat::at(work.to, work.new) {
+            // rename(2): two names of one inode, and nothing to do.
+            Ok(target) if same_inode(&target, &source) => {
+                return if work.no_replace {
+                    Err(Errno::EXIST)
+                } else {
+                    Ok(())
+                };
+            }
+            Ok(_) if work.no_replace => return Err(Errno::EXIST),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        let attempt = if source.is_file() {
+            copy_file(&work, &source, reached)?
+        } else {
+            copy_special(&work, &source, reached)?
+        };
+        match attempt {
+            Attempt::Done => return Ok(()),
+            // The target is this rename's own work, to be replaced by the newer state of the source.
+            Attempt::Changed { published: true } => work.no_replace = false,
+            Attempt::Changed { published: false } => {}
+        }
+    }
+    Err(Errno::XDEV)
+}
+
+/// Refuses what a native rename would refuse and what would otherwise show only after the target has been replaced.
+fn may_remove(work: &Move<'_>, source: &Stat) -> Result<(), Errno> {
+    let kept = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+    if source.0.stx_attributes.intersects(kept)
+        || Stat::of(work.from)?.0.stx_attributes.intersects(kept)
+    {
+        return Err(Errno::PERM);
+    }
+    match rustix::fs::accessat(work.from, c".", Access::WRITE_OK, AtFlags::EACCESS) {
+        Err(Errno::ROFS) => Err(Errno::ROFS),
+        _ => Ok(()),
+    }
+}
+
+fn same_inode(a: &Stat, b: &Stat) -> bool {
+    a.dev() == b.dev() && a.0.stx_ino == b.0.stx_ino
+}
+
+/// True if the contents may have changed between the two looks.
+fn data_changed(before: &Stat, after: &Stat) -> bool {
+    let time = |t: &StatxTimestamp| (t.tv_sec, t.tv_nsec);
+    !same_inode(before, after)
+        || before.0.stx_size != after.0.stx_size
+        || time(&before.0.stx_mtime) != time(&after.0.stx_mtime)
+}
+
+/// True if anything but the access time may have changed between the two looks.
+fn changed(before: &Stat, after: &Stat) -> bool {
+    let ctime = |s: &Stat| (s.0.stx_ctime.tv_sec, s.0.stx_ctime.tv_nsec);
+    data_changed(before, after) || ctime(before) != ctime(after)
+}
+
+fn copy_file(
+    work: &Move<'_>,
+    found: &Stat,
+    reached: &mut dyn FnMut(Step),
+) -> Result<Attempt, Errno> {
+    let source = open_source(work)?;
+    let source_stat = Stat::of(source.as_fd())?;
+    if !source_stat.is_file() || !same_inode(&source_stat, found) {
+        return Ok(Attempt::Changed { published: false });
+    }
+    reached(Step::Found);
+    let fresh = make_file(work.to)?;
+    let filled = fill(source.as_fd(), &source_stat, fresh.fd(), reached);
+    match filled {
+        Ok(()) => {}
+        Err(errno) => {
+            fresh.discard(work.to);
+            return Err(errno);
+        }
+    }
+    if changed(&source_stat, &Stat::of(source.as_fd())?) {
+        fresh.discard(work.to);
+        return Ok(Attempt::Changed { published: false });
+    }
+    publish(work, fresh, reached)?;
+    reached(Step::Published);
+    sync_dir(work.to)?;
+    reached(Step::Durable);
+    retire(work, &source_stat, Some(source.as_fd()), reached)
+}
+
+fn open_source(work: &Move<'_>) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let open = |flags| rustix::fs::openat(work.from, work.old, flags, Mode::empty());
+    // Copying is no reading by the user, so it leaves the access time. Only the owner and root may ask for that.
+    match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags),
+        other => other,
+    }
+}
+
+/// Contents, metadata, disk.
+fn fill(
+    source: BorrowedFd<'_>,
+    stat: &Stat,
+    fresh: BorrowedFd<'_>,
+    reached: &mut dyn FnMut(Step),
+) -> Result<(), Errno> {
+    content::copy(source, fresh, stat.0.stx_size)?;
+    reached(Step::Copied);
+    metadata::carry(stat, Target::Open(source), Target::Open(fresh), fresh)?;
+    reached(Step::Dressed);
+    rustix::fs::fsync(fresh)?;
+    reached(Step::Synced);
+    Ok(())
+}
+
+fn copy_special(
+    work: &Move<'_>,
+    found: &Stat,
+    reached: &mut dyn FnMut(Step),
+) -> Result<Attempt, Errno> {
+    let source = open_pinned(work.from, work.old)?;
+    let source_stat = Stat::of(source.as_fd())?;
+    if source_stat.kind() != found.kind() || !same_inode(&source_stat, found) {
+        return Ok(Attempt::Changed { published: false });
+    }
+    reached(Step::Found);
+    let name = make_special(work.to, &source_stat, source.as_fd())?;
+    reached(Step::Copied);
+    let dressed = open_pinned(work.to, &name).and_then(|fd| {
+        let from = Target::Pinned {
+            fd: source.as_fd(),
+            at: Some((work.from, work.old)),
+        };
+        let to = Target::Pinned {
+            fd: fd.as_fd(),
+            at: Some((work.to, &name)),
+        };
+        metadata::carry(&source_stat, from, to, fd.as_fd())?;
+        Ok(fd)
+    });
+    let fd = match dressed {
+        Ok(fd) => fd,
+        Err(errno) => {
+            let _ = rustix::fs::unlinkat(work.to, &*name, AtFlags::empty());
+            return Err(errno);
+        }
+    };
+    reached(Step::Dressed);
+    publish(work, Fresh::Hidden(name, fd), reached)?;
+    reached(Step::Published);
+    sync_dir(work.to)?;
+    reached(Step::Durable);
+    retire(work, &source_stat, None, reached)
+}
+
+/// Writes the directory's names to disk.
+fn sync_dir(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    // The descriptor at hand may be O_PATH.
+    let dir = rustix::fs::openat(dir, c".", DIR_FLAGS, Mode::empty())?;
+    match rustix::fs::fsync(&dir) {
+        // File systems without a disk may not know how.
+        Err(Errno::INVAL) => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes the source, if its name still leads to what was copied.
+///
+/// `unlinkat` takes a name, and what that leads to may have been exchanged since the last look. So the name is first
+/// taken away, then what it led to is looked at, and given back if it is something else.
+fn retire(
+    work: &Move<'_>,
+    copied: &Stat,
+    open: Option<BorrowedFd<'_>>,
+    reached: &mut dyn FnMut(Step),
+) -> Result<Attempt, Errno> {
+    let again = Attempt::Changed { published: true };
+    if let Some(fd) = open
+        && changed(copied, &Stat::of(fd)?)
+    {
+        return Ok(again);
+    }
+    let mut taken = Ok(());
+    let aside = hidden::with_fresh_name(&mut |name| {
+        taken =
+            rustix::fs::renameat_with(work.from, work.old, work.from, name, RenameFlags::NOREPLACE);
+        match taken {
+            Err(Errno::INVAL) => {
+                taken = rustix::fs::renameat(work.from, work.old, work.from, name);
+                taken
+            }
+            other => other,
+        }
+    });
+    let aside = match aside {
+        Ok(name) => name,
+        // Somebody else has removed it, which is what was wanted.
+        Err(Errno::NOENT) => return Ok(Attempt::Done),
+        Err(errno) => return Err(errno),
+    };
+    reached(Step::SetAside);
+    let stat = Stat::at(work.from, &aside)?;
+    // The rename itself has changed ctime.
+    if data_changed(copied, &stat) {
+        rename_to_free_name(work.from, &aside, work.old)?;
+        return Ok(again);
+    }
+    rustix::fs::unlinkat(work.from, &*aside, AtFlags::empty())?;
+    reached(Step::Removed);
+    Ok(Attempt::Done)
+}
