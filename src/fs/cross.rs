@@ -10,6 +10,9 @@
 //! What a copy cannot keep: the inode number and the birth time; other hard links of the source, which go on naming
 //! the old inode; and what is written to the old inode, by somebody who has it open, after it was compared for the
 //! last time. Handles open on the source or on the replaced target go on working with the inodes they were opened on.
+//!
+//! While it lasts the kernel keeps both directories of the mount locked, as during any rename: names in them that it
+//! does not know yet wait, everything else goes on.
 
 mod content;
 mod fresh;

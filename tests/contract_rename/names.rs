@@ -1,0 +1,372 @@
+//! Which renames are possible, and what each leaves at both names.
+
+use super::harness::{Lower, errno};
+use super::{APART, EVERYWHERE, Sides, leftovers, on};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
+use rustix::io::Errno;
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+fn rename2(old: &Path, new: &Path, flags: RenameFlags) -> Result<(), Errno> {
+    renameat_with(CWD, old, CWD, new, flags)
+}
+
+fn text(path: &Path) -> Result<String, Errno> {
+    fs::read_to_string(path).map_err(errno)
+}
+
+#[test]
+fn b4_a_file_replaces_one_on_the_other_side() {
+    for sides in EVERYWHERE {
+        on(sides, move |etcfs| {
+            let (local, global) = (etcfs.mnt().join("local"), etcfs.mnt().join("global"));
+            fs::write(&local, "first").expect("write");
+            fs::rename(&local, &global).expect("to a free name");
+            assert_eq!(text(&etcfs.global().join("global")), Ok("first".into()));
+            assert_eq!(text(&global), Ok("first".into()));
+            assert_eq!(text(&local), Err(Errno::NOENT));
+            fs::write(&local, "second").expect("write");
+            fs::rename(&local, &global).expect("over a file");
+            assert_eq!(text(&global), Ok("second".into()));
+            assert!(!etcfs.local().join("local").exists());
+            assert!(!etcfs.local().join("global").exists());
+            fs::rename(&global, &local).expect("and back");
+            assert_eq!(text(&etcfs.local().join("local")), Ok("second".into()));
+            assert!(!etcfs.global().join("global").exists());
+        });
+    }
+}
+
+#[test]
+fn b4_it_works_below_a_global_directory() {
+    for sides in EVERYWHERE {
+        on(sides, move |etcfs| {
+            fs::create_dir(etcfs.mnt().join("sub")).expect("mkdir");
+            let local = etcfs.mnt().join("sub/f");
+            let global = etcfs.mnt().join("gdir/g");
+            fs::write(&local, "x").expect("write");
+            fs::rename(&local, &global).expect("rename");
+            assert_eq!(text(&etcfs.global().join("gdir/g")), Ok("x".into()));
+            assert_eq!(text(&local), Err(Errno::NOENT));
+        });
+    }
+}
+
+#[test]
+fn b1_noreplace_never_replaces() {
+    for sides in EVERYWHERE {
+        on(sides, move |etcfs| {
+            let (local, global) = (etcfs.mnt().join("local"), etcfs.mnt().join("global"));
+            let link = etcfs.mnt().join("link");
+            fs::write(&local, "mine").expect("write");
+            symlink("target", &link).expect("symlink");
+            assert_eq!(rename2(&local, &global, RenameFlags::NOREPLACE), Ok(()));
+            fs::write(&local, "newer").expect("write");
+            for source in [&local, &link] {
+                assert_eq!(
+                    rename2(source, &global, RenameFlags::NOREPLACE),
+                    Err(Errno::EXIST)
+                );
+            }
+            assert_eq!(text(&global), Ok("mine".into()));
+            assert_eq!(text(&local), Ok("newer".into()));
+            fs::remove_file(&global).expect("remove");
+            assert_eq!(rename2(&link, &global, RenameFlags::NOREPLACE), Ok(()));
+            assert_eq!(
+                fs::read_link(etcfs.global().join("global")).expect("readlink"),
+                Path::new("target")
+            );
+        });
+    }
+}
+
+#[test]
+fn b1_noreplace_lets_one_of_many_through() {
+    on(APART, |etcfs| {
+        let mnt = etcfs.mnt();
+        for round in 0..10 {
+            let won = AtomicUsize::new(0);
+            std::thread::scope(|scope| {
+                for n in 0..4 {
+                    let (mnt, won) = (&mnt, &won);
+                    scope.spawn(move || {
+                        let mine = mnt.join(format!("mine-{n}"));
+                        fs::write(&mine, format!("{n}")).expect("write");
+                        match rename2(&mine, &mnt.join("global"), RenameFlags::NOREPLACE) {
+                            Ok(()) => won.fetch_add(1, Ordering::Relaxed),
+                            Err(errno) => {
+                                assert_eq!(errno, Errno::EXIST, "round {round}");
+                                0
+                            }
+                        }
+                    });
+                }
+            });
+            assert_eq!(won.load(Ordering::Relaxed), 1);
+            fs::remove_file(mnt.join("global")).expect("remove");
+        }
+    });
+}
+
+#[test]
+fn b1_exchange_works_within_a_side_only() {
+    for sides in EVERYWHERE {
+        on(sides, move |etcfs| {
+            let name = |n: &str| etcfs.mnt().join(n);
+            for n in ["a", "b", "global"] {
+                fs::write(name(n), n).expect("write");
+            }
+            let exchange = RenameFlags::EXCHANGE;
+            assert_eq!(rename2(&name("a"), &name("b"), exchange), Ok(()));
+            assert_eq!(text(&name("a")), Ok("b".into()));
+            assert_eq!(text(&name("b")), Ok("a".into()));
+            assert_eq!(
+                rename2(&name("a"), &name("global"), exchange),
+                Err(Errno::XDEV)
+            );
+            assert_eq!(text(&name("global")), Ok("global".into()));
+            for target in ["b", "global"] {
+                let whiteout = rename2(&name("a"), &name(target), RenameFlags::WHITEOUT);
+                assert_eq!(whiteout, Err(Errno::INVAL), "to {target}");
+            }
+        });
+    }
+}
+
+#[test]
+fn s10_symlinks_move_over_symlinks_and_files() {
+    for sides in EVERYWHERE {
+        on(sides, move |etcfs| {
+            let (local, global) = (etcfs.mnt().join("local"), etcfs.mnt().join("global"));
+            let put = || symlink("../run/stub-resolv.conf", &local).expect("symlink");
+            let check = || {
+                let target = fs::read_link(etcfs.global().join("global")).expect("readlink");
+                assert_eq!(target, Path::new("../run/stub-resolv.conf"));
+                assert!(fs::symlink_metadata(etcfs.local().join("local")).is_err());
+            };
+            put();
+            fs::rename(&local, &global).expect("to a free name");
+            check();
+            put();
+            fs::rename(&local, &global).expect("over a symlink");
+            check();
+            fs::remove_file(&global).expect("remove");
+            fs::write(&global, "file").expect("write");
+            put();
+            fs::rename(&local, &global).expect("over a file");
+            check();
+            fs::write(&local, "file").expect("write");
+            fs::rename(&local, &global).expect("a file over a symlink");
+            assert_eq!(text(&etcfs.global().join("global")), Ok("file".into()));
+        });
+    }
+}
+
+#[test]
+fn special_files_stay_what_they_are() {
+    for sides in EVERYWHERE {
+        on(sides, move |etcfs| {
+            let (local, global) = (etcfs.mnt().join("local"), etcfs.mnt().join("global"));
+            let zero = rustix::fs::makedev(1, 5);
+            for (kind, device) in [
+                (FileType::Fifo, 0),
+                (FileType::Socket, 0),
+                (FileType::CharacterDevice, zero),
+                (FileType::BlockDevice, rustix::fs::makedev(7, 1000)),
+            ] {
+                mknodat(CWD, &local, kind, Mode::from_raw_mode(0o640), device).expect("mknod");
+                std::os::unix::fs::lchown(&local, Some(1000), Some(1001)).expect("chown");
+                let before = fs::symlink_metadata(&local).expect("stat");
+                fs::rename(&local, &global).expect("rename");
+                let after = fs::symlink_metadata(etcfs.global().join("global")).expect("stat");
+                assert_eq!(
+                    (after.mode(), after.rdev(), after.uid(), after.gid()),
+                    (before.mode(), device, 1000, 1001),
+                    "{kind:?}"
+                );
+                assert_eq!(after.mtime_nsec(), before.mtime_nsec());
+                assert!(!after.file_type().is_symlink() || kind == FileType::Symlink);
+                assert_eq!(after.file_type().is_fifo(), kind == FileType::Fifo);
+            }
+            assert!(fs::symlink_metadata(&local).is_err());
+        });
+    }
+}
+
+#[test]
+fn b4_directories_are_left_to_mv() {
+    for sides in EVERYWHERE {
+        on(sides, move |etcfs| {
+            let (local, global) = (etcfs.mnt().join("local"), etcfs.mnt().join("global"));
+            fs::create_dir(&local).expect("mkdir");
+            assert_eq!(
+                rename2(&local, &global, RenameFlags::empty()),
+                Err(Errno::XDEV)
+            );
+            fs::write(local.join("inside"), "x").expect("write");
+            assert_eq!(
+                rename2(&local, &global, RenameFlags::empty()),
+                Err(Errno::XDEV)
+            );
+            assert!(!etcfs.global().join("global").exists());
+            super::harness::run(std::process::Command::new("mv").arg(&local).arg(&global))
+                .expect("mv");
+            assert_eq!(text(&etcfs.global().join("global/inside")), Ok("x".into()));
+            assert!(!etcfs.local().join("local").exists());
+            // The kernel compares the kinds before it asks.
+            fs::write(&local, "file").expect("write");
+            assert_eq!(
+                rename2(&local, &global, RenameFlags::empty()),
+                Err(Errno::ISDIR)
+            );
+        });
+    }
+}
+
+#[test]
+fn the_configuration_file_and_hidden_names_take_no_part() {
+    on(APART, |etcfs| {
+        let name = |n: &str| etcfs.mnt().join(n);
+        let hidden = ".etcfs-hidden-0000000000000001";
+        fs::write(name("local"), "x").expect("write");
+        fs::create_dir(name("dir")).expect("mkdir");
+        for target in [super::harness::CONFIG, hidden, &format!("dir/{hidden}")] {
+            assert_eq!(
+                rename2(&name("local"), &name(target), RenameFlags::empty()),
+                Err(Errno::PERM),
+                "{target}"
+            );
+        }
+        assert_eq!(fs::write(name(hidden), "").map_err(errno), Err(Errno::PERM));
+        fs::write(etcfs.local().join("dir").join(hidden), "").expect("write beneath");
+        assert_eq!(fs::read_dir(name("dir")).expect("list").count(), 0);
+        assert_eq!(text(&name("dir").join(hidden)), Err(Errno::NOENT));
+        // It may be in use until it has not changed for a while.
+        assert_eq!(
+            fs::remove_dir(name("dir")).map_err(errno),
+            Err(Errno::NOTEMPTY)
+        );
+        let dir = fs::File::open(etcfs.local().join("dir")).expect("open");
+        let swept = etcfs::fs::hidden::sweep(std::os::fd::AsFd::as_fd(&dir), -1);
+        assert_eq!(swept, Ok(true));
+        fs::remove_dir(name("dir")).expect("rmdir");
+    });
+}
+
+#[test]
+fn open_handles_keep_the_files_they_were_opened_on() {
+    for sides in EVERYWHERE {
+        on(sides, move |etcfs| {
+            let (local, global) = (etcfs.mnt().join("local"), etcfs.mnt().join("global"));
+            fs::write(&local, "source").expect("write");
+            fs::write(&global, "target").expect("write");
+            let open = |path: &Path| {
+                fs::OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open(path)
+                    .expect("open")
+            };
+            let (mut source, mut target) = (open(&local), open(&global));
+            fs::rename(&local, &global).expect("rename");
+            for (file, holds) in [(&mut source, "source"), (&mut target, "target")] {
+                let mut text = String::new();
+                file.read_to_string(&mut text).expect("read");
+                assert_eq!(text, holds);
+                file.seek(SeekFrom::Start(0)).expect("seek");
+                file.write_all(b"TOO LATE").expect("write");
+                assert_eq!(file.metadata().expect("fstat").len(), 8);
+            }
+            // On one file system the source itself has moved; a copy is not what the handle was opened on.
+            let now = text(&global).expect("read");
+            match sides {
+                Sides::Same(_) => assert_eq!(now, "TOO LATE"),
+                Sides::Apart(..) => assert_eq!(now, "source"),
+            }
+        });
+    }
+}
+
+#[test]
+fn readers_find_one_whole_file_or_the_other() {
+    for sides in [Sides::Same(Lower::Tmpfs), APART] {
+        on(sides, move |etcfs| {
+            let mnt = etcfs.mnt();
+            let content = |n: usize| format!("{n}\n").repeat(3000);
+            fs::write(mnt.join("global"), content(0)).expect("write");
+            let stop = AtomicBool::new(false);
+            let reads = AtomicUsize::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        while !stop.load(Ordering::Relaxed) {
+                            let text = text(&mnt.join("global")).expect("it is always there");
+                            let first = text.lines().next().expect("never empty");
+                            let n: usize = first.parse().expect("a number");
+                            assert_eq!(text, content(n));
+                            reads.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+                for n in 1..200 {
+                    fs::write(mnt.join("global+"), content(n)).expect("write");
+                    fs::rename(mnt.join("global+"), mnt.join("global")).expect("rename");
+                    let listed = fs::read_dir(&mnt)
+                        .expect("list")
+                        .flatten()
+                        .map(|e| e.file_name().to_string_lossy().into_owned())
+                        .filter(|name| name.starts_with(".etcfs"))
+                        .count();
+                    assert_eq!(listed, 0);
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+            assert!(reads.load(Ordering::Relaxed) > 0);
+        });
+    }
+}
+
+#[test]
+fn a_long_copy_does_not_stop_the_only_worker() {
+    super::private(super::DEADLINE, |env| {
+        let bases = Sides::Apart(Lower::Tmpfs, Lower::Disk).make(env);
+        let big = fs::File::create(bases.local().join("big")).expect("create");
+        let chunk = vec![7; 1 << 20];
+        for _ in 0..96 {
+            (&big).write_all(&chunk).expect("write");
+        }
+        fs::create_dir(bases.local().join("dir")).expect("mkdir");
+        fs::write(bases.local().join("dir/small"), "x").expect("write");
+        let mut opts = super::opts();
+        opts.options.push("threads=1".into());
+        let etcfs = super::Etcfs::serve(env, bases, opts);
+        let mnt = etcfs.mnt();
+        // The kernel locks the directories of a rename against lookups of names that it does not know yet.
+        fs::metadata(mnt.join("dir/small")).expect("stat");
+        let done = AtomicBool::new(false);
+        let mut looks = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let renamed = fs::rename(mnt.join("big"), mnt.join("global"));
+                done.store(true, Ordering::Release);
+                renamed.expect("rename");
+            });
+            while !done.load(Ordering::Acquire) {
+                assert_eq!(fs::metadata(mnt.join("dir/small")).expect("stat").len(), 1);
+                looks += 1;
+            }
+        });
+        // A worker that copies answers at most what was asked before it began and after it ended.
+        assert!(looks > 20, "{looks} stats during the copy");
+        assert_eq!(
+            fs::metadata(etcfs.global().join("global"))
+                .expect("stat")
+                .len(),
+            96 << 20
+        );
+        assert!(leftovers(&etcfs.global()).is_empty());
+    });
+}
