@@ -167,7 +167,15 @@ pub fn names() -> Vec<Sample> {
             .tail("name", b"h\0")
             .ext(
                 "extension of kind 77",
-                &[&[16, 0, 0, 0, 77, 0, 0, 0][..], b"whatever"].concat(),
+                &[
+                    ExtHeader {
+                        size: 16,
+                        r#type: 77,
+                    }
+                    .as_bytes(),
+                    b"whatever",
+                ]
+                .concat(),
             )
             .done(),
         request("tmpfile", Opcode::TMPFILE)
