@@ -8,6 +8,7 @@ pub mod creds;
 pub mod dev;
 pub mod file_handle;
 pub mod lease;
+pub mod lock;
 pub mod object;
 pub mod proc;
 pub mod signals;
