@@ -71,6 +71,8 @@ pub struct Options {
     pub passthrough: bool,
     /// How deep passthrough may stack: 1 (lower files on no stacked file system) or 2 (they may be on overlayfs).
     pub max_stack_depth: u8,
+    /// How many requests of one user may wait for locks at a time.
+    pub max_lock_waiters: usize,
     /// How much to say.
     pub log: LogLevel,
     /// A global directory's children stay local unless listed themselves (contract D39).
@@ -89,6 +91,7 @@ impl Default for Options {
             stratum: None,
             passthrough: false,
             max_stack_depth: 1,
+            max_lock_waiters: crate::session::MAX_LOCK_WAITERS,
             log: LogLevel::default(),
             legacy_global: false,
         }

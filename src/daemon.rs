@@ -107,6 +107,7 @@ fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<Arc<Session>> {
     let wish = wish(options);
     let agreed = handshake(rustix::fd::AsFd::as_fd(&device), &wish).context("/dev/fuse")?;
     let session = Session::new(device, fs, agreed, None).context("making the session")?;
+    session.waiters.set_most(options.max_lock_waiters);
     let threads = options.threads.map(|n| usize::from(n.get()));
     if options.passthrough {
         session.pass_through().context("starting the sweeper")?;
@@ -119,6 +120,8 @@ fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<Arc<Session>> {
 fn wish(options: &Options) -> Wish {
     let mut flags = InitFlags::INIT_EXT
         | InitFlags::ASYNC_READ
+        | InitFlags::POSIX_LOCKS
+        | InitFlags::FLOCK_LOCKS
         | InitFlags::ATOMIC_O_TRUNC
         | InitFlags::BIG_WRITES
         | InitFlags::DONT_MASK

@@ -67,6 +67,10 @@ pub(super) const ROWS: &[Row] = &[
         Value("1|2", |o, v| depth(v).map(|v| o.max_stack_depth = v)),
     ),
     row(
+        "max_lock_waiters",
+        Value("N", |o, v| waiters(v).map(|v| o.max_lock_waiters = v)),
+    ),
+    row(
         "log",
         Value("error|warn|info|debug", |o, v| level(v).map(|v| o.log = v)),
     ),
@@ -288,6 +292,13 @@ fn depth(value: &OsStr) -> Result<u8, &'static str> {
         b"2" => Ok(2),
         _ => Err("1 or 2"),
     }
+}
+
+fn waiters(value: &OsStr) -> Result<usize, &'static str> {
+    number(value)
+        .filter(|n| (1..=100_000).contains(n))
+        .map(|n| n as usize)
+        .ok_or("a number from 1 to 100000")
 }
 
 fn level(value: &OsStr) -> Result<LogLevel, &'static str> {

@@ -11,6 +11,7 @@ pub mod hidden;
 pub mod inject;
 pub mod journal;
 pub mod listing;
+pub mod locks;
 pub mod node;
 pub mod object;
 pub mod open;
@@ -72,6 +73,8 @@ pub struct Settings {
 pub struct Fs {
     /// Known nodes.
     pub nodes: Nodes,
+    /// The clients' locks.
+    pub locks: Arc<locks::Locks>,
     /// What the daemon was told at start.
     pub settings: Settings,
     local: Base,
@@ -100,6 +103,7 @@ impl Fs {
         Ok(Fs {
             nodes: Nodes::new(key, root),
             backing: backing::Registry::default(),
+            locks: Arc::new(locks::Locks::new(settings.dir_limit)),
             clock: DirClock::new(settings.dir_limit),
             settings,
             local,

@@ -87,6 +87,8 @@ pub struct Node {
     /// Set by each use of `dir`, cleared by the clock that decides which descriptors to give up.
     pub dir_used: AtomicBool,
     handles: Mutex<Handles>,
+    /// A POSIX lock was asked for at some time.
+    posix_locks: AtomicBool,
 }
 
 impl Node {
@@ -105,6 +107,7 @@ impl Node {
             dir: ArcSwapOption::empty(),
             dir_used: AtomicBool::new(false),
             handles: Mutex::new(Handles::default()),
+            posix_locks: AtomicBool::new(false),
         }
     }
 
@@ -126,6 +129,16 @@ impl Node {
     /// The open handles of the node.
     pub fn handles(&self) -> MutexGuard<'_, Handles> {
         lock(&self.handles)
+    }
+
+    /// Notes that POSIX locks are used on this file.
+    pub fn note_posix_locks(&self) {
+        self.posix_locks.store(true, Ordering::Relaxed);
+    }
+
+    /// True if POSIX locks have been used on this file since the kernel first looked it up.
+    pub fn had_posix_locks(&self) -> bool {
+        self.posix_locks.load(Ordering::Relaxed)
     }
 
     /// Notes where the node has just been found; true if that is news.

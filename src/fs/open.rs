@@ -10,12 +10,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::Arc;
 
-/// The handle number of an open that needs no descriptor here: passed through, for reading.
-pub const NO_HANDLE: u64 = 0;
+/// Set in the handle number of an open that needs no descriptor here: passed through, for reading. Such numbers differ
+/// all the same, because RELEASE ends the locks that were taken through its handle.
+pub const NO_DESCRIPTOR: u64 = 1 << 63;
 
 /// A file opened for a client.
 pub struct Opened {
-    /// The handle's number, or [`NO_HANDLE`].
+    /// The handle's number, with [`NO_DESCRIPTOR`] or without.
     pub fh: u64,
     /// How it is served.
     pub io: Io,
@@ -54,7 +55,8 @@ impl Fs {
             && self.backing.is_on()
             && let Some(io) = self.open_for_reading(node)?
         {
-            return Ok(Opened { fh: NO_HANDLE, io });
+            let fh = self.new_handle() | NO_DESCRIPTOR;
+            return Ok(Opened { fh, io });
         }
         let (fd, _) = self.open_file(node, lower)?;
         if truncate {
@@ -117,7 +119,7 @@ impl Fs {
     /// # Errors
     /// EBADF for an unknown handle, and what opening answers.
     pub fn file(&self, node: &Arc<Node>, fh: u64) -> Result<Arc<File>, Errno> {
-        if fh != NO_HANDLE {
+        if fh & NO_DESCRIPTOR == 0 {
             return node.handles().file(fh).ok_or(Errno::BADF);
         }
         let (fd, _) = self.open_file(node, OFlags::RDONLY)?;

@@ -1,7 +1,7 @@
 //! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
 
 use super::answer::{attr_out, config_attr};
-use super::{Call, Row, dir, file, meta, name, row, slow, xattr};
+use super::{Call, Row, dir, meta, name, row, slow, xattr};
 use crate::fs::config_handle::ConfigHandle;
 use crate::fs::node::{NodeId, lock};
 use crate::log;
@@ -25,14 +25,18 @@ pub static TABLE: &[Row] = &[
     row(Opcode::READ, read),
     // Reading the source of an injection may lead through the mount itself, so no worker may do it (contract D21).
     slow(Opcode::WRITE, write),
-    row(Opcode::FLUSH, file::flush),
-    row(Opcode::FSYNC, file::flush),
+    row(Opcode::FLUSH, nothing),
+    row(Opcode::FSYNC, nothing),
+    // Without a lower file there is nothing to hold a lock on.
+    row(Opcode::GETLK, no_locks),
+    row(Opcode::SETLK, no_locks),
+    row(Opcode::SETLKW, no_locks),
     row(Opcode::RELEASE, release),
     row(Opcode::GETXATTR, xattr::getxattr_config),
     row(Opcode::LISTXATTR, listxattr),
     row(Opcode::SETXATTR, forbid),
     row(Opcode::REMOVEXATTR, forbid),
-    row(Opcode::ACCESS, file::flush),
+    row(Opcode::ACCESS, nothing),
     row(Opcode::STATFS, statfs),
     row(Opcode::INTERRUPT, meta::interrupt),
     row(Opcode::BATCH_FORGET, name::batch_forget),
@@ -48,6 +52,14 @@ pub static TABLE: &[Row] = &[
 
 fn refuse(_: &mut Call<'_>) -> Result<(), Errno> {
     Err(Errno::INVAL)
+}
+
+fn nothing(_: &mut Call<'_>) -> Result<(), Errno> {
+    Ok(())
+}
+
+fn no_locks(_: &mut Call<'_>) -> Result<(), Errno> {
+    Err(Errno::NOLCK)
 }
 
 fn refuse_dir(_: &mut Call<'_>) -> Result<(), Errno> {

@@ -1,10 +1,10 @@
-//! Open files: OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE.
+//! Open files: OPEN, READ, WRITE, RELEASE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE.
 
-use super::Call;
 use super::set_ids::{before_change, before_untold_change};
+use super::{Call, lock};
 use crate::fs::backing::Io;
 use crate::fs::handle::File;
-use crate::fs::node::NodeId;
+use crate::fs::node::{Node, NodeId};
 use crate::fs::open::Opened;
 use etcfs_proto::abi::{
     CopyFileRangeIn, CopyFileRangeOut, FallocateIn, FsyncIn, LseekIn, LseekOut, OpenIn, OpenOut,
@@ -26,13 +26,13 @@ pub fn open(call: &mut Call<'_>) -> Result<(), Errno> {
         true => before_change(call, fd),
         false => Ok(()),
     })?;
-    put(call, &opened);
+    put(call, &node, &opened, args.flags);
     Ok(())
 }
 
-/// Puts the answer to OPEN into the reply.
-pub fn put(call: &mut Call<'_>, opened: &Opened) {
-    let mut open_flags = OpenFlags::NOFLUSH;
+/// Puts the answer to OPEN of `node` with `flags` into the reply.
+pub fn put(call: &mut Call<'_>, node: &Node, opened: &Opened, flags: u32) {
+    let mut open_flags = lock::flush_wanted(node, flags);
     let mut backing_id = 0;
     match opened.io {
         Io::Passthrough(id) => {
@@ -113,15 +113,11 @@ pub fn write(call: &mut Call<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// FLUSH: not sent for files of this mount (`FOPEN_NOFLUSH`) except by kernels before 5.16; nothing is held back.
-pub fn flush(_: &mut Call<'_>) -> Result<(), Errno> {
-    Ok(())
-}
-
 /// RELEASE: the last use of the handle is over.
 pub fn release(call: &mut Call<'_>) -> Result<(), Errno> {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
+    lock::release(call, args);
     call.fs.close(&node, args.fh);
     Ok(())
 }

@@ -105,7 +105,7 @@ fn opened_file(
         .find(&stat.key(spot.side))
         .ok_or(Errno::STALE)?;
     let opened = call.fs.adopt(&node, fd, flags);
-    file::put(call, &opened);
+    file::put(call, &node, &opened, flags);
     Ok(())
 }
 

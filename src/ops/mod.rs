@@ -8,6 +8,7 @@ mod attr;
 mod config;
 mod dir;
 mod file;
+mod lock;
 mod make;
 mod meta;
 mod name;
@@ -16,6 +17,7 @@ mod set_ids;
 mod xattr;
 
 use crate::fs::Fs;
+use crate::fs::locks::Wait;
 use crate::fs::node::{Node, NodeId};
 use etcfs_proto::init::Agreed;
 use etcfs_proto::{Frame, Opcode, Reply, WireError};
@@ -38,6 +40,8 @@ pub struct Call<'a> {
     pub at: Where,
     /// Set by [`Call::go_aside`].
     pub wants_aside: bool,
+    /// Left by a handler that answers EAGAIN: a lock to be waited for, in a thread of its own, before the answer.
+    pub wait: Option<Box<Wait>>,
 }
 
 /// What a handler is.
@@ -79,7 +83,7 @@ const fn slow(opcode: Opcode, run: Handler) -> Row {
 }
 
 /// Every opcode that is handled, for every node but the configuration file. What is not here is answered ENOSYS, and
-/// the kernel then does natively what it can: POLL, BMAP, and locks and ioctls where they are not agreed on.
+/// the kernel then does natively what it can: POLL and BMAP.
 static TABLE: &[Row] = &[
     row(Opcode::LOOKUP, name::lookup),
     row(Opcode::FORGET, name::forget),
@@ -103,12 +107,15 @@ static TABLE: &[Row] = &[
     row(Opcode::GETXATTR, xattr::getxattr),
     row(Opcode::LISTXATTR, xattr::listxattr),
     row(Opcode::REMOVEXATTR, xattr::removexattr),
-    row(Opcode::FLUSH, file::flush),
+    row(Opcode::FLUSH, lock::flush),
     row(Opcode::INIT, meta::init),
     row(Opcode::OPENDIR, dir::opendir),
     row(Opcode::READDIR, dir::readdir),
     row(Opcode::RELEASEDIR, dir::releasedir),
     slow(Opcode::FSYNCDIR, dir::fsyncdir),
+    row(Opcode::GETLK, lock::getlk),
+    row(Opcode::SETLK, lock::setlk),
+    row(Opcode::SETLKW, lock::setlkw),
     row(Opcode::ACCESS, attr::access),
     row(Opcode::CREATE, make::create),
     row(Opcode::INTERRUPT, meta::interrupt),

@@ -1,9 +1,9 @@
 //! Threads for requests that may take long: a worker that waits for a disk serves nobody.
 
-use super::Session;
 use super::meter::Role;
 use super::serve::{Outcome, serve};
 use super::worker::{Buffer, write};
+use super::{Session, waiters};
 use crate::fs::node::lock;
 use crate::log;
 use crate::sys::creds;
@@ -58,7 +58,7 @@ impl Pool {
     }
 
     /// What a thread of the pool does until there is nothing to do and others are idle.
-    fn work(&self, session: &Session) {
+    fn work(&self, session: &Arc<Session>) {
         // Without an umask of its own the thread still answers; only creating needs it, which is never done aside.
         let _ = creds::prepare_thread();
         loop {
@@ -80,7 +80,7 @@ impl Pool {
         }
     }
 
-    fn serve_waiting(&self, session: &Session) {
+    fn serve_waiting(&self, session: &Arc<Session>) {
         let mut reply = Reply::with_capacity(ANSWER);
         let seat = session.meters.sit(Role::Aside);
         loop {
@@ -88,8 +88,10 @@ impl Pool {
                 return;
             };
             let message = (request.bytes(), request.taken);
-            if let Outcome::Answer(answer) = serve(session, &seat, message, &mut reply, true) {
-                write(session, answer);
+            match serve(session, &seat, message, &mut reply, true) {
+                Outcome::Answer(answer) => write(session, answer),
+                Outcome::Wait(wait) => waiters::start(session, message, wait, &mut reply),
+                Outcome::Silent | Outcome::Aside => {}
             }
         }
     }

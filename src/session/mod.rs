@@ -7,11 +7,13 @@ mod handshake;
 pub mod meter;
 mod observe;
 mod serve;
+mod waiters;
 mod worker;
 
 pub use handshake::{HandshakeError, handshake};
 pub use observe::{Observer, Observers, Times};
 pub use serve::{Outcome, serve};
+pub use waiters::{MAX_LOCK_WAITERS, Waiters};
 pub use worker::Buffer;
 
 use crate::fs::Fs;
@@ -50,6 +52,8 @@ pub struct Session {
     pub meters: Meters,
     /// Wakes the watchdog.
     pub waker: Waker,
+    /// Requests that wait for a lock.
+    pub waiters: Arc<Waiters>,
     running: AtomicUsize,
     ended: OwnedFd,
 }
@@ -77,6 +81,7 @@ impl Session {
             pool: Pool::default(),
             meters: Meters::default(),
             waker: Waker::default(),
+            waiters: Arc::default(),
             running: AtomicUsize::new(0),
             ended: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         }))

@@ -2,8 +2,10 @@
 
 use super::meter::{Done, Meter, Snapshot};
 use super::{Session, Times};
+use crate::fs::locks::Wait;
 use crate::log;
 use crate::ops::{self, Call, Row, Where};
+use etcfs_proto::abi::InterruptIn;
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +18,8 @@ pub enum Outcome<'r> {
     Silent,
     /// It may take long: serve it again in another thread, with `aside` set.
     Aside,
+    /// It is to wait in a thread of its own; [`finish`] makes the answer of what comes of that.
+    Wait(Box<Wait>),
 }
 
 /// Handles one message, read at `taken`, and counts it in `meter`. `aside`: this is not a worker, so what may take long
@@ -55,10 +59,15 @@ pub fn serve<'r>(
     let at = if aside { Where::Aside } else { Where::Worker };
     let result = match row {
         Some(row) => match run(session, row, &frame, reply, at) {
-            Some(result) => result,
-            None => {
+            Ran::Done(result) => result,
+            Ran::HandedOn(Outcome::Wait(wait)) => {
+                // Counted as done: how long others hold a lock says nothing about this daemon.
+                meter.end(frame.opcode(), &Done::failed(taken, 0));
+                return Outcome::Wait(wait);
+            }
+            Ran::HandedOn(outcome) => {
                 meter.hand_on();
-                return Outcome::Aside;
+                return outcome;
             }
         },
         None => Err(Errno::NOSYS),
@@ -68,6 +77,12 @@ pub fn serve<'r>(
         taken,
         done: meter.end(opcode, &done(&frame, taken, result, reply)),
     };
+    if opcode == Opcode::INTERRUPT
+        && let Ok(args) = frame.args::<InterruptIn>()
+    {
+        // Most requests are answered in a moment anyway; locks are what is waited for.
+        session.waiters.interrupt(args.unique);
+    }
     if !opcode.wants_answer() || opcode == Opcode::INTERRUPT {
         session.observers.each(|o| o.answer(&frame, &[], times));
         return Outcome::Silent;
@@ -104,14 +119,22 @@ fn done(frame: &Frame<'_>, taken: u64, result: Result<(), Errno>, reply: &Reply)
     done
 }
 
-/// Runs the handler. None: it may take long, and wants to start again in a thread of its own.
+/// What a handler has come to.
+enum Ran {
+    /// The end of the matter.
+    Done(Result<(), Errno>),
+    /// Another thread goes on with it.
+    HandedOn(Outcome<'static>),
+}
+
+/// Runs the handler.
 fn run(
     session: &Session,
     row: &'static Row,
     frame: &Frame<'_>,
     reply: &mut Reply,
     at: Where,
-) -> Option<Result<(), Errno>> {
+) -> Ran {
     let mut call = Call {
         frame,
         fs: &session.fs,
@@ -119,6 +142,7 @@ fn run(
         reply,
         at,
         wants_aside: false,
+        wait: None,
     };
     // A handler changes plain tables by single assignments and owns its descriptors, so what a panic leaves is whole.
     let result = catch_unwind(AssertUnwindSafe(|| (row.run)(&mut call))).unwrap_or_else(|_| {
@@ -129,7 +153,11 @@ fn run(
         ));
         Err(Errno::IO)
     });
-    (!call.wants_aside).then_some(result)
+    match call.wait {
+        Some(wait) => Ran::HandedOn(Outcome::Wait(wait)),
+        None if call.wants_aside => Ran::HandedOn(Outcome::Aside),
+        None => Ran::Done(result),
+    }
 }
 
 /// The number of a message too short or too wrong to be cut, if it has one: bytes 8 to 15.

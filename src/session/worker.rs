@@ -2,7 +2,7 @@
 
 use super::meter::{self, Role};
 use super::serve::{Outcome, serve};
-use super::{Ended, Session};
+use super::{Ended, Session, waiters};
 use crate::log;
 use crate::sys::creds;
 use etcfs_proto::Reply;
@@ -97,6 +97,7 @@ pub fn run(session: &Arc<Session>, cpu: Option<usize>) -> Ended {
             Outcome::Answer(answer) => write(session, answer),
             Outcome::Silent => {}
             Outcome::Aside => session.pool.run(session, Buffer::copy(message, taken)),
+            Outcome::Wait(wait) => waiters::start(session, (message, taken), wait, &mut reply),
         }
     }
 }

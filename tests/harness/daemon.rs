@@ -60,22 +60,40 @@ impl Default for Opts {
 pub struct Bases {
     fs: PathBuf,
     below: PathBuf,
+    global: PathBuf,
 }
 
 impl Bases {
     /// Mounts a lower file system and makes `etc`, `global` and `native` in it.
     pub fn new(env: &Env, lower: Lower) -> Self {
         let (fs, below) = (env.dir("fs"), env.dir("below"));
-        if let Err(e) = lower.mount(env, &fs) {
+        let global = below.join("global");
+        let bases = Self { fs, below, global };
+        bases.mount(env, lower);
+        bases
+    }
+
+    /// Another stratum: a tmpfs of its own for the local directory, and the same global directory.
+    pub fn second(&self, env: &Env, name: &str) -> Self {
+        let bases = Self {
+            fs: env.dir(name),
+            below: env.dir(&format!("{name}-below")),
+            global: self.global.clone(),
+        };
+        bases.mount(env, Lower::Tmpfs);
+        bases
+    }
+
+    fn mount(&self, env: &Env, lower: Lower) {
+        let Self { fs, below, .. } = self;
+        if let Err(e) = lower.mount(env, fs) {
             panic!("{e}");
         }
         // A bind mount made now, in a private namespace, never shows what is mounted inside `fs` later.
-        rustix::mount::mount_bind(&fs, &below).expect("bind the lower file system");
-        let bases = Self { fs, below };
+        rustix::mount::mount_bind(fs, below).expect("bind the lower file system");
         for dir in ["etc", "global", "native"] {
-            fs::create_dir(bases.below.join(dir)).expect("make the base directories");
+            fs::create_dir(below.join(dir)).expect("make the base directories");
         }
-        bases
     }
 
     /// The mount point.
@@ -90,7 +108,7 @@ impl Bases {
 
     /// The global directory.
     pub fn global(&self) -> PathBuf {
-        self.below.join("global")
+        self.global.clone()
     }
 
     /// An empty directory of the same lower file system that the daemon knows nothing of.

@@ -1,0 +1,186 @@
+//! Asking for a lock, and waiting for it.
+
+use super::{Ask, Owner, Use};
+use crate::fs::Fs;
+use crate::fs::node::Node;
+use crate::sys::lock as sys;
+use crate::sys::lock::{Conflict, Kind};
+use rustix::fd::OwnedFd;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after a refusal a lock that does not wait is tried again: see [`Fs::set_lock`].
+const SETTLING: [Duration; 3] = [
+    Duration::from_millis(1),
+    Duration::from_millis(3),
+    Duration::from_millis(6),
+];
+
+/// A lock that could not be had at once, ready to be waited for in a thread of its own.
+pub struct Wait {
+    used: Use,
+    ask: Ask,
+    kind: Kind,
+    until: Until,
+}
+
+/// How long to wait.
+enum Until {
+    /// Until it can be had. The number of the edge in the graph of waits; `flock(2)` has none, as natively nobody looks
+    /// for cycles of it.
+    Had(Option<u64>),
+    /// For a moment: see [`Fs::set_lock`].
+    Settled,
+}
+
+impl Wait {
+    /// Waits. To be called again after EINTR, unless the client has given up.
+    ///
+    /// # Errors
+    /// EINTR when the thread was woken, EAGAIN when the lock was not to be waited for, and what locking answers.
+    pub fn block(&self) -> Result<(), Errno> {
+        if let Until::Had(_) = self.until {
+            return self.used.holder.wait(&self.ask, self.kind);
+        }
+        for pause in SETTLING {
+            std::thread::sleep(pause);
+            match self.used.holder.set(&self.ask) {
+                Err(Errno::AGAIN) => {}
+                done => return done,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// The user who waits.
+    pub fn uid(&self) -> u32 {
+        self.ask.uid
+    }
+
+    /// What to answer when there may be no more waiting threads.
+    pub fn refusal(&self) -> Errno {
+        match self.until {
+            Until::Had(_) => Errno::NOLCK,
+            Until::Settled => Errno::AGAIN,
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Until::Had(Some(id)) = self.until {
+            self.used.locks.end_wait(id);
+        }
+    }
+}
+
+/// What came of asking for a lock.
+pub enum Asked {
+    /// Done.
+    Done,
+    /// To be waited for.
+    Waits(Box<Wait>),
+}
+
+impl Fs {
+    /// Sets or removes a lock. With `wait`, one that cannot be had at once is handed back to be waited for.
+    ///
+    /// So is, for some milliseconds, one that is not to be waited for but is in the way of another client of this
+    /// mount: close(2) does not wait for RELEASE, so that a lock may still be there that its holder has closed already,
+    /// and a shell script that runs `flock -n` twice would fail now and then.
+    ///
+    /// # Errors
+    /// EAGAIN; ENOLCK when the user has too many descriptions; EDEADLK when waiting would never end; what opening the
+    /// lower file answers.
+    pub fn set_lock(&self, node: &Arc<Node>, ask: &Ask, wait: bool) -> Result<Asked, Errno> {
+        if let Owner::Posix(_) = ask.owner {
+            node.note_posix_locks();
+        }
+        let used = match (self.locks.find(node.id, ask.owner), ask.kind) {
+            (Some(used), _) => used,
+            (None, None) => return Ok(Asked::Done),
+            (None, Some(_)) => {
+                if !self.locks.has_room(ask.uid) {
+                    return Err(Errno::NOLCK);
+                }
+                let fd = self.description(node, ask.owner, ask.fh)?;
+                self.locks.add(node.id, ask, fd)
+            }
+        };
+        match (used.holder.set(ask), ask.kind) {
+            (Err(Errno::AGAIN), Some(kind)) => {
+                let until = match (wait, ask.owner) {
+                    (true, Owner::Posix(_)) => {
+                        Until::Had(Some(self.locks.begin_wait(node.id, ask, kind)?))
+                    }
+                    (true, Owner::Flock(_)) => Until::Had(None),
+                    (false, _) if self.locks.is_held_here(node.id, ask) => Until::Settled,
+                    (false, _) => return Err(Errno::AGAIN),
+                };
+                let ask = *ask;
+                Ok(Asked::Waits(Box::new(Wait {
+                    used,
+                    ask,
+                    kind,
+                    until,
+                })))
+            }
+            (done, _) => done.map(|()| Asked::Done),
+        }
+    }
+
+    /// The first lock that would be in the way of `ask`, or none.
+    ///
+    /// # Errors
+    /// What opening the lower file answers.
+    pub fn get_lock(&self, node: &Arc<Node>, ask: &Ask) -> Result<Option<Conflict>, Errno> {
+        let Some(kind) = ask.kind else {
+            return Err(Errno::INVAL);
+        };
+        let conflict = match self.locks.find(node.id, ask.owner) {
+            Some(used) => sys::ofd_get(&used.holder.fd, ask.range, kind)?,
+            None => {
+                let fd = self.description(node, ask.owner, ask.fh)?;
+                sys::ofd_get(&fd, ask.range, kind)?
+            }
+        };
+        Ok(conflict.map(|mut conflict| {
+            if conflict.pid == 0 {
+                conflict.pid = self.locks.process_of(node.id, ask.owner, &conflict);
+            }
+            conflict
+        }))
+    }
+
+    /// A new description of the lower file to hold locks on.
+    ///
+    /// The kernel has checked that the client's descriptor allows the lock; this one must allow every later lock of the
+    /// owner as well, so it is for reading and writing, or, where the file cannot be written by anyone (read-only file
+    /// system, immutable, being executed), for reading. `flock(2)` needs no mode where it is local, and on network
+    /// file systems that of the client.
+    fn description(&self, node: &Arc<Node>, owner: Owner, fh: u64) -> Result<OwnedFd, Errno> {
+        let first = match owner {
+            Owner::Posix(_) => OFlags::RDWR,
+            Owner::Flock(_) => {
+                let file = node.handles().file(fh);
+                let flags = file.map_or(0, |file| file.flags);
+                OFlags::from_bits_retain(flags) & OFlags::RWMODE
+            }
+        };
+        let opened = match self.open_file(node, first) {
+            Err(Errno::ROFS | Errno::PERM | Errno::ACCESS | Errno::TXTBSY)
+                if first != OFlags::RDONLY =>
+            {
+                self.open_file(node, OFlags::RDONLY)
+            }
+            other => other,
+        };
+        match opened {
+            Ok((fd, _)) => Ok(fd),
+            Err(Errno::MFILE | Errno::NFILE) => Err(Errno::NOLCK),
+            Err(errno) => Err(errno),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! File locks reach the lower files, wait without occupying the daemon, and end as natively (contract F2, B15, B16).
+
+mod agent;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod semantics;
+mod storm;
+
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The agents' process; does nothing when run as a test.
+#[test]
+fn agent_process() {
+    agent::main();
+}

@@ -1,0 +1,119 @@
+//! A thousand waiters, and everybody else.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::agent::native_flock;
+use crate::harness::{CONFIG, Etcfs, Opts, private};
+
+const DEADLINE: Duration = Duration::from_secs(240);
+const WAITERS: usize = 1000;
+
+/// F2: one user's thousand blocked lockers leave root's work alone, and killing them frees everything.
+#[test]
+fn a_thousand_blocked_lockers_hinder_nobody_f2() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        fs::write(etcfs.local().join("passwd"), "root\n").expect("write");
+        fs::write(etcfs.local().join("other"), "x").expect("write");
+        let file = etcfs.mnt().join("passwd");
+        let threads = || tasks(etcfs.pid());
+        let idle = threads();
+        let holder = fs::File::open(&file).expect("open");
+        native_flock(&holder, libc::LOCK_EX).expect("the lock is free");
+        let mut waiters: Vec<Child> = (0..WAITERS)
+            .map(|_| {
+                Command::new("flock")
+                    .arg(&file)
+                    .arg("true")
+                    .uid(1000)
+                    .gid(1000)
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .expect("flock(1)")
+            })
+            .collect();
+        wait_for("all lockers wait", || threads() >= idle + WAITERS);
+
+        // Root goes on: looking, opening, reading, configuring, and its last close is served.
+        let start = Instant::now();
+        for round in 0..200 {
+            fs::metadata(&file).expect("stat");
+            assert_eq!(fs::read(&file).expect("read"), b"root\n");
+            fs::write(etcfs.mnt().join("other"), round.to_string()).expect("write");
+            let second = fs::File::open(etcfs.mnt().join("other")).expect("open");
+            native_flock(&second, libc::LOCK_EX).expect("another file's lock");
+        }
+        etcfs
+            .write_config(&["add_global /somewhere"])
+            .expect("configure");
+        assert!(etcfs.read_config().expect("read").contains("/somewhere"));
+        eprintln!(
+            "200 rounds of root's work among {WAITERS} waiters: {:?}",
+            start.elapsed()
+        );
+        assert!(waiters.iter_mut().all(|w| matches!(w.try_wait(), Ok(None))));
+
+        // Killing them frees every thread, while the lock is still held.
+        let start = Instant::now();
+        for waiter in &mut waiters {
+            waiter.kill().expect("kill");
+        }
+        for waiter in &mut waiters {
+            waiter.wait().expect("wait");
+        }
+        eprintln!("{WAITERS} waiters killed and gone: {:?}", start.elapsed());
+        wait_for("the threads are gone", || threads() <= idle + 2);
+        drop(holder);
+        let next = fs::File::open(&file).expect("open");
+        native_flock(&next, libc::LOCK_EX | libc::LOCK_NB).expect("the lock is free");
+        assert!(etcfs.mnt().join(CONFIG).exists());
+    });
+}
+
+/// Every waiter gets the lock in the end when its holder closes it.
+#[test]
+fn waiters_get_the_lock_one_after_the_other() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        fs::write(etcfs.local().join("f"), "").expect("write");
+        let file = etcfs.mnt().join("f");
+        let holder = fs::File::open(&file).expect("open");
+        native_flock(&holder, libc::LOCK_EX).expect("the lock is free");
+        let idle = tasks(etcfs.pid());
+        let waiters: Vec<Child> = (0..100)
+            .map(|_| {
+                Command::new("flock")
+                    .arg(&file)
+                    .args([
+                        "sh",
+                        "-c",
+                        r#"n=$(wc -c <"$0"); printf %s "$n" >/dev/null; printf x >>"$0""#,
+                    ])
+                    .arg(&file)
+                    .spawn()
+                    .expect("flock(1)")
+            })
+            .collect();
+        wait_for("all lockers wait", || tasks(etcfs.pid()) >= idle + 100);
+        drop(holder);
+        for mut waiter in waiters {
+            assert!(waiter.wait().expect("wait").success());
+        }
+        assert_eq!(fs::read(&file).expect("read").len(), 100);
+    });
+}
+
+fn tasks(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(120);
+    while !reached() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
