@@ -8,6 +8,7 @@ mod carried;
 mod names;
 mod rights;
 mod steps;
+mod tools;
 
 use std::fs;
 use std::path::Path;
