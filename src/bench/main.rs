@@ -1,0 +1,85 @@
+//! `etcfs-bench`: the headline table, measured; `scripts/bench` builds and starts it.
+//!
+//! Every row is measured in every mode in turn, round by round, so that the machine's moods meet all of them, and the
+//! ratio to native is that of the same round.
+
+mod chart;
+mod client;
+mod modes;
+mod plan;
+mod report;
+
+use anyhow::{Context as _, Result, bail};
+use argh::FromArgs;
+use std::path::PathBuf;
+
+/// Measures etcfs against the native file system and against bindfs. Run by root in a mount namespace of its own.
+#[derive(FromArgs)]
+struct Arguments {
+    /// rounds; the table shows medians (default 3)
+    #[argh(option, default = "3")]
+    rounds: usize,
+    /// divide every count by this, for a quick look (default 1)
+    #[argh(option, default = "1")]
+    scale: usize,
+    /// only rows whose name contains this
+    #[argh(option)]
+    only: Option<String>,
+    /// only this lower file system: tmpfs or ext4
+    #[argh(option)]
+    lower: Option<String>,
+    /// leave bindfs out
+    #[argh(switch)]
+    without_bindfs: bool,
+    /// the daemon to measure (default: etcfs beside this program)
+    #[argh(option)]
+    etcfs: Option<PathBuf>,
+    /// where the results are written as JSON
+    #[argh(option)]
+    json: Option<PathBuf>,
+    /// where the chart is written as SVG
+    #[argh(option)]
+    svg: Option<PathBuf>,
+    /// put the table into this README, between its benchmark marks
+    #[argh(option)]
+    update_readme: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some("client") {
+        return client::main(&args.collect::<Vec<_>>());
+    }
+    let arguments: Arguments = argh::from_env();
+    if !rustix::process::geteuid().is_root() {
+        bail!("the benchmark mounts file systems: run it as root (scripts/bench does)");
+    }
+    let lowers = modes::Lower::named(arguments.lower.as_deref())?;
+    let etcfs = match arguments.etcfs {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("etcfs"),
+    };
+    let mut results = report::Results::new(arguments.rounds);
+    for lower in lowers {
+        let bench = modes::Bench::new(lower, &etcfs, !arguments.without_bindfs)
+            .with_context(|| format!("setting up {}", lower.name()))?;
+        plan::measure(
+            &bench,
+            arguments.rounds,
+            arguments.scale.max(1),
+            arguments.only.as_deref(),
+            &mut results,
+        )?;
+    }
+    print!("{}", results.table());
+    if let Some(path) = arguments.json {
+        std::fs::write(&path, results.json()).with_context(|| path.display().to_string())?;
+    }
+    if let Some(path) = arguments.svg {
+        chart::draw(&results, &path).with_context(|| path.display().to_string())?;
+    }
+    if let Some(path) = arguments.update_readme {
+        report::update_readme(&path, &results.table())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! The rows: what is measured, in which order, and what has to be there before.
+
+use super::client::STORM_NAMES;
+use super::modes::{Bench, Lower, Mode, run};
+use super::report::{Results, Unit};
+use anyhow::{Context as _, Result, bail};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// One measurement of one mode: a workload by so many clients.
+#[derive(Clone, Copy)]
+struct Job {
+    workload: &'static str,
+    count: usize,
+    size: usize,
+    clients: usize,
+    user: &'static str,
+}
+
+const fn job(workload: &'static str, count: usize, size: usize) -> Job {
+    Job {
+        workload,
+        count,
+        size,
+        clients: 1,
+        user: "root",
+    }
+}
+
+/// Measures every row of `bench` in `rounds` rounds.
+pub fn measure(
+    bench: &Bench,
+    rounds: usize,
+    scale: usize,
+    only: Option<&str>,
+    results: &mut Results,
+) -> Result<()> {
+    let mut plan = Plan {
+        bench,
+        scale,
+        only,
+        results,
+    };
+    for round in 0..rounds {
+        eprintln!("{}: round {} of {rounds}", bench.lower.name(), round + 1);
+        plan.small_files("25,000 x 4 KiB", 25_000, 4 * KIB)?;
+        plan.small_files("10,000 x 64 KiB", 10_000, 64 * KIB)?;
+        plan.large_files("1,000 x 1 MiB", 1_000, MIB)?;
+        plan.large_files("100 x 10 MiB", 100, 10 * MIB)?;
+        plan.one_large_file()?;
+        plan.rates()?;
+        plan.storm()?;
+        plan.trees()?;
+    }
+    Ok(())
+}
+
+struct Plan<'a> {
+    bench: &'a Bench,
+    scale: usize,
+    only: Option<&'a str>,
+    results: &'a mut Results,
+}
+
+impl Plan<'_> {
+    fn wants(&self, row: &str) -> bool {
+        self.only.is_none_or(|only| row.contains(only))
+    }
+
+    fn scaled(&self, count: usize) -> usize {
+        (count / self.scale).max(1)
+    }
+
+    /// Written anew, read warm and cold, and removed, by every mode in a directory of its own.
+    fn small_files(&mut self, what: &str, count: usize, size: usize) -> Result<()> {
+        let row = |verb: &str| format!("{verb} {what}");
+        if !self.wants(&row("write, read, unlink")) && !self.wants(&row("read")) {
+            return Ok(());
+        }
+        let count = self.scaled(count);
+        let sub = fresh_dir(&self.bench.modes[0].dir, "small-files")?;
+        for mode in &self.bench.modes {
+            let dir = mode.dir.join(&sub);
+            let write = seconds(&dir, job("write", count, size))?;
+            let read = seconds(&dir, job("read", count, size))?;
+            self.note(&row("write"), mode, write, Unit::Seconds);
+            self.note(&row("read"), mode, read, Unit::Seconds);
+            if self.bench.lower == Lower::Ext4 && size == 4 * KIB {
+                drop_caches()?;
+                let cold = seconds(&dir, job("read", count, size))?;
+                self.note(&format!("{}, cold", row("read")), mode, cold, Unit::Seconds);
+            }
+            let unlink = seconds(&dir, job("unlink", count, size))?;
+            self.note(&row("unlink"), mode, unlink, Unit::Seconds);
+        }
+        Ok(())
+    }
+
+    /// Overwritten and read: a GiB of page cache never touched before costs what the host pleases, in every mode.
+    fn large_files(&mut self, what: &str, count: usize, size: usize) -> Result<()> {
+        let row = |verb: &str| format!("{verb} {what}");
+        if !self.wants(&row("overwrite")) && !self.wants(&row("read")) {
+            return Ok(());
+        }
+        let count = self.scaled(count);
+        let native = &self.bench.modes[0].dir;
+        let sub = fresh_dir(native, "large-files")?;
+        seconds(&native.join(&sub), job("write", count, size))?;
+        seconds(&native.join(&sub), job("read", count, size))?;
+        for mode in &self.bench.modes {
+            let dir = mode.dir.join(&sub);
+            let write = seconds(&dir, job("overwrite", count, size))?;
+            let read = seconds(&dir, job("read", count, size))?;
+            self.note(&row("overwrite"), mode, write, Unit::Seconds);
+            self.note(&row("read"), mode, read, Unit::Seconds);
+        }
+        std::fs::remove_dir_all(native.join(&sub))?;
+        Ok(())
+    }
+
+    fn one_large_file(&mut self) -> Result<()> {
+        if !self.wants("1 GiB file") {
+            return Ok(());
+        }
+        let native = &self.bench.modes[0].dir;
+        let sub = fresh_dir(native, "one-file")?;
+        let path = native.join(&sub).join("large");
+        let mut file = std::fs::File::create(&path)?;
+        for _ in 0..self.scaled(1024) {
+            file.write_all(&vec![b'y'; MIB])?;
+        }
+        drop(file);
+        let random = self.scaled(200_000);
+        for mode in &self.bench.modes {
+            let dir = mode.dir.join(&sub);
+            let time = seconds(&dir, job("random-read", random, 4 * KIB))?;
+            self.note(
+                "random 4 KiB reads of a 1 GiB file",
+                mode,
+                time,
+                Unit::Seconds,
+            );
+            let time = seconds(&dir, job("sequential-write", 1, MIB))?;
+            self.note(
+                "sequential overwrite of a 1 GiB file",
+                mode,
+                time,
+                Unit::Seconds,
+            );
+            let time = seconds(&dir, job("sequential-read", 1, MIB))?;
+            self.note("sequential read of a 1 GiB file", mode, time, Unit::Seconds);
+        }
+        std::fs::remove_dir_all(native.join(&sub))?;
+        Ok(())
+    }
+
+    /// Operations per second on a file in the mount's root, by one, two and four clients, and by an ordinary user.
+    fn rates(&mut self) -> Result<()> {
+        let native = &self.bench.modes[0].dir;
+        std::fs::set_permissions(native, std::fs::Permissions::from_mode(0o777))?;
+        std::fs::write(native.join("f0"), vec![b'z'; 4 * KIB])?;
+        let _ = std::os::unix::fs::symlink("f0", native.join("link"));
+        std::fs::create_dir_all(native.join("small"))?;
+        for n in 0..20 {
+            std::fs::write(native.join(format!("small/e{n}")), "")?;
+        }
+        for (row, workload, count) in [
+            ("stat", "stat", 100_000),
+            ("stat of a missing name", "stat-missing", 50_000),
+            ("open + close", "open-close", 30_000),
+            ("open + read 4 KiB + close", "open-read-close", 30_000),
+            ("readlink", "readlink", 50_000),
+            ("create + unlink", "create-unlink", 5_000),
+            ("list 20 entries", "list", 10_000),
+        ] {
+            for (clients, user) in [(1, "root"), (2, "root"), (4, "root"), (1, "user")] {
+                let alone = matches!(workload, "stat-missing" | "create-unlink" | "list");
+                if alone && (clients > 1 || user != "root") {
+                    continue;
+                }
+                let who = match (clients, user) {
+                    (_, "user") => "uid 1000".to_owned(),
+                    (1, _) => "1 client".to_owned(),
+                    (n, _) => format!("{n} clients"),
+                };
+                let row = format!("{row}, {who}");
+                if !self.wants(&row) {
+                    continue;
+                }
+                let count = self.scaled(count);
+                for mode in &self.bench.modes {
+                    let job = Job {
+                        clients,
+                        user,
+                        ..job(workload, count, 4 * KIB)
+                    };
+                    let time = seconds(&mode.dir, job)?;
+                    let rate = (count * clients) as f64 / time;
+                    self.note(&row, mode, rate, Unit::PerSecond);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn storm(&mut self) -> Result<()> {
+        let row = "systemd storm (98k readlink, 46k open, 39k list)";
+        if !self.wants(row) {
+            return Ok(());
+        }
+        let native = &self.bench.modes[0].dir;
+        let units = native.join("systemd");
+        std::fs::create_dir_all(units.join("wants"))?;
+        for n in 0..STORM_NAMES {
+            std::fs::write(units.join(format!("u{n}")), "[Unit]\n")?;
+            let _ = std::os::unix::fs::symlink(format!("u{n}"), units.join(format!("l{n}")));
+        }
+        for n in 0..10 {
+            std::fs::write(units.join(format!("wants/w{n}")), "")?;
+        }
+        let count = self.scaled(98_565);
+        for mode in &self.bench.modes {
+            let time = seconds(&mode.dir, job("storm", count, 4 * KIB))?;
+            self.note(row, mode, time, Unit::Seconds);
+        }
+        Ok(())
+    }
+
+    /// Programs over a tree of 5,000 files.
+    fn trees(&mut self) -> Result<()> {
+        let native = &self.bench.modes[0].dir;
+        if !native.join("tree").exists() {
+            for n in 0..self.scaled(5_000) {
+                let dir = native.join(format!("tree/d{}", n / 50));
+                std::fs::create_dir_all(&dir)?;
+                std::fs::write(dir.join(format!("f{n}")), format!("file {n}\n"))?;
+            }
+        }
+        for (row, script) in [
+            ("find", "find tree"),
+            ("ls -lR", "ls -lR tree"),
+            ("grep -r", "grep -r needle tree; true"),
+            ("tar", "tar -cf - tree | cat"),
+        ] {
+            let row = format!("{row} of 5,000 files");
+            if !self.wants(&row) {
+                continue;
+            }
+            for mode in &self.bench.modes {
+                let mut command = Command::new("sh");
+                command.args(["-c", script]).current_dir(&mode.dir);
+                run(&mut command)?;
+                let began = Instant::now();
+                run(&mut command)?;
+                self.note(&row, mode, began.elapsed().as_secs_f64(), Unit::Seconds);
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, row: &str, mode: &Mode, value: f64, unit: Unit) {
+        eprintln!("  {row}, {}: {value:.3}", mode.name);
+        self.results
+            .add(self.bench.lower.name(), row, mode.name, value, unit);
+    }
+}
+
+/// Makes an empty directory for everybody and returns its name.
+fn fresh_dir(root: &Path, name: &str) -> Result<String> {
+    let dir = root.join(name);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    std::fs::create_dir(&dir)?;
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777))?;
+    Ok(name.to_owned())
+}
+
+/// The longest time that one of the job's clients took, all of them having begun together.
+fn seconds(dir: &Path, job: Job) -> Result<f64> {
+    let mut clients = (0..job.clients)
+        .map(|_| Client::start(dir, job))
+        .collect::<Result<Vec<_>>>()?;
+    for client in &mut clients {
+        client.go()?;
+    }
+    let mut longest: f64 = 0.0;
+    for client in clients {
+        longest = longest.max(client.finish()?);
+    }
+    Ok(longest)
+}
+
+struct Client {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Client {
+    fn start(dir: &Path, job: Job) -> Result<Client> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("client")
+            .arg(job.workload)
+            .arg(dir)
+            .args([job.count.to_string(), job.size.to_string()])
+            .arg(job.user)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting a client")?;
+        let mut out = BufReader::new(child.stdout.take().context("a pipe")?);
+        let mut line = String::new();
+        out.read_line(&mut line)?;
+        if line.trim() != "ready" {
+            bail!("a client said {line:?}");
+        }
+        Ok(Client { child, out })
+    }
+
+    fn go(&mut self) -> Result<()> {
+        let mut pipe = self.child.stdin.take().context("a pipe")?;
+        Ok(pipe.write_all(b"go\n")?)
+    }
+
+    fn finish(mut self) -> Result<f64> {
+        let mut text = String::new();
+        self.out.read_to_string(&mut text)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("a client failed: {status}");
+        }
+        text.trim()
+            .parse()
+            .with_context(|| format!("a client said {text:?}"))
+    }
+}
+
+fn drop_caches() -> Result<()> {
+    rustix::fs::sync();
+    std::fs::write("/proc/sys/vm/drop_caches", "3").context("/proc/sys/vm/drop_caches")
+}

@@ -1,0 +1,197 @@
+//! What was measured: medians, ratios, a table, JSON, and the part of the README between two marks.
+
+use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// The marks in the README.
+const BEGIN: &str =
+    "<!-- benchmark: scripts/bench --update-readme writes what is between these marks -->";
+const END: &str = "<!-- /benchmark -->";
+
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds: less is better.
+    Seconds,
+    /// Operations per second: more is better.
+    PerSecond,
+}
+
+/// One row of one lower file system.
+pub struct Row {
+    /// The lower file system.
+    pub lower: &'static str,
+    /// What was done.
+    pub name: String,
+    /// What the values are.
+    pub unit: Unit,
+    /// By mode, in the order of rounds.
+    pub values: BTreeMap<&'static str, Vec<f64>>,
+}
+
+impl Row {
+    /// The median of a mode.
+    pub fn median(&self, mode: &str) -> Option<f64> {
+        median(self.values.get(mode)?.clone())
+    }
+
+    /// How many times slower than native a mode is: the median of the rounds' ratios.
+    pub fn ratio(&self, mode: &str) -> Option<f64> {
+        let native = self.values.get("native")?;
+        let ratios = self.values.get(mode)?.iter().zip(native);
+        median(
+            ratios
+                .map(|(value, native)| match self.unit {
+                    Unit::Seconds => value / native,
+                    Unit::PerSecond => native / value,
+                })
+                .collect(),
+        )
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[middle]),
+        _ => Some((values[middle - 1] + values[middle]) / 2.0),
+    }
+}
+
+/// Everything measured in one run.
+pub struct Results {
+    /// The rows, in the order of measurement.
+    pub rows: Vec<Row>,
+    rounds: usize,
+}
+
+/// The modes in the order of the table's columns.
+pub const MODES: [&str; 4] = ["native", "etcfs", "etcfs passthrough", "bindfs"];
+
+impl Results {
+    /// Nothing yet.
+    pub fn new(rounds: usize) -> Results {
+        Results {
+            rows: Vec::new(),
+            rounds,
+        }
+    }
+
+    /// Notes one value.
+    pub fn add(
+        &mut self,
+        lower: &'static str,
+        name: &str,
+        mode: &'static str,
+        value: f64,
+        unit: Unit,
+    ) {
+        let known = |row: &Row| row.lower == lower && row.name == name;
+        let at = match self.rows.iter().position(known) {
+            Some(at) => at,
+            None => {
+                self.rows.push(Row {
+                    lower,
+                    name: name.to_owned(),
+                    unit,
+                    values: BTreeMap::new(),
+                });
+                self.rows.len() - 1
+            }
+        };
+        self.rows[at].values.entry(mode).or_default().push(value);
+    }
+
+    /// The machine, the kernel, and how often each value was measured.
+    fn conditions(&self) -> String {
+        let uname = rustix::system::uname();
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split(':').nth(1))
+            .map_or("unknown CPU", str::trim);
+        let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+        format!(
+            "{cpus} CPUs ({model}), Linux {}, medians of {} rounds; in brackets times slower than native in the same round.",
+            uname.release().to_string_lossy(),
+            self.rounds
+        )
+    }
+
+    /// A Markdown table.
+    pub fn table(&self) -> String {
+        let mut text = format!("{}\n", self.conditions());
+        for (unit, title) in [
+            (Unit::Seconds, "seconds"),
+            (Unit::PerSecond, "operations per second"),
+        ] {
+            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.unit == unit).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let _ = write!(text, "\n| lower file system, {title} |");
+            for mode in MODES {
+                let _ = write!(text, " {mode} |");
+            }
+            text.push_str("\n|---|---|---|---|---|\n");
+            for row in rows {
+                let _ = write!(text, "| {}, {} |", row.lower, row.name);
+                for mode in MODES {
+                    match (row.median(mode), row.ratio(mode)) {
+                        (Some(value), _) if mode == "native" => {
+                            let _ = write!(text, " {} |", show(value, unit));
+                        }
+                        (Some(value), Some(ratio)) => {
+                            let _ = write!(text, " {} ({ratio:.1}) |", show(value, unit));
+                        }
+                        _ => text.push_str(" - |"),
+                    }
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// Every value, for programs.
+    pub fn json(&self) -> String {
+        let rows: Vec<serde_json::Value> = self
+            .rows
+            .iter()
+            .map(|row| {
+                serde_json::json!({
+                    "lower": row.lower,
+                    "row": row.name,
+                    "unit": match row.unit { Unit::Seconds => "s", Unit::PerSecond => "1/s" },
+                    "values": row.values,
+                })
+            })
+            .collect();
+        let all = serde_json::json!({ "conditions": self.conditions(), "rows": rows });
+        format!("{all:#}\n")
+    }
+}
+
+fn show(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Seconds if value < 1.0 => format!("{value:.3}"),
+        Unit::Seconds => format!("{value:.2}"),
+        Unit::PerSecond if value >= 1e6 => format!("{:.2} M", value / 1e6),
+        Unit::PerSecond => format!("{:.1} k", value / 1e3),
+    }
+}
+
+/// Replaces what stands between the marks.
+pub fn update_readme(path: &Path, table: &str) -> Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let marks = text.find(BEGIN).zip(text.find(END));
+    let (begin, end) =
+        marks.with_context(|| format!("{} has no lines {BEGIN} and {END}", path.display()))?;
+    let head = &text[..begin + BEGIN.len()];
+    let new = format!("{head}\n{table}\n{}", &text[end..]);
+    std::fs::write(path, new).with_context(|| path.display().to_string())
+}
