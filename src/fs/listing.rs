@@ -69,22 +69,11 @@ impl Fs {
         offset: u64,
         take: &mut dyn FnMut(&Entry<'_>) -> bool,
     ) -> Result<(), Errno> {
-        let brought = match &dir.merge {
-            Some((rules, at)) => self.brought_in(node, rules, *at),
-            None => Vec::new(),
-        };
-        if offset < OWN {
-            for (index, (name, ino, kind)) in brought.iter().enumerate().skip(offset as usize) {
-                let entry = Entry {
-                    ino: *ino,
-                    offset: index as u64 + 1,
-                    kind: *kind,
-                    name: name.as_bytes(),
-                };
-                if !take(&entry) {
-                    return Ok(());
-                }
-            }
+        if let Some((rules, at)) = &dir.merge
+            && offset < OWN
+            && !self.list_brought_in(node, rules, *at, offset as usize, take)
+        {
+            return Ok(());
         }
         self.list_lower(node, dir, lower_cookie(offset), take)
     }
@@ -135,39 +124,74 @@ impl Fs {
         Ok(())
     }
 
-    /// The names that rules bring into the directory at `at`: global ones that exist, overrides, the configuration
-    /// file. Each with its inode number and type.
-    fn brought_in(&self, node: &Arc<Node>, rules: &Rules, at: Place) -> Vec<(CString, u64, u8)> {
-        let mut names = Vec::new();
-        if at == Place::ROOT {
-            names.push((CONFIG_NAME.to_owned(), CONFIG_INO, libc::DT_REG));
+    /// Gives the names that rules bring into the directory at `at`: the configuration file, overrides, and global names
+    /// that exist. The offset behind a name is its number among all names of the rules that the listing was opened
+    /// under, whether they exist or not, so that one which comes or goes moves no other. False: `take` wants no more.
+    fn list_brought_in(
+        &self,
+        node: &Arc<Node>,
+        rules: &Rules,
+        at: Place,
+        offset: usize,
+        take: &mut dyn FnMut(&Entry<'_>) -> bool,
+    ) -> bool {
+        if at == Place::ROOT && offset == 0 {
+            let entry = Entry {
+                ino: CONFIG_INO,
+                offset: 1,
+                kind: libc::DT_REG,
+                name: CONFIG_NAME.to_bytes(),
+            };
+            if !take(&entry) {
+                return false;
+            }
         }
-        for (name, child) in rules.children(at) {
-            if !brings_in(rules, child) || names.len() as u64 >= OWN {
+        // Offset 1 is behind the configuration file, or behind nothing where there is none.
+        let children = rules.children(at).enumerate().take(OWN as usize - 2);
+        for (index, (name, child)) in children.skip(offset.saturating_sub(1)) {
+            if !brings_in(rules, child) {
                 continue;
             }
-            let Ok(name) = CString::new(name) else {
+            let Some((ino, kind)) = self.brought_in(node, rules, name, child) else {
                 continue;
             };
-            let found = self
-                .spot_in(rules, node, &name, false)
-                .and_then(|spot| Stat::at(spot.dir.as_fd(), &name));
-            let (ino, kind) = match (found, rules.override_at(child)) {
-                (Ok(stat), _) => (
-                    self.ino(stat.dev(), stat.0.stx_ino),
-                    (stat.kind() >> 12) as u8,
-                ),
-                (Err(_), Some(over)) => match over.kind {
-                    OverrideKind::Symlink => (UNKNOWN_INO, libc::DT_LNK),
-                    OverrideKind::Directory => (UNKNOWN_INO, libc::DT_DIR),
-                    // Injection never makes a file (contract D41).
-                    OverrideKind::Inject => continue,
-                },
-                (Err(_), None) => continue,
+            let entry = Entry {
+                ino,
+                offset: index as u64 + 2,
+                kind,
+                name,
             };
-            names.push((name, ino, kind));
+            if !take(&entry) {
+                return false;
+            }
         }
-        names
+        true
+    }
+
+    /// Inode number and type of a name that a rule brings in; none: it is not there.
+    fn brought_in(
+        &self,
+        node: &Arc<Node>,
+        rules: &Rules,
+        name: &[u8],
+        child: Place,
+    ) -> Option<(u64, u8)> {
+        let name = CString::new(name).ok()?;
+        let found = self
+            .spot_in(rules, node, &name, false)
+            .and_then(|spot| Stat::at(spot.dir.as_fd(), &name));
+        if let Ok(stat) = found {
+            return Some((
+                self.ino(stat.dev(), stat.0.stx_ino),
+                (stat.kind() >> 12) as u8,
+            ));
+        }
+        match rules.override_at(child)?.kind {
+            OverrideKind::Symlink => Some((UNKNOWN_INO, libc::DT_LNK)),
+            OverrideKind::Directory => Some((UNKNOWN_INO, libc::DT_DIR)),
+            // Injection never makes a file (contract D41).
+            OverrideKind::Inject => None,
+        }
     }
 }
 
