@@ -7,6 +7,7 @@ pub mod cross;
 pub mod dirs;
 pub mod enforce;
 pub mod handle;
+pub mod held;
 pub mod hidden;
 pub mod inject;
 pub mod journal;

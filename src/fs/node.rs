@@ -65,7 +65,7 @@ pub struct Link {
     pub parent: NodeId,
     /// Its name there.
     pub name: Box<CStr>,
-    /// For a directory whose descriptor was given up: the way back to it.
+    /// The way back to it when its name leads elsewhere. Directories have one from the first lookup on.
     pub handle: Option<Box<FileHandle>>,
 }
 
@@ -82,7 +82,7 @@ pub struct Node {
     link: Mutex<Link>,
     /// The place in the rule tree, with the epoch that it is good for; 0: not known. See [`Node::place`].
     place: AtomicU64,
-    /// A directory's descriptor, while the directory is in use.
+    /// A directory's descriptor, while the directory is in use; or an `O_PATH` one of a file without a name.
     pub dir: ArcSwapOption<OwnedFd>,
     /// Set by each use of `dir`, cleared by the clock that decides which descriptors to give up.
     pub dir_used: AtomicBool,
@@ -271,8 +271,14 @@ impl Nodes {
 
     /// Notes that `node` has just been found as `name` in `parent`.
     pub fn note(&self, node: &Node, parent: NodeId, name: &CStr) {
-        if node.id != NodeId::ROOT && node.found_at(parent, name) && node.is_dir() {
+        if node.id == NodeId::ROOT || !node.found_at(parent, name) {
+            return;
+        }
+        if node.is_dir() {
             self.moves.fetch_add(1, Ordering::AcqRel);
+        } else {
+            // It has a name again.
+            node.dir.store(None);
         }
     }
 

@@ -76,7 +76,17 @@ impl Fs {
         if node.is_dir() {
             return Stat::of(self.dir_fd(node)?.as_fd());
         }
-        let (spot, name) = self.spot_of(node)?;
+        match self.stat_by_name(node) {
+            Err(Errno::STALE) => {
+                let fd = self.without_name(node).ok_or(Errno::STALE)?;
+                Stat::of(fd.as_fd())
+            }
+            other => other,
+        }
+    }
+
+    fn stat_by_name(&self, node: &Node) -> Result<Stat, Errno> {
+        let (spot, name) = self.spot_of(node).map_err(gone_is_stale)?;
         let stat = Stat::at(spot.dir(), name.as_c_str()).map_err(gone_is_stale)?;
         if stat.key(node.side()) != node.key {
             return Err(Errno::STALE);
@@ -98,10 +108,12 @@ impl Fs {
         }
         match self.pin_by_name(node) {
             Err(Errno::STALE) => {
+                let held = self.without_name(node);
                 let handles = node.handles();
-                let anchor = handles.backing.anchor().ok_or(Errno::STALE)?;
+                let fd = held.as_ref().map(|fd| fd.as_fd());
+                let fd = fd.or(handles.backing.anchor()).ok_or(Errno::STALE)?;
                 Ok(Pinned::Path {
-                    fd: rustix::io::fcntl_dupfd_cloexec(anchor, 0)?,
+                    fd: rustix::io::fcntl_dupfd_cloexec(fd, 0)?,
                     at: None,
                 })
             }
@@ -110,7 +122,7 @@ impl Fs {
     }
 
     fn pin_by_name(&self, node: &Node) -> Result<Pinned, Errno> {
-        let (spot, name) = self.spot_of(node)?;
+        let (spot, name) = self.spot_of(node).map_err(gone_is_stale)?;
         let fd = rustix::fs::openat(
             &*spot.dir,
             name.as_c_str(),

@@ -157,11 +157,18 @@ impl Fs {
 
     /// Opens an unlinked or replaced file that is still open, through what is held of it.
     fn reopen(&self, node: &Node, flags: OFlags) -> Option<(OwnedFd, Stat)> {
-        let name = {
+        let open = {
             let handles = node.handles();
             let file = handles.any_file();
             let held = file.as_ref().map(|file| file.fd.as_fd());
-            crate::sys::object::ProcName::of(held.or(handles.backing.anchor())?)
+            let held = held.or(handles.backing.anchor());
+            held.map(crate::sys::object::ProcName::of)
+        };
+        let kept = self.without_name(node);
+        let name = match (open, &kept) {
+            (Some(name), _) => name,
+            (None, Some(fd)) => crate::sys::object::ProcName::of(fd.as_fd()),
+            (None, None) => return None,
         };
         let fd = rustix::fs::open(name.as_c_str(), flags - OFlags::NOFOLLOW, Mode::empty()).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;

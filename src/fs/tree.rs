@@ -5,6 +5,7 @@ use super::hidden;
 use super::node::{NameBuf, Node, NodeId, PlaceEpoch};
 use super::rules::{Override, Place, Rules, Side};
 use super::stat::Stat;
+use crate::sys::file_handle::FileHandle;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -89,7 +90,11 @@ impl Fs {
         };
         let dir = match above {
             Some(above) if side != parent.side() => self.twin(rules, above, side, make)?,
-            _ => self.dir_fd(parent)?,
+            _ => match self.dir_fd(parent) {
+                // Natively a removed directory has no entries.
+                Err(Errno::STALE) if self.is_gone(parent) => return Err(Errno::NOENT),
+                other => other?,
+            },
         };
         let epoch = self.place_epoch(rules);
         Ok(Spot {
@@ -155,7 +160,7 @@ impl Fs {
             if lowest.dir.load().is_some() {
                 break;
             }
-            if let Some(fd) = self.by_file_handle(&lowest) {
+            if let Some(fd) = self.by_file_handle(&lowest, DIR_FLAGS) {
                 self.clock.keep(&self.nodes, &lowest, fd);
                 break;
             }
@@ -181,10 +186,29 @@ impl Fs {
         found.ok_or(Errno::STALE)
     }
 
-    fn by_file_handle(&self, node: &Node) -> Option<OwnedFd> {
+    /// Opens `node` by its file handle, if it has one and still is the inode that it was.
+    pub fn by_file_handle(&self, node: &Node, flags: OFlags) -> Option<OwnedFd> {
         let handle = node.link().handle.clone()?;
+        let fd = handle.open(&*self.base(node.side()).dir, flags).ok()?;
+        let stat = Stat::of(fd.as_fd()).ok()?;
+        (stat.key(node.side()) == node.key).then_some(fd)
+    }
+
+    /// Gives the directory `node`, just found as `name` in `dir`, a file handle: whoever holds it as a working directory
+    /// can then use it after it was moved beneath.
+    pub fn remember_dir(&self, node: &Node, dir: BorrowedFd<'_>, name: &CStr) {
+        if let Ok(handle) = FileHandle::at(dir, name) {
+            node.link().handle = Some(Box::new(handle));
+        }
+    }
+
+    /// True if the lower file system says that the inode is no more.
+    fn is_gone(&self, node: &Node) -> bool {
+        let handle = node.link().handle.clone();
         let base = self.base(node.side());
-        handle.open(&*base.dir, DIR_FLAGS).ok()
+        handle.is_some_and(|handle| {
+            matches!(handle.open(&*base.dir, OFlags::PATH), Err(Errno::STALE))
+        })
     }
 
     /// The place of the directory `node` in the rule tree.

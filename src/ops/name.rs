@@ -41,6 +41,9 @@ pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, 
         .look_up(stat.key(spot.side), stat.kind(), parent.id, name);
     if stat.is_dir() {
         node.set_place(spot.epoch, spot.place);
+        if node.lookups() == 1 {
+            call.fs.remember_dir(&node, spot.dir(), name);
+        }
     }
     call.reply.put(&entry_out(node.id.0, attr(call.fs, stat)));
 }
@@ -63,13 +66,18 @@ pub fn batch_forget(call: &mut Call<'_>) -> Result<(), Errno> {
 /// READLINK.
 pub fn readlink(call: &mut Call<'_>) -> Result<(), Errno> {
     let node = call.node()?;
-    let (spot, name) = call.fs.spot_of(&node)?;
+    let fs = call.fs;
     let target = call.reply.space(TARGET_MAX);
-    let len = match rustix::fs::readlinkat_raw(spot.dir(), name.as_c_str(), &mut *target) {
-        Ok(len) => len,
-        // Not a symlink any more, or gone: the kernel should look again.
-        Err(Errno::INVAL | Errno::NOENT) => return Err(Errno::STALE),
-        Err(errno) => return Err(errno),
+    let by_name = fs.spot_of(&node).and_then(|(spot, name)| {
+        rustix::fs::readlinkat_raw(spot.dir(), name.as_c_str(), &mut *target)
+    });
+    let len = match by_name {
+        // Not a symlink any more, or gone.
+        Err(Errno::INVAL | Errno::NOENT | Errno::STALE) => {
+            let fd = fs.without_name(&node).ok_or(Errno::STALE)?;
+            rustix::fs::readlinkat_raw(&*fd, c"", &mut *target)?
+        }
+        other => other?,
     };
     call.reply.truncate_body(len);
     Ok(())
@@ -90,6 +98,7 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
     call.not_config(call.node_id(), name)?;
     let parent = call.node()?;
     let spot = call.fs.spot(&parent, name)?;
+    let held = call.fs.hold(&spot, name);
     let removed = match rustix::fs::unlinkat(spot.dir(), name, flags) {
         // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
         Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
@@ -101,7 +110,12 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
         }
         other => other,
     };
-    removed.inspect(|()| spot.note_change(call.frame.head.pid))
+    removed?;
+    if let Some(held) = held {
+        held.keep();
+    }
+    spot.note_change(call.frame.head.pid);
+    Ok(())
 }
 
 /// LINK: the head names the directory, the argument the existing node. Across sides it is EXDEV (contract S6).

@@ -2,6 +2,7 @@
 
 use super::{Call, Where, malformed};
 use crate::fs::cross::{self, Move};
+use crate::fs::held::Held;
 use crate::fs::node::{Node, NodeId};
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
@@ -39,10 +40,14 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Result<(), Errno
     if from.side != to.side {
         return across(call, &from, old, (&to_dir, &to), new, flags);
     }
+    let replaced = replaced(call, &to, new, flags);
     if flags.is_empty() {
         rustix::fs::renameat(from.dir(), old, to.dir(), new)?;
     } else {
         rustix::fs::renameat_with(from.dir(), old, to.dir(), new, flags)?;
+    }
+    if let Some(replaced) = replaced {
+        replaced.keep();
     }
     from.note_change(call.frame.head.pid);
     to.note_change(call.frame.head.pid);
@@ -75,6 +80,8 @@ fn across(
         no_replace: flags.contains(RenameFlags::NOREPLACE),
     };
     // In a thread of its own only what has been tried before by a worker comes this way again.
+    let replaced = replaced(call, to, new, flags);
+    let source = call.fs.hold(from, old);
     let native = if call.at == Where::Worker {
         cross::rename_natively(&work)
     } else {
@@ -87,10 +94,18 @@ fn across(
         }
         other => other?,
     }
+    for lost in [replaced, source].into_iter().flatten() {
+        lost.keep();
+    }
     from.note_change(call.frame.head.pid);
     to.note_change(call.frame.head.pid);
     moved(call, to_dir, to, new);
     Ok(())
+}
+
+/// Takes hold of what the rename is about to replace.
+fn replaced(call: &Call<'_>, to: &Spot, new: &CStr, flags: RenameFlags) -> Option<Held> {
+    flags.is_empty().then(|| call.fs.hold(to, new)).flatten()
 }
 
 /// Notes the new name of what was moved, so that clients that reach it without its path (a working directory, an

@@ -3,9 +3,10 @@
 #![allow(unsafe_code)]
 
 use super::object::last_errno;
-use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io;
+use std::ffi::CStr;
 
 /// `MAX_HANDLE_SZ` of `linux/exportfs.h`.
 const CAPACITY: usize = 128;
@@ -31,21 +32,33 @@ impl FileHandle {
     /// # Errors
     /// EOPNOTSUPP where the file system gives none (procfs, overlayfs without `nfs_export`).
     pub fn of(fd: impl AsFd) -> io::Result<FileHandle> {
+        FileHandle::get(fd.as_fd(), c"", libc::AT_EMPTY_PATH)
+    }
+
+    /// The handle of what stands as `name` in `dir`; of a symlink itself.
+    ///
+    /// # Errors
+    /// As [`FileHandle::of`]; ENOENT.
+    pub fn at(dir: impl AsFd, name: &CStr) -> io::Result<FileHandle> {
+        FileHandle::get(dir.as_fd(), name, 0)
+    }
+
+    fn get(fd: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> io::Result<FileHandle> {
         let mut raw = Raw {
             handle_bytes: CAPACITY as u32,
             handle_type: 0,
             bytes: [0; CAPACITY],
         };
         let mut mount_id = 0;
-        // SAFETY: `raw` has `handle_bytes` bytes of room behind its header, the path is an empty C string, and
+        // SAFETY: `raw` has `handle_bytes` bytes of room behind its header, the name is a C string, and
         // `mount_id` is an int.
         let rc = unsafe {
             libc::name_to_handle_at(
-                fd.as_fd().as_raw_fd(),
-                c"".as_ptr(),
+                fd.as_raw_fd(),
+                name.as_ptr(),
                 (&raw mut raw).cast(),
                 &raw mut mount_id,
-                libc::AT_EMPTY_PATH,
+                flags,
             )
         };
         if rc != 0 {
