@@ -1,12 +1,13 @@
 //! The wiring: from options to a served mount and back to nothing.
 
-use crate::cli::Options;
+use crate::cli::{LogLevel, Options};
 use crate::fs::{Base, Fs, Settings};
 use crate::log;
 use crate::mount::{self, Attached, Detached};
 use crate::session::{Session, handshake};
 use crate::sys::background::Readiness;
 use crate::sys::signals::Signals;
+use crate::trace;
 use anyhow::{Context as _, Result};
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::Wish;
@@ -111,6 +112,9 @@ fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<Arc<Session>> {
     let threads = options.threads.map(|n| usize::from(n.get()));
     if options.passthrough {
         session.pass_through().context("starting the sweeper")?;
+    }
+    if options.log == LogLevel::Debug {
+        trace::debug(&session);
     }
     session.start(threads).context("starting the workers")?;
     Ok(session)

@@ -1,7 +1,7 @@
 //! etcfs: Bedrock Linux's /etc, served over the raw FUSE protocol.
 //!
 //! Layers, imports going down only: the wire (`etcfs_proto`), [`sys`] and [`mount`], [`fs`], [`ops`], [`session`], and
-//! the wiring in `main` and [`cli`].
+//! the wiring in `main`, [`cli`], [`daemon`] and [`trace`].
 
 pub mod cli;
 pub mod daemon;
@@ -11,3 +11,4 @@ pub mod mount;
 pub mod ops;
 pub mod session;
 pub mod sys;
+pub mod trace;

@@ -64,6 +64,41 @@ pub fn comm(pid: u32) -> Option<Box<[u8]>> {
     Some(name.strip_suffix(b"\n").unwrap_or(name).into())
 }
 
+/// The file that the process `pid` executes, as it is seen from this process's root. `None` as [`comm`].
+pub fn exe(pid: u32) -> Option<Vec<u8>> {
+    if pid == 0 {
+        return None;
+    }
+    let path = format!("/proc/{pid}/exe");
+    let link = rustix::fs::readlink(path.as_str(), Vec::new()).ok()?;
+    Some(link.into_bytes())
+}
+
+/// The arguments of the process `pid`, joined by spaces and cut after 4 KiB. `None` as [`comm`].
+///
+/// This reads the other process's memory. A process could keep its arguments in a mapping of a file of the mount, and
+/// reading them would then need an answer from another worker: for debugging only.
+pub fn cmdline(pid: u32) -> Option<Vec<u8>> {
+    if pid == 0 {
+        return None;
+    }
+    let path = format!("/proc/{pid}/cmdline");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok()?;
+    let mut text = vec![0; 4096];
+    let len = rustix::io::read(&fd, &mut text[..]).ok()?;
+    text.truncate(len);
+    if text.last() == Some(&0) {
+        text.pop();
+    }
+    for byte in &mut text {
+        if *byte == 0 {
+            *byte = b' ';
+        }
+    }
+    Some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +129,15 @@ mod tests {
         );
         assert_eq!(comm(0), None);
         assert_eq!(comm(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_living_process_has_a_program_and_arguments() {
+        let own = std::env::current_exe().unwrap();
+        let pid = std::process::id();
+        assert_eq!(exe(pid), Some(own.into_os_string().into_encoded_bytes()));
+        let args: Vec<_> = std::env::args().collect();
+        assert_eq!(cmdline(pid), Some(args.join(" ").into_bytes()));
+        assert_eq!((exe(0), cmdline(u32::MAX)), (None, None));
     }
 }

@@ -27,6 +27,11 @@ pub fn answer(opcode: Opcode, message: &[u8]) -> impl fmt::Display + '_ {
     answer::Answer { opcode, message }
 }
 
+/// Shows an error number: its name and the number, `ENOENT(2)`.
+pub fn errno(number: u32) -> impl fmt::Display {
+    words::Errno(number)
+}
+
 /// Writes ` field=value` for fields of one struct.
 macro_rules! fields {
     ($f:expr, $value:expr; $($field:ident)*) => {

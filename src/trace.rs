@@ -1,0 +1,134 @@
+//! What a request is about, in paths: shared by `-d`, the access log and the watchdog. The text of the wire comes from
+//! [`wire`] everywhere: for `-d`, for a live trace and for recordings.
+
+mod debug;
+
+pub use debug::{Outcome, debug, wire};
+
+use crate::fs::Fs;
+use crate::fs::node::NodeId;
+use crate::fs::rules::Side;
+use etcfs_proto::abi::{LinkIn, OpenOut, Rename2In, RenameIn};
+use etcfs_proto::flags::OpenFlags;
+use etcfs_proto::{Frame, Opcode};
+use std::ffi::CStr;
+use zerocopy::FromBytes as _;
+
+/// What a request is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// The path below the mount, without a leading slash; empty for the root. `None`: not known any more.
+    pub path: Option<Vec<u8>>,
+    /// The second path: where a rename leads to, what a link is made of.
+    pub other: Option<Vec<u8>>,
+    /// The side that the path lives on.
+    pub side: Option<Side>,
+    /// The rule that the path falls under: `global`, or `override` with its kind.
+    pub rule: Option<String>,
+}
+
+impl Subject {
+    /// What `frame` is about. Call it before the request is carried out, since removing and forgetting take away what names
+    /// the paths.
+    pub fn of(fs: &Fs, frame: &Frame<'_>) -> Subject {
+        let node = NodeId(frame.head.nodeid);
+        let (name, other) = names(fs, frame);
+        let path = match name {
+            Some(name) => child(fs, node, name),
+            None if frame.opcode() == Opcode::BATCH_FORGET => None,
+            None => fs.path_of(node).ok(),
+        };
+        let mut subject = Subject {
+            path,
+            other,
+            ..Subject::default()
+        };
+        let Some(node) = fs.nodes.get(node) else {
+            return subject;
+        };
+        subject.side = Some(node.side());
+        if let Some(spot) = name.and_then(|name| fs.spot(&node, name).ok()) {
+            subject.side = Some(spot.side);
+            subject.rule = match spot.over {
+                Some(_) => Some("override".to_owned()),
+                None if spot.side == Side::Global => Some("global".to_owned()),
+                None => None,
+            };
+        }
+        subject
+    }
+}
+
+fn child(fs: &Fs, parent: NodeId, name: &CStr) -> Option<Vec<u8>> {
+    let mut path = fs.path_of(parent).ok()?;
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name.to_bytes());
+    Some(path)
+}
+
+/// The name in the request's own directory, and the path of the second one.
+fn names<'a>(fs: &Fs, frame: &Frame<'a>) -> (Option<&'a CStr>, Option<Vec<u8>>) {
+    match frame.opcode() {
+        Opcode::SYMLINK => (frame.names2().ok().map(|(name, _)| name), None),
+        Opcode::RENAME | Opcode::RENAME2 => {
+            let to = match frame.opcode() {
+                Opcode::RENAME => frame.args::<RenameIn>().map(|args| args.newdir),
+                _ => frame.args::<Rename2In>().map(|args| args.newdir),
+            };
+            let Ok((from, into)) = frame.names2() else {
+                return (None, None);
+            };
+            let to = to.ok().and_then(|to| child(fs, NodeId(to), into));
+            (Some(from), to)
+        }
+        Opcode::LINK => {
+            let old = frame.args::<LinkIn>().ok();
+            let old = old.and_then(|args| fs.path_of(NodeId(args.oldnodeid)).ok());
+            (frame.name().ok(), old)
+        }
+        // An extended attribute's name is no file's.
+        Opcode::REMOVEXATTR | Opcode::GETXATTR | Opcode::TMPFILE => (None, None),
+        _ => (frame.name().ok(), None),
+    }
+}
+
+/// Whether the answer to an open says that the kernel reads and writes the file itself.
+pub fn is_passed(opcode: Opcode, body: &[u8]) -> bool {
+    if !matches!(opcode, Opcode::OPEN | Opcode::CREATE | Opcode::TMPFILE) {
+        return false;
+    }
+    OpenOut::read_from_suffix(body).is_ok_and(|(_, out)| {
+        OpenFlags::from_bits_retain(out.open_flags).contains(OpenFlags::PASSTHROUGH)
+    })
+}
+
+/// Bytes as text that can be read back: `\` and everything that is not printable or not UTF-8 is `\xHH`.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() || c == '\\' {
+                let mut buffer = [0; 4];
+                for byte in c.encode_utf8(&mut buffer).bytes() {
+                    text.push_str(&format!("\\x{byte:02x}"));
+                }
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+/// The word for a side.
+pub const fn side_word(side: Side) -> &'static str {
+    match side {
+        Side::Local => "local",
+        Side::Global => "global",
+    }
+}
