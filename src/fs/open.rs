@@ -58,7 +58,13 @@ impl Fs {
             let fh = self.new_handle() | NO_DESCRIPTOR;
             return Ok(Opened { fh, io });
         }
-        let (fd, _) = self.open_file(node, lower)?;
+        let (fd, _) = match self.open_file(node, lower) {
+            // An append-only file (chattr +a) cannot be opened for writing in any other way.
+            Err(Errno::PERM) if flags & libc::O_APPEND as u32 != 0 => {
+                self.open_file(node, lower | OFlags::APPEND)?
+            }
+            other => other?,
+        };
         if truncate {
             before_truncation(fd.as_fd())?;
             rustix::fs::ftruncate(&fd, 0)?;

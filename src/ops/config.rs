@@ -42,6 +42,7 @@ pub static TABLE: &[Row] = &[
     row(Opcode::BATCH_FORGET, name::batch_forget),
     row(Opcode::OPENDIR, refuse_dir),
     row(Opcode::LOOKUP, refuse_dir),
+    row(Opcode::IOCTL, no_ioctl),
     row(Opcode::READLINK, refuse),
     row(Opcode::FALLOCATE, refuse),
     row(Opcode::LSEEK, refuse),
@@ -56,6 +57,10 @@ fn refuse(_: &mut Call<'_>) -> Result<(), Errno> {
 
 fn nothing(_: &mut Call<'_>) -> Result<(), Errno> {
     Ok(())
+}
+
+fn no_ioctl(_: &mut Call<'_>) -> Result<(), Errno> {
+    Err(Errno::NOTTY)
 }
 
 fn no_locks(_: &mut Call<'_>) -> Result<(), Errno> {

@@ -8,6 +8,7 @@ mod attr;
 mod config;
 mod dir;
 mod file;
+mod ioctl;
 mod lock;
 mod make;
 mod meta;
@@ -113,6 +114,7 @@ static TABLE: &[Row] = &[
     row(Opcode::READDIR, dir::readdir),
     row(Opcode::RELEASEDIR, dir::releasedir),
     slow(Opcode::FSYNCDIR, dir::fsyncdir),
+    row(Opcode::IOCTL, ioctl::ioctl),
     row(Opcode::GETLK, lock::getlk),
     row(Opcode::SETLK, lock::setlk),
     row(Opcode::SETLKW, lock::setlkw),

@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use super::object::last_errno;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io;
-use rustix::ioctl::{Setter, Updater, ioctl, opcode};
+use rustix::ioctl::{Setter, ioctl, opcode};
 
 /// `struct fuse_backing_map`: 16 bytes, native byte order (protocol 7.40, Linux 6.9).
 #[repr(C)]
@@ -46,16 +46,4 @@ pub fn backing_close(dev: BorrowedFd<'_>, id: u32) -> io::Result<()> {
     const OPCODE: rustix::ioctl::Opcode = opcode::write::<u32>(229, 2);
     // SAFETY: the request reads one u32.
     unsafe { ioctl(dev, Setter::<OPCODE, u32>::new(id)) }
-}
-
-/// `FS_IOC_GETFLAGS`: the inode flags of chattr(1). The argument is declared `long` but is an int on every kernel.
-///
-/// # Errors
-/// ENOTTY where the file system has none.
-pub fn get_inode_flags(fd: impl AsFd) -> io::Result<u32> {
-    const OPCODE: rustix::ioctl::Opcode = opcode::read::<libc::c_long>(b'f', 1);
-    let mut flags: u32 = 0;
-    // SAFETY: the kernel writes one 32-bit integer (`put_user` to an int pointer in ioctl_getflags).
-    unsafe { ioctl(fd, Updater::<OPCODE, u32>::new(&mut flags))? };
-    Ok(flags)
 }

@@ -7,6 +7,7 @@ pub mod background;
 pub mod creds;
 pub mod dev;
 pub mod file_handle;
+pub mod fileattr;
 pub mod lease;
 pub mod lock;
 pub mod object;

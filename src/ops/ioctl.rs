@@ -1,0 +1,76 @@
+//! IOCTL: the inode flags of lsattr(1) and chattr(1), and the attributes of project quotas (contract B18).
+//!
+//! Since Linux 5.13 the kernel sends these by itself (`fuse_fileattr_get` and `_set` of `fs/fuse/ioctl.c`), with OPEN and
+//! RELEASE around them and an argument of 0, and has checked the caller before it sends a change (`vfs_fileattr_set`
+//! of `fs/file_attr.c`): the owner or CAP_FOWNER for any, CAP_LINUX_IMMUTABLE for append-only and immutable, the first
+//! user namespace for project ids. Older kernels pass on what the caller wrote without a check, and with the address
+//! in its memory as argument.
+
+use super::Call;
+use crate::fs::tree::open_dir;
+use crate::sys::fileattr::{self, Fsxattr};
+use etcfs_proto::abi::{IoctlIn, IoctlOut};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// IOCTL. ENOTTY for every other command, as natively where a file system does not know one.
+pub fn ioctl(call: &mut Call<'_>) -> Result<(), Errno> {
+    let args = call.args::<IoctlIn>()?;
+    let command = args.cmd as rustix::ioctl::Opcode;
+    let changes = match command {
+        fileattr::GETFLAGS | fileattr::FSGETXATTR => false,
+        fileattr::SETFLAGS | fileattr::FSSETXATTR => true,
+        _ => return Err(Errno::NOTTY),
+    };
+    let checked_by_the_kernel = args.arg == 0;
+    if changes && !checked_by_the_kernel && call.frame.head.uid != 0 {
+        return Err(Errno::PERM);
+    }
+    let fd = lower(call)?;
+    match command {
+        fileattr::GETFLAGS => answer(call, args, fileattr::get_flags(&fd)?.as_bytes()),
+        fileattr::FSGETXATTR => answer(call, args, fileattr::get_xattr(&fd)?.as_bytes()),
+        fileattr::SETFLAGS => {
+            let flags = given::<u32>(call)?;
+            // ext4 alone asks for a capability (CAP_SYS_RESOURCE) that the kernel above does not know of.
+            let changed = || fileattr::get_flags(&fd).map(|old| old ^ flags);
+            if call.frame.head.uid != 0 && changed()? & fileattr::JOURNAL_DATA != 0 {
+                return Err(Errno::PERM);
+            }
+            fileattr::set_flags(&fd, flags)?;
+            answer(call, args, &[])
+        }
+        _ => {
+            fileattr::set_xattr(&fd, given::<Fsxattr>(call)?)?;
+            answer(call, args, &[])
+        }
+    }
+}
+
+/// The head of the data that came with the request: a caller on a kernel before 5.13 sends 8 bytes for 32 bits of flags.
+fn given<T: FromBytes>(call: &Call<'_>) -> Result<T, Errno> {
+    let data = call.frame.data().map_err(super::malformed)?;
+    let (value, _) = T::read_from_prefix(data).map_err(|_| Errno::INVAL)?;
+    Ok(value)
+}
+
+fn answer(call: &mut Call<'_>, args: &IoctlIn, data: &[u8]) -> Result<(), Errno> {
+    if data.len() > args.out_size as usize {
+        return Err(Errno::INVAL);
+    }
+    call.reply.put(&IoctlOut::default());
+    call.reply.put_bytes(data);
+    Ok(())
+}
+
+/// A descriptor to ask: the handle's own may be without one, or `O_PATH`.
+fn lower(call: &Call<'_>) -> Result<OwnedFd, Errno> {
+    let node = call.node()?;
+    if node.is_dir() {
+        let dir = call.fs.dir_fd(&node)?;
+        return open_dir(dir.as_fd(), c".");
+    }
+    call.fs.open_file(&node, OFlags::RDONLY).map(|(fd, _)| fd)
+}
