@@ -7,10 +7,12 @@
 //! its description is closed. A description is opened when the first lock is asked for and closed with the last one.
 //!
 //! Who an owner is, the kernel says with a number: a table of descriptors (a process, threads included) for
-//! `fcntl(F_SETLK)`, an open file for `F_OFD_SETLK` and `flock(2)`.
+//! `fcntl(F_SETLK)`, an open file for `F_OFD_SETLK`. For `flock(2)` it is the handle.
 //!
-//! What differs from native: locks are seen below as `OFDLCK` entries without a process (`lslocks`), and of a cycle of
-//! waiting owners EDEADLK is found within one mount only.
+//! What differs from native: locks are seen below as `OFDLCK` entries without a process (`lslocks`); of a cycle of
+//! waiting owners EDEADLK is found within one mount only, and for `F_OFD_SETLKW`, which natively waits for ever, too;
+//! and while somebody holds a POSIX lock on a program, running it natively is ETXTBSY, as its description here is open
+//! for writing.
 
 mod ranges;
 mod wait;
@@ -33,7 +35,8 @@ use std::sync::{Arc, Mutex};
 pub enum Owner {
     /// Of a table of descriptors, or of an open file that took it with `F_OFD_SETLK`.
     Posix(u64),
-    /// Of an open file that took it with `flock(2)`.
+    /// Of an open file that took it with `flock(2)`, by its handle: the kernel's number for it, its address scrambled,
+    /// may belong to the next open file before RELEASE of this one is served.
     Flock(u64),
 }
 

@@ -65,7 +65,7 @@ fn ask(call: &Call<'_>) -> Result<Ask, Errno> {
     }
     Ok(Ask {
         owner: if flock {
-            Owner::Flock(args.owner)
+            Owner::Flock(args.fh)
         } else {
             Owner::Posix(args.owner)
         },
@@ -119,7 +119,7 @@ pub fn release(call: &Call<'_>, args: &ReleaseIn) {
     }
     let flags = ReleaseFlags::from_bits_retain(args.release_flags);
     if flags.contains(ReleaseFlags::FLOCK_UNLOCK) {
-        locks.drop_owner(call.node_id(), Owner::Flock(args.lock_owner));
+        locks.drop_owner(call.node_id(), Owner::Flock(args.fh));
     }
     locks.drop_handle(call.node_id(), args.fh);
 }

@@ -5,6 +5,7 @@ mod agent;
 mod harness;
 mod semantics;
 mod storm;
+mod tools;
 
 use std::time::Duration;
 

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::DEADLINE;
-use crate::agent::{Agent, SOON};
+use crate::agent::Agent;
 use crate::harness::{Bases, Env, Etcfs, Lower, Opts, private};
 
 const RDWR: i32 = libc::O_RDWR;
@@ -19,12 +18,12 @@ fn ok() -> Result<String, Errno> {
     Ok(String::new())
 }
 
-fn done() -> Result<String, Errno> {
+pub fn done() -> Result<String, Errno> {
     Ok("0".to_owned())
 }
 
 /// Two strata over one global file system, and the file `shared` that both see as global.
-fn two_strata(env: &Env, more: &[&str]) -> (Etcfs, Etcfs, PathBuf) {
+pub fn two_strata(env: &Env, more: &[&str]) -> (Etcfs, Etcfs, PathBuf) {
     let bases = Bases::new(env, Lower::Tmpfs);
     fs::write(bases.global().join("shared"), "x").expect("write");
     let opts = |stratum: &str| Opts {
@@ -41,23 +40,29 @@ fn two_strata(env: &Env, more: &[&str]) -> (Etcfs, Etcfs, PathBuf) {
 }
 
 /// A mount with one file, on it and natively.
-fn one_file(env: &Env) -> (Etcfs, PathBuf, PathBuf) {
-    let etcfs = Etcfs::start(env, Opts::default());
+pub fn one_file(env: &Env, options: &[&str]) -> (Etcfs, PathBuf, PathBuf) {
+    let opts = Opts {
+        options: options.iter().map(|&o| o.to_owned()).collect(),
+        ..Opts::default()
+    };
+    let etcfs = Etcfs::start(env, opts);
     fs::write(etcfs.local().join("f"), "x").expect("write");
     fs::write(etcfs.native().join("f"), "x").expect("write");
     let (mount, native) = (etcfs.mnt().join("f"), etcfs.native().join("f"));
     (etcfs, mount, native)
 }
 
-/// Runs the same calls on the mount and on a native file: the expectations hold for both.
-fn on_both(case: impl Fn(&Path) + Send + 'static) {
-    private(DEADLINE, move |env| {
-        let (_etcfs, mount, native) = one_file(env);
-        eprintln!("natively");
-        case(&native);
-        eprintln!("on the mount");
-        case(&mount);
-    });
+/// Runs the same calls on a native file and on mounts without and with passthrough: the expectations hold for all.
+fn on_both(case: impl Fn(&Path) + Copy + Send + 'static) {
+    for options in [&[][..], &["passthrough"]] {
+        private(DEADLINE, move |env| {
+            let (_etcfs, mount, native) = one_file(env, options);
+            eprintln!("natively");
+            case(&native);
+            eprintln!("on the mount, {options:?}");
+            case(&mount);
+        });
+    }
 }
 
 #[test]
@@ -378,7 +383,7 @@ fn a_removed_file_can_be_locked_through_its_handles() {
 #[test]
 fn a_lock_that_was_just_closed_is_free() {
     private(DEADLINE, |env| {
-        let (_etcfs, mount, _) = one_file(env);
+        let (_etcfs, mount, _) = one_file(env, &[]);
         let (mut one, mut two) = (Agent::new(), Agent::new());
         let try_flock = |fd: i32| format!("flock {fd} {}", libc::LOCK_EX | libc::LOCK_NB);
         for round in 0..500 {
@@ -391,93 +396,10 @@ fn a_lock_that_was_just_closed_is_free() {
     });
 }
 
-/// As a script would: flock(1) holds a lock while a command runs, and another one gives up, waits, or sees it in lslocks(8).
-#[test]
-fn flock_and_lslocks_work_as_natively() {
-    private(DEADLINE, |env| {
-        let (alpha, beta, _) = two_strata(env, &[]);
-        let (here, there) = (alpha.mnt().join("shared"), beta.mnt().join("shared"));
-        let mut holder = Command::new("flock")
-            .arg(&here)
-            .arg("cat")
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("flock(1)");
-        let until = std::time::Instant::now() + SOON;
-        let taken = || {
-            let status = Command::new("flock")
-                .arg("-n")
-                .arg(&there)
-                .arg("true")
-                .status();
-            status.expect("flock(1)").code() == Some(1)
-        };
-        while !taken() {
-            assert!(
-                std::time::Instant::now() < until,
-                "flock(1) never took the lock"
-            );
-        }
-        let seen = Command::new("lslocks")
-            .args(["-n", "-o", "TYPE,MODE,INODE"])
-            .output();
-        let seen = String::from_utf8_lossy(&seen.expect("lslocks(8)").stdout).into_owned();
-        let ino = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&here).expect("stat"));
-        let line = seen
-            .lines()
-            .map(|l| l.split_whitespace().collect::<Vec<_>>());
-        let ino = ino.to_string();
-        assert!(
-            line.into_iter()
-                .any(|l| l == ["FLOCK", "WRITE", ino.as_str()]),
-            "{seen}"
-        );
-        drop(holder.stdin.take());
-        assert!(holder.wait().expect("wait").success());
-        assert!(!taken());
-    });
-}
-
-#[test]
-fn waiters_beyond_the_bound_get_enolck_and_others_do_not() {
-    private(DEADLINE, |env| {
-        let (alpha, _beta, _) = two_strata(env, &["max_lock_waiters=2"]);
-        let file = alpha.mnt().join("shared");
-        let mut agent = Agent::new();
-        let held = agent.open(&file, RDWR);
-        let exclusive = |fd: i32| format!("flock {fd} {}", libc::LOCK_EX);
-        assert_eq!(agent.call(&exclusive(held)), done());
-        let mut waiting = Vec::new();
-        for _ in 0..2 {
-            let fd = agent.open(&file, RDWR);
-            waiting.push((fd, agent.start(&exclusive(fd))));
-        }
-        for &(_, started) in &waiting {
-            assert!(agent.waits(started));
-        }
-        let third = agent.open(&file, RDWR);
-        assert_eq!(agent.call(&exclusive(third)), Err(Errno::NOLCK));
-        assert_eq!(agent.call(&format!("close {held}")), done());
-        // One after the other gets it.
-        let mut left = waiting;
-        while !left.is_empty() {
-            let got = left.iter().position(|&(_, s)| {
-                agent
-                    .answer_within(s, std::time::Duration::from_millis(20))
-                    .is_some()
-            });
-            if let Some(at) = got {
-                let (fd, _) = left.remove(at);
-                assert_eq!(agent.call(&format!("close {fd}")), done());
-            }
-        }
-    });
-}
-
 #[test]
 fn the_configuration_file_takes_no_locks() {
     private(DEADLINE, |env| {
-        let (etcfs, ..) = one_file(env);
+        let (etcfs, ..) = one_file(env, &[]);
         let mut agent = Agent::new();
         let fd = agent.open(&etcfs.mnt().join(crate::harness::CONFIG), RDONLY);
         assert_eq!(
