@@ -250,3 +250,6 @@ pub(super) fn start(
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
