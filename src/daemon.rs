@@ -1,6 +1,7 @@
 //! The wiring: from options to a served mount and back to nothing.
 
 use crate::cli::{LogLevel, Options};
+use crate::ctl;
 use crate::fs::{Base, Fs, Settings};
 use crate::log;
 use crate::mount::{self, Attached, Detached};
@@ -52,7 +53,18 @@ fn start(options: &Options) -> Result<(Arc<Session>, Attached)> {
     mount::replace_dead(&mountpoint, options.mount.way)?;
     let fs = tree(options, &mountpoint)?;
     let prepared = mount::prepare(&options.mount)?;
+    let device = prepared.pending.device();
     let session = serve(prepared.device, fs, options)?;
+    ctl::serve(
+        &session,
+        ctl::Start {
+            device,
+            global: options.global_dir(&mountpoint),
+            local: mountpoint,
+            wished: wish(options).flags,
+            passthrough: options.passthrough,
+        },
+    );
     let attached = prepared.pending.attach()?;
     Ok((session, attached))
 }

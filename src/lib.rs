@@ -4,6 +4,7 @@
 //! the wiring in `main`, [`cli`], [`daemon`] and [`trace`].
 
 pub mod cli;
+pub mod ctl;
 pub mod daemon;
 pub mod fs;
 pub mod log;

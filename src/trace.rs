@@ -28,7 +28,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// What `frame` is about. Call it before the request is carried out, since removing and forgetting take away what names
+    /// What `frame` is about. Reads tables only. Call it before the request is carried out, since removing and forgetting take away what names
     /// the paths.
     pub fn of(fs: &Fs, frame: &Frame<'_>) -> Subject {
         let node = NodeId(frame.head.nodeid);
@@ -43,16 +43,13 @@ impl Subject {
             other,
             ..Subject::default()
         };
-        let Some(node) = fs.nodes.get(node) else {
-            return subject;
-        };
-        subject.side = Some(node.side());
-        if let Some(spot) = name.and_then(|name| fs.spot(&node, name).ok()) {
-            subject.side = Some(spot.side);
-            subject.rule = match spot.over {
-                Some(_) => Some("override".to_owned()),
-                None if spot.side == Side::Global => Some("global".to_owned()),
-                None => None,
+        if let Some(path) = &subject.path {
+            let rules = fs.rules();
+            let found = rules.find(path);
+            subject.side = Some(fs.side_of(&found));
+            subject.rule = match found.over {
+                Some(over) => Some(format!("override {}", over.kind.word())),
+                None => found.global.map(|_| "global".to_owned()),
             };
         }
         subject

@@ -77,7 +77,6 @@ pub fn sweep(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
     let mut removed = false;
     let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
     let mut entries = RawDir::new(&dir, &mut buffer);
@@ -87,14 +86,18 @@ pub fn sweep(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
         if !is_hidden(name.to_bytes()) {
             continue;
         }
-        let Ok(stat) = Stat::at(dir.as_fd(), name) else {
-            continue;
-        };
-        if !stat.is_dir() && stat.0.stx_ctime.tv_sec < now - stale_after {
+        if is_stale(dir.as_fd(), name, stale_after) {
             removed |= rustix::fs::unlinkat(&dir, name, AtFlags::empty()).is_ok();
         }
     }
     Ok(removed)
+}
+
+/// True if the hidden name `name` in `dir` has not changed for `stale_after` seconds, so that it belongs to nobody.
+pub fn is_stale(dir: BorrowedFd<'_>, name: &CStr, stale_after: i64) -> bool {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+    Stat::at(dir, name)
+        .is_ok_and(|stat| !stat.is_dir() && stat.0.stx_ctime.tv_sec < now - stale_after)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod rules;
 pub mod stat;
 pub mod tree;
 pub mod virtual_file;
+pub mod whereabouts;
 
 use arc_swap::{ArcSwap, Guard};
 use dirs::DirClock;

@@ -315,6 +315,16 @@ impl Nodes {
         self.by_id.len() + 1
     }
 
+    /// How many files and directories are open. Looks at every node: for reports, not for requests.
+    pub fn handles(&self) -> usize {
+        let guard = scc::Guard::new();
+        let known = self
+            .by_id
+            .iter(&guard)
+            .map(|(_, node)| node.handles().len());
+        known.sum::<usize>() + self.root.handles().len()
+    }
+
     /// A mount always knows its root.
     pub fn is_empty(&self) -> bool {
         false

@@ -14,6 +14,9 @@ use std::sync::atomic::Ordering;
 /// The largest text that an inject override may add, in bytes.
 pub const INJECT_MAX: u64 = 1 << 20;
 
+/// Directories above one another that are followed for a path.
+const DEEPEST: usize = 4096;
+
 impl Fs {
     /// Its size in bytes: what a read of all of it returns.
     pub fn config_size(&self) -> u64 {
@@ -116,6 +119,10 @@ impl Fs {
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut at = id;
         while at != NodeId::ROOT {
+            // Names that move while they are followed could lead in circles.
+            if names.len() == DEEPEST {
+                return Err(Errno::STALE);
+            }
             let node = self.nodes.get(at).ok_or(Errno::STALE)?;
             let link = node.link();
             names.push(link.name.to_bytes().to_vec());

@@ -116,6 +116,14 @@ impl Pending {
             .map_or(Path::new(""), Attached::mountpoint)
     }
 
+    /// The mount's device number (st_dev), major and minor; the minor is also the connection's number in fusectl.
+    #[must_use]
+    pub fn device(&self) -> (u32, u32) {
+        self.attached
+            .as_ref()
+            .map_or((0, 0), |attached| attached.identity.device())
+    }
+
     /// Makes the mount visible if it is not. No descriptor of the mount stays open in this process: one would make
     /// umount(8) fail with EBUSY and keep the file system alive after it.
     ///

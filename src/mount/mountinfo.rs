@@ -124,6 +124,13 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// st_dev, major and minor.
+    pub(super) fn device(&self) -> (u32, u32) {
+        self.device
+    }
+}
+
 /// Whether a failure means that the kernel lacks the system call or that it is forbidden here.
 pub(super) fn is_missing(errno: Errno) -> bool {
     matches!(errno, Errno::NOSYS | Errno::PERM | Errno::INVAL)

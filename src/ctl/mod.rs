@@ -1,0 +1,206 @@
+//! The daemon's side of `etcfsctl`: a socket, a thread that sleeps until somebody asks, and one short-lived thread for
+//! each who does.
+//!
+//! Nothing here is needed for serving the mount: whatever goes wrong is answered or logged, and the mount goes on.
+
+mod answer;
+mod doctor;
+mod live;
+pub mod record;
+pub mod report;
+pub mod wire;
+
+use crate::log;
+use crate::session::Session;
+use crate::session::meter::Snapshot;
+use etcfs_proto::flags::InitFlags;
+use rustix::fd::OwnedFd;
+use rustix::io::{self, Errno};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, bind, listen, recv,
+    send, socket_with,
+};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use wire::{ASK_MAX, Ask, Head, MESSAGE_MAX};
+
+/// How many clients may be connected at once: each has a thread.
+const CLIENTS: usize = 16;
+
+/// How long a client may take to ask, and to take in a part of its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the daemon knows about its own start.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The mount's device number, major and minor.
+    pub device: (u32, u32),
+    /// The directory beneath the mount.
+    pub local: PathBuf,
+    /// The directory with the global files.
+    pub global: PathBuf,
+    /// Flags that INIT was asked for.
+    pub wished: InitFlags,
+    /// Passthrough was asked for.
+    pub passthrough: bool,
+}
+
+/// What the threads here share.
+struct Control {
+    session: Arc<Session>,
+    start: Start,
+    /// The figures at the last `stats --reset`, and when that was.
+    reset: Mutex<Option<(u64, Snapshot)>>,
+    clients: AtomicUsize,
+    listeners: AtomicUsize,
+}
+
+/// Opens the socket and starts the thread that serves it. Without a socket the mount works all the same; that is logged.
+pub fn serve(session: &Arc<Session>, start: Start) {
+    let socket = match open(start.device) {
+        Ok(socket) => socket,
+        Err(errno) => {
+            log::error(format_args!(
+                "no control socket ({errno}): etcfsctl cannot reach this daemon; the mount works without it"
+            ));
+            return;
+        }
+    };
+    let control = Arc::new(Control {
+        session: session.clone(),
+        start,
+        reset: Mutex::default(),
+        clients: AtomicUsize::new(0),
+        listeners: AtomicUsize::new(0),
+    });
+    let started = thread("etcfs-ctl", move || control.accept(&socket));
+    if let Err(error) = started {
+        log::error(format_args!("no thread for the control socket: {error}"));
+    }
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .stack_size(256 * 1024)
+        .spawn(body)
+        .map(drop)
+}
+
+/// A listening socket under the first free name.
+fn open(device: (u32, u32)) -> io::Result<OwnedFd> {
+    let kind = SocketType::SEQPACKET;
+    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    let mut bound = Err(Errno::ADDRINUSE);
+    for nth in 0..wire::NAMES {
+        bound = bind(&socket, &wire::address(device, nth)?);
+        if bound != Err(Errno::ADDRINUSE) {
+            break;
+        }
+    }
+    bound?;
+    listen(&socket, 8)?;
+    Ok(socket)
+}
+
+impl Control {
+    fn accept(self: &Arc<Control>, socket: &OwnedFd) {
+        loop {
+            match accept_with(socket, SocketFlags::CLOEXEC) {
+                Ok(client) => self.welcome(client),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                // No descriptor or no memory: the client waits in the queue.
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// Gives a client a thread, or a reason why not.
+    fn welcome(self: &Arc<Control>, socket: OwnedFd) {
+        let client = Client(socket);
+        if !client.may_ask() {
+            client.refuse("only root and the user who mounted may ask this daemon".to_owned());
+            return;
+        }
+        if self.clients.fetch_add(1, Ordering::AcqRel) >= CLIENTS {
+            self.clients.fetch_sub(1, Ordering::AcqRel);
+            client.refuse(format!("{CLIENTS} clients are connected already"));
+            return;
+        }
+        let place = Place(self.clone());
+        // Where there is no thread, the client sees the connection end.
+        let _ = thread("etcfs-client", move || place.0.attend(&client));
+    }
+
+    /// Serves one client to its end.
+    fn attend(self: &Arc<Control>, client: &Client) {
+        let _ = set_socket_timeout(&client.0, Timeout::Recv, Some(PATIENCE));
+        let _ = set_socket_timeout(&client.0, Timeout::Send, Some(PATIENCE));
+        let mut message = vec![0; ASK_MAX + 1];
+        let Ok((len, _)) = recv(&client.0, &mut message[..], RecvFlags::empty()) else {
+            return;
+        };
+        let ask = match len {
+            0 => return,
+            len if len > ASK_MAX => Err(format!("a request has at most {ASK_MAX} bytes")),
+            len => wire::read_ask(&message[..len]),
+        };
+        match ask {
+            Ok(Ask::Log(filter)) => self.stream(client, filter, false),
+            Ok(Ask::Trace(filter)) => self.stream(client, filter, true),
+            Ok(ask) => match self.answer(&ask) {
+                Ok(text) => client.report(&text),
+                Err(error) => client.refuse(error),
+            },
+            Err(error) => client.refuse(error),
+        }
+    }
+}
+
+/// One of the places for clients; dropping it frees it.
+struct Place(Arc<Control>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One connection.
+struct Client(OwnedFd);
+
+impl Client {
+    fn may_ask(&self) -> bool {
+        let own = rustix::process::getuid();
+        socket_peercred(&self.0).is_ok_and(|peer| peer.uid.is_root() || peer.uid == own)
+    }
+
+    fn send(&self, message: &[u8], flags: SendFlags) -> io::Result<usize> {
+        send(&self.0, message, flags | SendFlags::NOSIGNAL)
+    }
+
+    fn greet(&self, error: Option<String>) -> io::Result<usize> {
+        let head = serde_json::to_vec(&Head::new(error)).unwrap_or_default();
+        self.send(&head, SendFlags::empty())
+    }
+
+    fn refuse(&self, error: String) {
+        let head = serde_json::to_vec(&Head::new(Some(error))).unwrap_or_default();
+        // Nobody is waited for: this is also said by the thread that accepts.
+        let _ = self.send(&head, SendFlags::DONTWAIT);
+    }
+
+    fn report(&self, text: &[u8]) {
+        if self.greet(None).is_err() {
+            return;
+        }
+        for part in text.chunks(MESSAGE_MAX) {
+            if self.send(part, SendFlags::empty()).is_err() {
+                return;
+            }
+        }
+    }
+}

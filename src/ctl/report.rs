@@ -1,0 +1,284 @@
+//! The reports, as they are sent: what `--json` prints.
+
+use crate::session::meter::Counts;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `etcfsctl stats`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stats {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id, as it sees itself.
+    pub pid: u32,
+    /// The mount point as the stratum sees it.
+    pub mountpoint: String,
+    /// The stratum.
+    pub stratum: String,
+    /// Seconds since the session began.
+    pub uptime_s: f64,
+    /// Requests since then, by opcode.
+    pub ops: Vec<Op>,
+    /// Requests since `--reset`.
+    pub since_reset: Option<SinceReset>,
+    /// Requests being worked on, the oldest first.
+    pub in_flight: Vec<InFlight>,
+    /// The threads that answer.
+    pub threads: Vec<Thread>,
+    /// Known nodes.
+    pub nodes: usize,
+    /// Open files and directories.
+    pub handles: usize,
+    /// Backing ids in force.
+    pub backing_ids: usize,
+    /// Whether the kernel reads and writes files itself.
+    pub passthrough: Passthrough,
+    /// What carries the requests.
+    pub transport: String,
+    /// What INIT agreed on.
+    pub init: Init,
+    /// Who listens to `log`, `trace` or `top`.
+    pub listeners: usize,
+}
+
+/// Figures since `--reset`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SinceReset {
+    /// Seconds since then.
+    pub seconds: f64,
+    /// Requests, by opcode.
+    pub ops: Vec<Op>,
+}
+
+/// The figures of one opcode. Latencies run from reading the request to having its answer, the time in a queue included.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Op {
+    /// The opcode; `other` for unknown ones and malformed requests.
+    pub op: String,
+    /// Requests.
+    pub count: u64,
+    /// Errors, by name.
+    pub errors: BTreeMap<String, u64>,
+    /// Bytes that clients read through the daemon.
+    pub bytes_read: u64,
+    /// Bytes that clients wrote through the daemon.
+    pub bytes_written: u64,
+    /// Sum of latencies, seconds.
+    pub seconds: f64,
+    /// Median latency, microseconds.
+    pub p50_us: f64,
+    /// 90 % took at most so long, microseconds.
+    pub p90_us: f64,
+    /// 99 % took at most so long, microseconds.
+    pub p99_us: f64,
+    /// The slowest, microseconds.
+    pub max_us: f64,
+    /// Pairs of a latency in nanoseconds and how many requests took at most so long.
+    pub latencies_ns: Vec<(u64, u64)>,
+}
+
+impl Op {
+    /// The figures of the opcode called `op`.
+    pub fn new(op: String, counts: &Counts) -> Op {
+        let us = |share| counts.quantile(share) as f64 / 1e3;
+        Op {
+            op,
+            count: counts.count,
+            errors: counts
+                .errors
+                .iter()
+                .map(|(errno, n)| (errno_name(*errno), *n))
+                .collect(),
+            bytes_read: counts.read,
+            bytes_written: counts.written,
+            seconds: counts.total_ns as f64 / 1e9,
+            p50_us: us(0.5),
+            p90_us: us(0.9),
+            p99_us: us(0.99),
+            max_us: counts.max_ns as f64 / 1e3,
+            latencies_ns: counts.cumulative().collect(),
+        }
+    }
+}
+
+/// The name of an error number, or the number.
+pub fn errno_name(errno: i32) -> String {
+    let shown = etcfs_proto::show::errno(errno.unsigned_abs()).to_string();
+    match shown.split_once('(') {
+        Some((name, _)) => name.to_owned(),
+        None => shown,
+    }
+}
+
+/// One request being worked on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InFlight {
+    /// The opcode.
+    pub op: String,
+    /// The path it is about, or the directory of the name it is about.
+    pub path: Option<String>,
+    /// Who asks.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// The daemon's thread.
+    pub tid: u32,
+    /// How long it has taken so far, microseconds.
+    pub age_us: f64,
+}
+
+/// One thread that answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Thread {
+    /// `worker` or `aside`.
+    pub role: String,
+    /// Its id; 0: none at the moment.
+    pub tid: u32,
+    /// Share of the time since the start that it spent on requests, 0 to 1.
+    pub busy: f64,
+}
+
+/// The state of passthrough.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Passthrough {
+    /// `-o passthrough` or the environment asked for it.
+    pub asked: bool,
+    /// It is in force.
+    pub on: bool,
+    /// Why not, or not everywhere.
+    pub reasons: Vec<String>,
+}
+
+/// What INIT agreed on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Init {
+    /// The protocol, `7.45`.
+    pub protocol: String,
+    /// The flags by name.
+    pub flags: Vec<String>,
+    /// Flags that were wanted and that the kernel lacks.
+    pub missing: Vec<String>,
+    /// Most bytes of one WRITE.
+    pub max_write: u32,
+    /// Most pages of one request.
+    pub max_pages: u16,
+    /// Largest readahead, bytes.
+    pub max_readahead: u32,
+    /// How deep passthrough may stack; 0 without it.
+    pub max_stack_depth: u32,
+}
+
+/// `etcfsctl which`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Which {
+    /// The path below the mount, with a leading slash.
+    pub path: String,
+    /// `local` or `global`.
+    pub side: String,
+    /// The base directory of that side, as the daemon was told at its start, and the path below it.
+    pub lower: String,
+    /// The configured path whose rule makes it global.
+    pub global_rule: Option<String>,
+    /// The override of this path.
+    pub over: Option<Override>,
+    /// A symlink override above it, under which this path is not reached.
+    pub hidden_by: Option<String>,
+    /// What is there below.
+    pub object: Option<Object>,
+    /// Why there is nothing to say about what is there.
+    pub error: Option<String>,
+    /// The newest entries of the journal about this path.
+    pub enforcements: Vec<Enforcement>,
+}
+
+/// An override.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Override {
+    /// `symlink`, `directory` or `inject`.
+    pub kind: String,
+    /// As configured.
+    pub content: String,
+}
+
+/// A lower object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Object {
+    /// `file`, `directory`, `symlink` or `special file`.
+    pub kind: String,
+    /// Its device number below, `major:minor`.
+    pub dev: String,
+    /// Its inode number below.
+    pub ino: u64,
+    /// Permission bits, octal.
+    pub mode: String,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The number by which the kernel knows it; none: it does not at the moment.
+    pub node: Option<u64>,
+    /// How often it is open.
+    pub handles: usize,
+    /// The id under which the kernel reads and writes it itself.
+    pub backing_id: Option<u32>,
+}
+
+/// `etcfsctl journal`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Journal {
+    /// How many there were since the start.
+    pub total: u64,
+    /// The newest, oldest first.
+    pub entries: Vec<Enforcement>,
+}
+
+/// One enforcement of an override.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Enforcement {
+    /// Seconds since 1970.
+    pub time: f64,
+    /// The path below the mount, with a leading slash.
+    pub path: String,
+    /// `symlink`, `directory` or `inject`.
+    pub kind: String,
+    /// `local` or `global`.
+    pub side: String,
+    /// What stood there.
+    pub found: String,
+    /// Who made that so, `comm[pid]`.
+    pub changed_by: Option<String>,
+    /// Whose access came upon it, `comm[pid]`.
+    pub met_by: Option<String>,
+    /// Why it could not be undone; none: it was.
+    pub error: Option<String>,
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Good to know.
+    Note,
+    /// Something to do something about.
+    Problem,
+}
+
+/// One thing that the doctor says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub level: Level,
+    /// What it is about, one or two words.
+    pub about: String,
+    /// The finding, a sentence without a full stop.
+    pub text: String,
+}
+
+/// `etcfsctl doctor`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Doctor {
+    /// What was found.
+    pub findings: Vec<Finding>,
+}

@@ -1,0 +1,206 @@
+//! What `etcfsctl` and the daemon say to each other.
+//!
+//! The socket is a Unix one of type SOCK_SEQPACKET with an abstract name, [`address`], so no name appears in any file
+//! system and a chroot does not matter; abstract names are one set per network namespace. The client sends one message,
+//! an [`Ask`] in JSON. The daemon answers with a [`Head`] in a message of its own and then, unless that tells an error,
+//!
+//! * for a report: its JSON text, in as many messages as it takes, and the end of the connection;
+//! * for a stream: one JSON value per message, until one side hangs up.
+//!
+//! `etcfs` and `error` in a head, and `etcfs` in an ask, keep name and meaning in every version of the protocol, so that
+//! any two versions can at least tell each other that they do not match.
+
+use rustix::net::SocketAddrUnix;
+use serde::{Deserialize, Serialize};
+
+/// The version of everything here. Fields may be added without a new one: readers skip what they do not know.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest ask, bytes.
+pub const ASK_MAX: usize = 4096;
+
+/// Longest message of the daemon, bytes: well below the 212,992 that a socket buffer holds by default.
+pub const MESSAGE_MAX: usize = 64 * 1024;
+
+/// How many names are tried for one mount: anybody may take an abstract name first.
+pub const NAMES: u32 = 8;
+
+/// The name of the socket of the mount with device number `major:minor`. `nth` is 0, or more if others hold the names
+/// before it: the client takes the first one that the right user listens on.
+///
+/// # Errors
+/// None in practice: the name is short.
+pub fn address(device: (u32, u32), nth: u32) -> rustix::io::Result<SocketAddrUnix> {
+    let mut name = format!("etcfs/{}:{}", device.0, device.1);
+    if nth > 0 {
+        name.push_str(&format!(".{nth}"));
+    }
+    SocketAddrUnix::new_abstract_name(name.as_bytes())
+}
+
+/// The part of an ask that every version understands.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Version {
+    /// [`PROTOCOL`] of the client.
+    pub etcfs: u32,
+}
+
+/// What a client wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase")]
+pub enum Ask {
+    /// A [`Stats`](super::report::Stats) report.
+    Stats {
+        /// Count anew from now on; the report still has the figures up to now.
+        #[serde(default)]
+        reset: bool,
+    },
+    /// A stream of [`Record`](super::record::Record)s.
+    Log(Filter),
+    /// The same, with requests and answers as on the wire.
+    Trace(Filter),
+    /// A [`Which`](super::report::Which) report.
+    Which {
+        /// From the root of the mount, with or without a leading slash.
+        path: String,
+    },
+    /// A [`Journal`](super::report::Journal) report.
+    Journal,
+    /// A [`Doctor`](super::report::Doctor) report.
+    Doctor,
+}
+
+/// Which requests a stream is about; what is not given does not restrict.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filter {
+    /// Names of opcodes.
+    pub ops: Vec<String>,
+    /// A path from the root of the mount; it and all below.
+    pub path: Option<String>,
+    /// A process.
+    pub pid: Option<u32>,
+    /// A user.
+    pub uid: Option<u32>,
+    /// Error numbers.
+    pub errnos: Vec<i32>,
+    /// Only what failed.
+    pub failed: bool,
+    /// Only what took so long, microseconds.
+    pub min_us: u64,
+}
+
+/// How an answer begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// [`PROTOCOL`] of the daemon.
+    pub etcfs: u32,
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id, as it sees itself.
+    pub pid: u32,
+    /// Why there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Head {
+    /// This daemon's.
+    pub fn new(error: Option<String>) -> Head {
+        Head {
+            etcfs: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            error,
+        }
+    }
+}
+
+/// Reads an ask.
+///
+/// # Errors
+/// The sentence for the client.
+pub fn read_ask(message: &[u8]) -> Result<Ask, String> {
+    let own = env!("CARGO_PKG_VERSION");
+    let version: Version = serde_json::from_slice(message)
+        .map_err(|error| format!("the daemon (version {own}) cannot read the request: {error}"))?;
+    if version.etcfs != PROTOCOL {
+        return Err(format!(
+            "the daemon (version {own}) speaks version {PROTOCOL} of the control protocol and was asked in version {}: \
+             use the etcfsctl that came with it",
+            version.etcfs
+        ));
+    }
+    serde_json::from_slice(message)
+        .map_err(|error| format!("the daemon (version {own}) does not know this request: {error}"))
+}
+
+/// The message that asks `ask`.
+pub fn write_ask(ask: &Ask) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        etcfs: u32,
+        #[serde(flatten)]
+        ask: &'a Ask,
+    }
+    let whole = Whole {
+        etcfs: PROTOCOL,
+        ask,
+    };
+    // Strings and numbers only; nothing of it can fail.
+    serde_json::to_vec(&whole).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_ask_comes_back_as_it_was() {
+        let filter = Filter {
+            ops: vec!["READ".to_owned()],
+            pid: Some(7),
+            ..Filter::default()
+        };
+        for ask in [
+            Ask::Stats { reset: true },
+            Ask::Log(filter.clone()),
+            Ask::Trace(filter),
+            Ask::Which {
+                path: "a b\"c".to_owned(),
+            },
+            Ask::Journal,
+            Ask::Doctor,
+        ] {
+            assert_eq!(read_ask(&write_ask(&ask)), Ok(ask));
+        }
+    }
+
+    #[test]
+    fn another_version_is_told_so() {
+        let error = read_ask(br#"{"etcfs":2,"ask":"stats"}"#).expect_err("version 2");
+        assert!(
+            error.contains("version 1") && error.contains("version 2"),
+            "{error}"
+        );
+        let error = read_ask(br#"{"etcfs":1,"ask":"dance"}"#).expect_err("no such ask");
+        assert!(error.contains("dance"), "{error}");
+    }
+
+    #[test]
+    fn unknown_fields_are_skipped() {
+        let ask = read_ask(br#"{"etcfs":1,"ask":"log","pid":3,"shape":"round"}"#);
+        assert!(
+            matches!(ask, Ok(Ask::Log(Filter { pid: Some(3), .. }))),
+            "{ask:?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_refused_in_words(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            prop_assert!(read_ask(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Explaining: what stands at a path, and on which side.
+
+use super::Fs;
+use super::node::Node;
+use super::rules::{Found, Side};
+use super::stat::Stat;
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::sync::Arc;
+
+impl Fs {
+    /// The side that the rules put a path on.
+    pub fn side_of(&self, found: &Found<'_>) -> Side {
+        let by_itself = found.exact && self.rules().is_global(found.place);
+        if self.settings.exact_globals && !by_itself {
+            Side::Local
+        } else {
+            found.side
+        }
+    }
+
+    /// What stands at `path` (below the mount, without a leading slash) on `side`, and its node if it is known. Follows
+    /// no symlink and asks the lower file system, not the mount.
+    ///
+    /// # Errors
+    /// ENOENT, ELOOP (a symlink above the last component), ENOSYS before Linux 5.6.
+    pub fn object_at(&self, side: Side, path: &CStr) -> Result<(Stat, Option<Arc<Node>>), Errno> {
+        let base = self.base(side).dir.as_fd();
+        if path.is_empty() {
+            let root = Some(self.nodes.root().clone());
+            return Ok((Stat::of(base)?, root));
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let fd = rustix::fs::openat2(base, path, flags, Mode::empty(), how)?;
+        let stat = Stat::of(fd.as_fd())?;
+        let node = self.nodes.find(&stat.key(side));
+        Ok((stat, node))
+    }
+}
