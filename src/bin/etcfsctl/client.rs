@@ -1,0 +1,193 @@
+//! The connection to the daemon.
+
+use crate::find::Mount;
+use anyhow::{Context as _, Result, bail};
+use etcfs::ctl::wire::{self, Ask, Head, MESSAGE_MAX};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
+};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// What holds for every subcommand.
+pub struct How {
+    /// Print JSON.
+    pub json: bool,
+    /// Seconds to wait for the daemon.
+    pub timeout: f64,
+}
+
+/// A connection whose answer has begun.
+pub struct Connection {
+    socket: OwnedFd,
+    mount: Mount,
+    pid: u32,
+    timeout: Duration,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Asks the daemon of `mount`.
+    pub fn ask(how: &How, mount: &Mount, ask: &Ask) -> Result<Connection> {
+        let timeout = Duration::try_from_secs_f64(how.timeout.max(0.001))
+            .context("--timeout takes a number of seconds")?;
+        let (socket, pid) = reach(mount, timeout)?;
+        let mut connection = Connection {
+            socket,
+            mount: mount.clone(),
+            pid,
+            timeout,
+            buffer: vec![0; MESSAGE_MAX],
+        };
+        let message = wire::write_ask(ask);
+        if let Err(errno) = send(&connection.socket, &message, SendFlags::NOSIGNAL) {
+            return Err(connection.explain(errno));
+        }
+        let Some(head) = connection.message()? else {
+            bail!(
+                "{}: the daemon (pid {pid}) hung up",
+                connection.mount.at.display()
+            );
+        };
+        let head: Head = serde_json::from_slice(head)
+            .context("the daemon's answer cannot be read: is it an etcfs of another version?")?;
+        if let Some(error) = head.error {
+            bail!("{error}");
+        }
+        if head.etcfs != wire::PROTOCOL {
+            bail!(
+                "the daemon (version {}) speaks version {} of the control protocol, this etcfsctl {} (version {}): use \
+                 the one that came with the daemon",
+                head.version,
+                head.etcfs,
+                wire::PROTOCOL,
+                env!("CARGO_PKG_VERSION")
+            );
+        }
+        Ok(connection)
+    }
+
+    /// The daemon's next message; none at the end.
+    pub fn message(&mut self) -> Result<Option<&[u8]>> {
+        loop {
+            match recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()) {
+                Ok((0, _)) => return Ok(None),
+                Ok((len, _)) => return Ok(Some(&self.buffer[..len])),
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Ok(None),
+                Err(errno) => return Err(self.explain(errno)),
+            }
+        }
+    }
+
+    /// The whole of a report, as text.
+    pub fn report(mut self) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        while let Some(part) = self.message()? {
+            text.extend_from_slice(part);
+        }
+        Ok(text)
+    }
+
+    /// From here on messages may be long in coming.
+    pub fn wait_for_ever(&self) -> Result<()> {
+        set_socket_timeout(&self.socket, Timeout::Recv, None).context("the control socket")
+    }
+
+    /// What an error of the connection means.
+    fn explain(&self, errno: Errno) -> anyhow::Error {
+        let at = self.mount.at.display();
+        let pid = self.pid;
+        if errno != Errno::AGAIN {
+            return anyhow::anyhow!("{at}: talking to the daemon (pid {pid}): {errno}");
+        }
+        anyhow::anyhow!(
+            "{at}: the daemon (pid {pid}) does not answer within {:?}{}{}",
+            self.timeout,
+            state_of(pid),
+            waiting(self.mount.device)
+        )
+    }
+}
+
+/// A socket connected to the daemon, and the daemon's pid.
+fn reach(mount: &Mount, timeout: Duration) -> Result<(OwnedFd, u32)> {
+    let at = mount.at.display();
+    let mut stranger = None;
+    for nth in 0..wire::NAMES {
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .context("a socket")?;
+        for end in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&socket, end, Some(timeout)).context("a socket")?;
+        }
+        match connect(&socket, &wire::address(mount.device, nth)?) {
+            Ok(()) => {}
+            Err(Errno::CONNREFUSED) if stranger.is_some() => break,
+            Err(Errno::CONNREFUSED) => bail!(
+                "{at}: no daemon listens for this mount (device {}:{}): it has died, or it runs in another network \
+                 namespace{}",
+                mount.device.0,
+                mount.device.1,
+                waiting(mount.device)
+            ),
+            Err(Errno::AGAIN) => bail!(
+                "{at}: the daemon does not take connections within {timeout:?}{}",
+                waiting(mount.device)
+            ),
+            Err(errno) => return Err(errno).with_context(|| format!("{at}: connecting")),
+        }
+        let peer = socket_peercred(&socket).context("who listens")?;
+        let uid = peer.uid.as_raw();
+        // Anybody can take an abstract name; only root or the one who mounted is the daemon.
+        if uid == 0 || uid == mount.user {
+            return Ok((socket, peer.pid.as_raw_nonzero().get().cast_unsigned()));
+        }
+        stranger = Some(uid);
+    }
+    bail!(
+        "{at}: the name of the daemon's socket is taken by user {}, and the daemon is not to be found",
+        stranger.unwrap_or_default()
+    )
+}
+
+/// What the kernel says about a process that does not answer.
+fn state_of(pid: u32) -> String {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return ": there is no such process any more".to_owned();
+    };
+    let state = status
+        .lines()
+        .find_map(|line| line.strip_prefix("State:"))
+        .map_or("?", str::trim);
+    let hint = if state.starts_with('T') {
+        format!("; kill -CONT {pid} lets it go on")
+    } else {
+        String::new()
+    };
+    format!(": its state is {state}{hint}")
+}
+
+/// How many requests wait for the daemon, where the kernel shows it.
+fn waiting(device: (u32, u32)) -> String {
+    let path = format!("/sys/fs/fuse/connections/{}/waiting", device.1);
+    match std::fs::read_to_string(path) {
+        Ok(count) => format!("; requests waiting: {}", count.trim()),
+        Err(_) => String::new(),
+    }
+}
+
+/// A report as its type, with its text.
+pub fn report<T: DeserializeOwned>(how: &How, mount: &Mount, ask: &Ask) -> Result<(T, Vec<u8>)> {
+    let text = Connection::ask(how, mount, ask)?.report()?;
+    let report = serde_json::from_slice(&text)
+        .context("the daemon's report cannot be read: is it an etcfs of another version?")?;
+    Ok((report, text))
+}

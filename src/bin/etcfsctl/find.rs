@@ -1,0 +1,151 @@
+//! Which mount is meant, from the mount table alone.
+
+use anyhow::{Context as _, Result, bail};
+use std::path::{Component, Path, PathBuf};
+
+/// One mounted etcfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Where, as this process sees it.
+    pub at: PathBuf,
+    /// Its device number, which names the daemon's socket.
+    pub device: (u32, u32),
+    /// The user who mounted it.
+    pub user: u32,
+}
+
+/// Every etcfs that this process sees, in the order of mounting.
+pub fn mounts() -> Result<Vec<Mount>> {
+    let text = std::fs::read("/proc/self/mountinfo")
+        .context("reading /proc/self/mountinfo (is /proc mounted?)")?;
+    Ok(parse(&text))
+}
+
+/// The fields of proc_pid_mountinfo(5): `id parent major:minor root mountpoint options [tags] - type source super`.
+fn parse(text: &[u8]) -> Vec<Mount> {
+    let text = String::from_utf8_lossy(text);
+    let mount = |line: &str| {
+        let (front, back) = line.split_once(" - ")?;
+        let front: Vec<&str> = front.split(' ').collect();
+        let mut back = back.split(' ');
+        if back.next() != Some("fuse.etcfs") {
+            return None;
+        }
+        let options = back.nth(1)?;
+        let user = options.split(',').find_map(|o| o.strip_prefix("user_id="));
+        let (major, minor) = front.get(2)?.split_once(':')?;
+        Some(Mount {
+            at: unescape(front.get(4)?),
+            device: (major.parse().ok()?, minor.parse().ok()?),
+            user: user?.parse().ok()?,
+        })
+    };
+    text.lines().filter_map(mount).collect()
+}
+
+/// Undoes the octal escapes of blanks and backslashes.
+fn unescape(field: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut out = Vec::new();
+    let mut rest = field.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match after {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if byte == b'\\' => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = &after[3..];
+            }
+            _ => out.push(byte),
+        }
+    }
+    std::ffi::OsString::from_vec(out).into()
+}
+
+/// The mount at `wanted`, or the only one.
+pub fn mount(wanted: Option<&Path>) -> Result<Mount> {
+    let mut mounts = mounts()?;
+    let Some(wanted) = wanted else {
+        let mut places: Vec<&PathBuf> = mounts.iter().map(|mount| &mount.at).collect();
+        places.dedup();
+        return match places.len() {
+            0 => bail!("no etcfs is mounted here (in this chroot and mount namespace)"),
+            1 => Ok(mounts.pop().expect("there is one")),
+            _ => bail!(
+                "several are mounted, name one: {}",
+                places
+                    .iter()
+                    .map(|at| at.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            ),
+        };
+    };
+    let at = clean(wanted)?;
+    // Of several on top of each other, the newest is the one in use.
+    let found = mounts.iter().rposition(|mount| mount.at == at);
+    match found {
+        Some(index) => Ok(mounts.swap_remove(index)),
+        None => bail!("{}: no etcfs is mounted there", wanted.display()),
+    }
+}
+
+/// The mount that the path `wanted` is in, and the rest of the path.
+pub fn mount_of(wanted: &Path) -> Result<(Mount, PathBuf)> {
+    let path = clean(wanted)?;
+    let inside = mounts()?
+        .into_iter()
+        .filter(|mount| path.starts_with(&mount.at))
+        .max_by_key(|mount| mount.at.components().count());
+    let Some(mount) = inside else {
+        bail!("{}: is not in a mounted etcfs", wanted.display());
+    };
+    let rest = path
+        .strip_prefix(&mount.at)
+        .map(Path::to_owned)
+        .unwrap_or_default();
+    Ok((mount, rest))
+}
+
+/// An absolute path without `.` and `..`, by its text alone: asking the file system could hang.
+fn clean(path: &Path) -> Result<PathBuf> {
+    let absolute =
+        std::path::absolute(path).with_context(|| format!("{}: no such path", path.display()))?;
+    let mut clean = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::CurDir => {}
+            part => clean.push(part),
+        }
+    }
+    Ok(clean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] =
+        b"36 35 0:40 / /etc rw,nosuid - fuse.etcfs etcfs rw,user_id=0,group_id=0,allow_other\n\
+        37 35 0:41 / /a\\040b/etc rw - fuse.etcfs etcfs rw,user_id=1000,group_id=1000\n\
+        38 35 0:42 / /x rw - fuse.sshfs y rw,user_id=0\n";
+
+    #[test]
+    fn only_etcfs_counts() {
+        let found = parse(TABLE);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].device, (0, 40));
+        assert_eq!(found[1].at, Path::new("/a b/etc"));
+        assert_eq!(found[1].user, 1000);
+    }
+
+    #[test]
+    fn paths_are_cleaned_by_their_text() {
+        assert_eq!(
+            clean(Path::new("/etc//x/../y/.")).unwrap(),
+            Path::new("/etc/y")
+        );
+    }
+}
