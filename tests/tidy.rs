@@ -60,7 +60,7 @@ fn files() -> BTreeMap<PathBuf, String> {
                 if !matches!(&*name, "target" | ".git" | "corpus" | "artifacts") {
                     waiting.push(path);
                 }
-            } else if let Ok(text) = fs::read_to_string(&path) {
+            } else if let (true, Ok(text)) = (name != ".git", fs::read_to_string(&path)) {
                 let inside = path.strip_prefix(repo()).expect("a path of the repository");
                 found.insert(inside.to_owned(), text);
             }

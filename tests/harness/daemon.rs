@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::watchdog::Watch;
@@ -91,6 +91,9 @@ impl Bases {
         }
         // A bind mount made now, in a private namespace, never shows what is mounted inside `fs` later.
         rustix::mount::mount_bind(fs, below).expect("bind the lower file system");
+        // The daemon's mount is always nosuid and nodev (D13); native calls get the same restrictions.
+        let flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount_remount(below, flags, c"").expect("remount the lower file system");
         for dir in ["etc", "global", "native"] {
             fs::create_dir(below.join(dir)).expect("make the base directories");
         }

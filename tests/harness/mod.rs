@@ -22,7 +22,7 @@ pub use daemon::{Bases, CONFIG, Etcfs, Opts};
 pub use lower::{Lower, run};
 pub use pair::{Pair, Root, errno};
 pub use requests::{Request, Trace, count};
-pub use tree::{Entry, differences, snapshot};
+pub use tree::{Entry, differences, fnv, snapshot};
 pub use user::{User, as_user};
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

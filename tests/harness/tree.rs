@@ -130,7 +130,7 @@ fn xattrs(path: &Path) -> BTreeMap<String, Result<Vec<u8>, i32>> {
 }
 
 /// 64-bit FNV-1a.
-fn fnv(bytes: &[u8]) -> u64 {
+pub fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

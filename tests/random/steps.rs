@@ -1,0 +1,530 @@
+//! The steps: each chooses its arguments once and makes the same call on both sides.
+
+use std::fmt::Debug;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom, Stat,
+    Timespec, Timestamps, XattrFlags,
+};
+use rustix::io::{Errno, Result};
+use rustix::process::{Gid, Uid};
+
+use super::rng::Rng;
+
+/// Files stay smaller than this.
+const LARGEST: u64 = 200_000;
+
+/// Open files kept at a time.
+const HANDLES: usize = 12;
+
+/// What a step did.
+pub struct Outcome {
+    pub what: String,
+    pub on_mount: String,
+    pub native: String,
+}
+
+/// The two trees, and the files that are open in both.
+pub struct Sides {
+    mount: PathBuf,
+    native: PathBuf,
+    open: Vec<[OwnedFd; 2]>,
+    /// Whether where the holes are follows from the calls alone, as on tmpfs.
+    exact_holes: bool,
+}
+
+impl Sides {
+    pub fn new(mount: PathBuf, native: PathBuf, exact_holes: bool) -> Self {
+        Self {
+            mount,
+            native,
+            open: Vec::new(),
+            exact_holes,
+        }
+    }
+
+    /// The same call with each root.
+    fn both<T: Debug>(&self, what: String, call: impl Fn(&Path) -> Result<T>) -> Outcome {
+        Outcome {
+            what,
+            on_mount: format!("{:?}", call(&self.mount)),
+            native: format!("{:?}", call(&self.native)),
+        }
+    }
+
+    /// The same call with an open file of each side; a file that is not there is an outcome of its own.
+    fn handle<T: Debug>(
+        &self,
+        rng: &mut Rng,
+        what: impl Fn(usize) -> String,
+        call: impl Fn(BorrowedFd<'_>) -> Result<T>,
+    ) -> Outcome {
+        if self.open.is_empty() {
+            return same("no open file".to_owned());
+        }
+        let index = usize::try_from(rng.below(self.open.len() as u64)).expect("an index");
+        let [mount, native] = &self.open[index];
+        let flags = rustix::fs::fcntl_getfl(native);
+        let stat = rustix::fs::fstat(native).map(|stat| facts(&stat));
+        Outcome {
+            what: format!("{} (open with {flags:?}, {stat:?})", what(index)),
+            on_mount: format!("{:?}", call(mount.as_fd())),
+            native: format!("{:?}", call(native.as_fd())),
+        }
+    }
+
+    /// Opens a file on both sides; it stays open if both succeed. FIFOs, sockets and devices do not: the kernel opens
+    /// those by itself, so the daemon holds nothing of one that is removed while it is open, and cannot answer fstat.
+    fn keep(
+        &mut self,
+        rng: &mut Rng,
+        what: String,
+        call: impl Fn(&Path) -> Result<OwnedFd>,
+    ) -> Outcome {
+        let (mount, native) = (call(&self.mount), call(&self.native));
+        let show = |result: &Result<OwnedFd>| format!("{:?}", result.as_ref().map(|_| ()));
+        let outcome = Outcome {
+            what,
+            on_mount: show(&mount),
+            native: show(&native),
+        };
+        if let (Ok(mount), Ok(native)) = (mount, native)
+            && is_file_or_directory(&native)
+        {
+            if self.open.len() == HANDLES {
+                let index = usize::try_from(rng.below(HANDLES as u64)).expect("an index");
+                self.open.swap_remove(index);
+            }
+            self.open.push([mount, native]);
+        }
+        outcome
+    }
+}
+
+fn is_file_or_directory(fd: &OwnedFd) -> bool {
+    let mode = rustix::fs::fstat(fd).map_or(0, |stat| stat.st_mode);
+    matches!(
+        FileType::from_raw_mode(mode),
+        FileType::RegularFile | FileType::Directory
+    )
+}
+
+fn same(what: String) -> Outcome {
+    Outcome {
+        what,
+        on_mount: String::new(),
+        native: String::new(),
+    }
+}
+
+/// A path of up to three names out of few, so that most of them exist some time.
+fn path(rng: &mut Rng) -> PathBuf {
+    let depth = rng.pick(&[1, 1, 2, 2, 2, 3]);
+    (0..depth)
+        .map(|_| rng.pick(&["a", "b", "c", "d", "e", "f", "long-name-0123456789"]))
+        .collect()
+}
+
+fn mode(rng: &mut Rng) -> Mode {
+    Mode::from_raw_mode(rng.pick(&[0o644, 0o600, 0o755, 0o4755, 0o2770, 0o1777, 0o000, 0o666]))
+}
+
+fn facts(stat: &Stat) -> (u32, u64, u32, u32, i64, u64) {
+    // A directory's size depends on its history in the lower file system.
+    let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let size = if is_dir { 0 } else { stat.st_size };
+    (
+        stat.st_mode,
+        stat.st_nlink,
+        stat.st_uid,
+        stat.st_gid,
+        size,
+        stat.st_rdev,
+    )
+}
+
+/// One random step.
+pub fn step(rng: &mut Rng, sides: &mut Sides) -> Outcome {
+    match rng.below(40) {
+        0..=9 => names(rng, sides),
+        10..=17 => attributes(rng, sides),
+        18..=21 => opens(rng, sides),
+        22..=33 => data(rng, sides),
+        34..=36 => lists(rng, sides),
+        _ => xattrs(rng, sides),
+    }
+}
+
+fn names(rng: &mut Rng, sides: &Sides) -> Outcome {
+    let (a, b, mode) = (path(rng), path(rng), mode(rng));
+    let shown = format!("{} {}", a.display(), b.display());
+    match rng.below(14) {
+        0..=2 => sides.both(format!("mkdir {shown} {mode:?}"), |root| {
+            rustix::fs::mkdirat(CWD, root.join(&a), mode)
+        }),
+        3 => sides.both(format!("rmdir {shown}"), |root| {
+            rustix::fs::unlinkat(CWD, root.join(&a), AtFlags::REMOVEDIR)
+        }),
+        4 | 5 => sides.both(format!("unlink {shown}"), |root| {
+            rustix::fs::unlinkat(CWD, root.join(&a), AtFlags::empty())
+        }),
+        6 | 7 => sides.both(format!("rename {shown}"), |root| {
+            rustix::fs::renameat(CWD, root.join(&a), CWD, root.join(&b))
+        }),
+        8 => {
+            let flags = rng.pick(&[RenameFlags::NOREPLACE, RenameFlags::EXCHANGE]);
+            sides.both(format!("rename {shown} {flags:?}"), |root| {
+                rustix::fs::renameat_with(CWD, root.join(&a), CWD, root.join(&b), flags)
+            })
+        }
+        9 | 10 => sides.both(format!("link {shown}"), |root| {
+            rustix::fs::linkat(CWD, root.join(&a), CWD, root.join(&b), AtFlags::empty())
+        }),
+        11 | 12 => sides.both(format!("symlink {shown}"), |root| {
+            rustix::fs::symlinkat(&a, CWD, root.join(&b))
+        }),
+        _ => {
+            let kind = rng.pick(&[FileType::Fifo, FileType::Socket, FileType::CharacterDevice]);
+            let device = if kind == FileType::CharacterDevice {
+                0x0103
+            } else {
+                0
+            };
+            sides.both(format!("mknod {shown} {kind:?}"), |root| {
+                rustix::fs::mknodat(CWD, root.join(&a), kind, mode, device)
+            })
+        }
+    }
+}
+
+fn attributes(rng: &mut Rng, sides: &Sides) -> Outcome {
+    let (a, mode) = (path(rng), mode(rng));
+    let shown = a.display().to_string();
+    match rng.below(8) {
+        0..=2 => sides.both(format!("stat {shown}"), |root| {
+            rustix::fs::lstat(root.join(&a)).map(|stat| facts(&stat))
+        }),
+        3 => sides.both(format!("chmod {shown} {mode:?}"), |root| {
+            let path = root.join(&a);
+            // chmod(2) would follow a symlink out of one tree's state into a name that the other resolves elsewhere.
+            if FileType::from_raw_mode(rustix::fs::lstat(&path)?.st_mode) == FileType::Symlink {
+                return Err(Errno::LOOP);
+            }
+            rustix::fs::chmodat(CWD, path, mode, AtFlags::empty())
+        }),
+        4 => {
+            let (uid, gid) = (rng.pick(&[0, 1000, 1001]), rng.pick(&[0, 1000, 50]));
+            sides.both(format!("chown {shown} {uid}:{gid}"), |root| {
+                let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+                rustix::fs::chownat(CWD, root.join(&a), uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            })
+        }
+        5 => {
+            // Years apart, so that a time which is wrongly kept or changed differs by more than the comparison's slack.
+            let time = |rng: &mut Rng| Timespec {
+                tv_sec: i64::try_from(rng.below(40)).expect("small") * 31_557_600,
+                tv_nsec: i64::try_from(rng.below(1_000_000_000)).expect("small"),
+            };
+            let times = Timestamps {
+                last_access: time(rng),
+                last_modification: time(rng),
+            };
+            sides.both(format!("utimens {shown} {times:?}"), |root| {
+                let path = root.join(&a);
+                rustix::fs::utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+                let stat = rustix::fs::lstat(&path)?;
+                Ok((
+                    stat.st_mtime,
+                    stat.st_mtime_nsec,
+                    stat.st_atime,
+                    stat.st_atime_nsec,
+                ))
+            })
+        }
+        6 => {
+            let len = rng.below(LARGEST);
+            sides.both(format!("truncate {shown} {len}"), |root| {
+                let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let fd = rustix::fs::open(root.join(&a), flags, Mode::empty())?;
+                rustix::fs::ftruncate(fd, len)
+            })
+        }
+        _ => sides.both(format!("readlink {shown}"), |root| {
+            rustix::fs::readlinkat(CWD, root.join(&a), Vec::new())
+        }),
+    }
+}
+
+fn opens(rng: &mut Rng, sides: &mut Sides) -> Outcome {
+    let (a, mode) = (path(rng), mode(rng));
+    let access = rng.pick(&[OFlags::RDWR, OFlags::RDWR, OFlags::RDONLY, OFlags::WRONLY]);
+    let more = rng.pick(&[
+        OFlags::CREATE,
+        OFlags::CREATE,
+        OFlags::CREATE | OFlags::EXCL,
+        OFlags::CREATE | OFlags::TRUNC,
+        OFlags::APPEND,
+        OFlags::TRUNC,
+        OFlags::empty(),
+        OFlags::DIRECTORY,
+    ]);
+    // NONBLOCK: a FIFO without a writer must not block the test; NOFOLLOW: links may point out of their own tree.
+    let flags = access | more | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    if rng.one_in(12) {
+        let b = path(rng);
+        let what = format!("tmpfile in {} linked as {}", a.display(), b.display());
+        return sides.keep(rng, what, |root| {
+            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(root.join(&a), flags, mode)?;
+            rustix::fs::linkat(&fd, "", CWD, root.join(&b), AtFlags::EMPTY_PATH)?;
+            Ok(fd)
+        });
+    }
+    if rng.one_in(5) && !sides.open.is_empty() {
+        let index = usize::try_from(rng.below(sides.open.len() as u64)).expect("an index");
+        sides.open.swap_remove(index);
+        return same(format!("close {index}"));
+    }
+    sides.keep(
+        rng,
+        format!("open {} {flags:?} {mode:?}", a.display()),
+        |root| rustix::fs::open(root.join(&a), flags, mode),
+    )
+}
+
+fn data(rng: &mut Rng, sides: &Sides) -> Outcome {
+    let offset = rng.below(LARGEST / 2);
+    let len = rng.pick(&[1, 100, 4096, 5000, 65_536]);
+    match rng.below(14) {
+        0..=3 => {
+            let bytes = rng.bytes(len);
+            sides.handle(
+                rng,
+                |i| format!("pwrite {i} {len} at {offset}"),
+                |fd| rustix::io::pwrite(fd, &bytes, offset),
+            )
+        }
+        4..=6 => sides.handle(
+            rng,
+            |i| format!("pread {i} {len} at {offset}"),
+            |fd| {
+                let mut bytes = vec![0; len];
+                let n = rustix::io::pread(fd, &mut bytes, offset)?;
+                Ok((n, crate::harness::fnv(&bytes[..n])))
+            },
+        ),
+        7 => sides.handle(
+            rng,
+            |i| format!("ftruncate {i} {offset}"),
+            |fd| rustix::fs::ftruncate(fd, offset),
+        ),
+        8 => sides.handle(
+            rng,
+            |i| format!("fstat {i}"),
+            |fd| rustix::fs::fstat(fd).map(|stat| facts(&stat)),
+        ),
+        9 => {
+            let flags = rng.pick(&[
+                FallocateFlags::empty(),
+                FallocateFlags::KEEP_SIZE,
+                FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE,
+                FallocateFlags::ZERO_RANGE,
+                FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+            ]);
+            sides.handle(
+                rng,
+                |i| format!("fallocate {i} {flags:?} {len} at {offset}"),
+                |fd| rustix::fs::fallocate(fd, flags, offset, len as u64),
+            )
+        }
+        // On ext4 an allocated block without data is a hole or not depending on what the page cache holds of it.
+        10 if sides.exact_holes => {
+            let hole = rng.one_in(2);
+            sides.handle(
+                rng,
+                |i| format!("seek {i} hole {hole} from {offset}"),
+                |fd| {
+                    // The kernel's FUSE answers for directories by itself (generic_file_llseek), as no other file system.
+                    let stat = rustix::fs::fstat(fd)?;
+                    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                        return Ok(0);
+                    }
+                    rustix::fs::fsync(fd)?;
+                    rustix::fs::seek(
+                        fd,
+                        if hole {
+                            SeekFrom::Hole(offset)
+                        } else {
+                            SeekFrom::Data(offset)
+                        },
+                    )
+                },
+            )
+        }
+        11 => {
+            let bytes = rng.bytes(len);
+            sides.handle(
+                rng,
+                |i| format!("mmap {i} {len} at {offset}"),
+                |fd| mapped(fd, offset, &bytes),
+            )
+        }
+        12 => {
+            let to = rng.below(LARGEST / 2);
+            let other = rng.next();
+            copy(sides, rng, other, [offset, to], len)
+        }
+        _ => sides.handle(rng, |i| format!("fsync {i}"), |fd| rustix::fs::fsync(fd)),
+    }
+}
+
+/// Stores into a shared mapping within the file's size, reads it back by read(2) while mapped, and syncs.
+fn mapped(fd: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> Result<(usize, u64)> {
+    use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
+    let size = u64::try_from(rustix::fs::fstat(fd)?.st_size).unwrap_or(0);
+    let base = offset & !4095;
+    let len = usize::try_from(size.saturating_sub(base))
+        .unwrap_or(0)
+        .min(bytes.len());
+    if len == 0 {
+        return Ok((0, 0));
+    }
+    let mut read = vec![0; len];
+    #[allow(unsafe_code)]
+    // SAFETY: a new mapping of `len` bytes within the file; nothing shrinks the file while it exists, and no reference
+    // to it outlives the unmapping.
+    unsafe {
+        let at = rustix::mm::mmap(
+            std::ptr::null_mut(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED,
+            fd,
+            base,
+        )?;
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), at.cast::<u8>(), len);
+        let result = rustix::io::pread(fd, &mut read, base)
+            .and_then(|_| rustix::mm::msync(at, len, MsyncFlags::SYNC));
+        rustix::mm::munmap(at, len)?;
+        result?;
+    }
+    Ok((len, crate::harness::fnv(&read)))
+}
+
+fn copy(sides: &Sides, rng: &mut Rng, other: u64, [from, to]: [u64; 2], len: usize) -> Outcome {
+    if sides.open.is_empty() {
+        return same("no open file".to_owned());
+    }
+    let source = usize::try_from(other % sides.open.len() as u64).expect("an index");
+    let target = usize::try_from(rng.below(sides.open.len() as u64)).expect("an index");
+    let run = |side: usize| {
+        let (mut from, mut to) = (from, to);
+        let (input, output) = (&sides.open[source][side], &sides.open[target][side]);
+        let result =
+            rustix::fs::copy_file_range(input, Some(&mut from), output, Some(&mut to), len);
+        format!("{result:?} {from} {to}")
+    };
+    Outcome {
+        what: format!("copy_file_range {source} at {from} to {target} at {to}, {len}"),
+        on_mount: run(0),
+        native: run(1),
+    }
+}
+
+fn lists(rng: &mut Rng, sides: &Sides) -> Outcome {
+    let a = if rng.one_in(8) {
+        PathBuf::new()
+    } else {
+        path(rng)
+    };
+    let is_root = a.as_os_str().is_empty();
+    sides.both(format!("list {}", a.display()), |root| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(root.join(&a), flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !(is_root && name == crate::harness::CONFIG) {
+                names.push((name, entry.file_type()));
+            }
+        }
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(names)
+    })
+}
+
+fn xattrs(rng: &mut Rng, sides: &Sides) -> Outcome {
+    let a = path(rng);
+    let name = rng.pick(&[
+        "user.one",
+        "user.two",
+        "trusted.three",
+        "security.four",
+        "user.",
+        "nonsense.five",
+    ]);
+    let shown = format!("{} {name}", a.display());
+    match rng.below(6) {
+        0 | 1 => {
+            let len = rng.pick(&[0, 1, 40, 300]);
+            let value = rng.bytes(len);
+            let flags = rng.pick(&[XattrFlags::empty(), XattrFlags::CREATE, XattrFlags::REPLACE]);
+            sides.both(format!("setxattr {shown} {len} {flags:?}"), |root| {
+                rustix::fs::lsetxattr(root.join(&a), name, &value, flags)
+            })
+        }
+        2 => sides.both(format!("removexattr {shown}"), |root| {
+            rustix::fs::lremovexattr(root.join(&a), name)
+        }),
+        3 => {
+            let len = rng.pick(&[0, 10, 4096]);
+            sides.both(format!("getxattr {shown} {len}"), |root| {
+                let mut value = vec![0; len];
+                if len == 0 {
+                    return rustix::fs::lgetxattr_query(root.join(&a), name).map(|n| (n, 0));
+                }
+                let n = rustix::fs::lgetxattr(root.join(&a), name, &mut value)?;
+                Ok((n, crate::harness::fnv(&value[..n])))
+            })
+        }
+        4 => {
+            let acl = acl(rng);
+            let name = rng.pick(&["system.posix_acl_access", "system.posix_acl_default"]);
+            sides.both(format!("set {name} of {}", a.display()), |root| {
+                rustix::fs::lsetxattr(root.join(&a), name, &acl, XattrFlags::empty())
+            })
+        }
+        _ => sides.both(format!("listxattr {}", a.display()), |root| {
+            let mut names = vec![0; 4096];
+            let n = rustix::fs::llistxattr(root.join(&a), &mut names)?;
+            let mut names: Vec<String> = names[..n]
+                .split(|b| *b == 0)
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+                .collect();
+            names.sort();
+            Ok(names)
+        }),
+    }
+}
+
+/// A POSIX ACL as its attribute holds it (acl(5), version 2): owner, one user, group, mask, others.
+fn acl(rng: &mut Rng) -> Vec<u8> {
+    let mut value = 2u32.to_le_bytes().to_vec();
+    let entries: [(u16, u32); 5] = [
+        (1, u32::MAX),
+        (2, 1000),
+        (4, u32::MAX),
+        (16, u32::MAX),
+        (32, u32::MAX),
+    ];
+    for (tag, id) in entries {
+        let perm = u16::try_from(rng.below(8)).expect("three bits");
+        value.extend(tag.to_le_bytes());
+        value.extend(perm.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    value
+}
