@@ -152,7 +152,10 @@ impl Fs {
             Err(Errno::NOENT | Errno::LOOP) => {
                 return self.reopen(node, flags).ok_or(Errno::STALE);
             }
-            other => other?,
+            // What refuses may be another object that has the name by now: ENXIO of a socket, EISDIR of a directory,
+            // EACCES of a device. If it is the file itself, it refuses again.
+            Err(errno) => return self.reopen(node, flags).ok_or(errno),
+            Ok(fd) => fd,
         };
         let stat = Stat::of(fd.as_fd())?;
         if stat.key(node.side()) != node.key {
