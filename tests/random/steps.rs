@@ -75,8 +75,7 @@ impl Sides {
         }
     }
 
-    /// Opens a file on both sides; it stays open if both succeed. FIFOs, sockets and devices do not: the kernel opens
-    /// those by itself, so the daemon holds nothing of one that is removed while it is open, and cannot answer fstat.
+    /// Opens a file on both sides; it stays open if both succeed.
     fn keep(
         &mut self,
         rng: &mut Rng,
@@ -90,9 +89,7 @@ impl Sides {
             on_mount: show(&mount),
             native: show(&native),
         };
-        if let (Ok(mount), Ok(native)) = (mount, native)
-            && is_file_or_directory(&native)
-        {
+        if let (Ok(mount), Ok(native)) = (mount, native) {
             if self.open.len() == HANDLES {
                 let index = usize::try_from(rng.below(HANDLES as u64)).expect("an index");
                 self.open.swap_remove(index);
@@ -101,14 +98,6 @@ impl Sides {
         }
         outcome
     }
-}
-
-fn is_file_or_directory(fd: &OwnedFd) -> bool {
-    let mode = rustix::fs::fstat(fd).map_or(0, |stat| stat.st_mode);
-    matches!(
-        FileType::from_raw_mode(mode),
-        FileType::RegularFile | FileType::Directory
-    )
 }
 
 fn same(what: String) -> Outcome {
