@@ -10,10 +10,12 @@
 //! * [`init`]: the INIT negotiation as a pure function.
 //! * [`notify`]: messages that the server sends unasked.
 //! * [`show`]: one line of text per message.
+//! * [`capture`]: recordings of a conversation.
 //!
 //! Integers are in the machine's own byte order, as the kernel sends them, and no wire struct holds a `usize`.
 
 pub mod abi;
+pub mod capture;
 pub mod dirent;
 pub mod error;
 pub mod ext;

@@ -1,6 +1,9 @@
 //! What is tried on arbitrary bytes, by property tests and by the fuzzer (`proto/fuzz`).
 
 use etcfs_proto::abi::*;
+use etcfs_proto::capture::{
+    CaptureFlags, Conversation, Finding, Header, Reader, Redactor, write_record,
+};
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::{Offer, Wish, negotiate};
 use etcfs_proto::op::Tail;
@@ -178,4 +181,37 @@ fn one_line(text: &str) {
         !text.is_empty() && !text.contains(|c: char| c.is_control()),
         "not one line: {text:?}"
     );
+}
+
+/// Reads the bytes as a recording, as they are and behind a good header; follows the conversation and hides its names.
+pub fn capture(bytes: &[u8]) {
+    read_capture(bytes);
+    let header = Header {
+        flags: CaptureFlags::native(),
+        began: 1,
+    };
+    read_capture(&[&header.to_bytes(), bytes].concat());
+}
+
+fn read_capture(bytes: &[u8]) {
+    let Ok(reader) = Reader::new(bytes) else {
+        return;
+    };
+    let mut conversation = Conversation::default();
+    let mut redactor = Redactor::new([7; 16]);
+    let mut copy = reader.header().to_bytes().to_vec();
+    let mut find = |finding: Finding| one_line(&finding.to_string());
+    for record in reader.clone() {
+        let Ok(record) = record else { break };
+        conversation.record(&record, &mut find);
+        write_record(&mut copy, &record);
+        let mut kept = record.kept.to_vec();
+        redactor.message(&record, &mut kept);
+        assert_eq!(kept.len(), record.kept.len());
+    }
+    conversation.end(&mut find);
+    // What was read is written the same, up to the byte of a record that nothing uses and the rest of the header.
+    let again: Vec<_> = Reader::new(&copy).expect("the copy's header").collect();
+    let first: Vec<_> = reader.take_while(Result::is_ok).collect();
+    assert_eq!(first, again);
 }

@@ -39,6 +39,21 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A recording of golden and damaged messages with some bytes replaced and the end cut off.
+fn recording() -> impl Strategy<Value = Vec<u8>> {
+    let messages = prop::collection::vec((1u8..6, damaged()), 0..12);
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+    (messages, changes, 0usize..4000).prop_map(|(messages, changes, len)| {
+        let mut bytes = crate::capture::recording(&messages);
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.truncate(len.max(20));
+        bytes
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -70,5 +85,15 @@ proptest! {
     #[test]
     fn any_offer_is_agreed_on_or_refused(bytes in prop::collection::vec(any::<u8>(), 104)) {
         entry::init(&bytes);
+    }
+
+    #[test]
+    fn any_bytes_are_read_as_a_recording_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        entry::capture(&bytes);
+    }
+
+    #[test]
+    fn any_damaged_recording_is_read_or_refused(bytes in recording()) {
+        entry::capture(&bytes);
     }
 }
