@@ -1,7 +1,7 @@
 //! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
 
 use super::answer::{attr_out, config_attr};
-use super::{Call, Row, dir, meta, name, row, slow, xattr};
+use super::{Call, Row, meta, name, row, slow, xattr};
 use crate::fs::config_handle::ConfigHandle;
 use crate::fs::node::{NodeId, lock};
 use crate::log;
@@ -14,7 +14,10 @@ use etcfs_proto::flags::{OpenFlags, SetattrValid};
 use rustix::io::Errno;
 use std::sync::{Arc, Mutex};
 
-/// What can be done with the configuration file. The rest is [`refuse`]d: ENOSYS would be remembered by the kernel and
+/// What stands for every operation that the configuration file has no row for and other files have.
+pub static REFUSED: Row = row(Opcode(0), refuse);
+
+/// What can be done with the configuration file. The rest is [`REFUSED`]: ENOSYS would be remembered by the kernel and
 /// switch the operation off for every other file of the mount.
 pub static TABLE: &[Row] = &[
     row(Opcode::FORGET, meta::destroy),
@@ -43,12 +46,6 @@ pub static TABLE: &[Row] = &[
     row(Opcode::OPENDIR, refuse_dir),
     row(Opcode::LOOKUP, refuse_dir),
     row(Opcode::IOCTL, no_ioctl),
-    row(Opcode::READLINK, refuse),
-    row(Opcode::FALLOCATE, refuse),
-    row(Opcode::LSEEK, refuse),
-    row(Opcode::COPY_FILE_RANGE, refuse),
-    row(Opcode::COPY_FILE_RANGE_64, refuse),
-    row(Opcode::READDIR, dir::readdir),
 ];
 
 fn refuse(_: &mut Call<'_>) -> Result<(), Errno> {

@@ -30,7 +30,8 @@ pub fn opendir(call: &mut Call<'_>) -> Result<(), Errno> {
 pub fn readdir(call: &mut Call<'_>) -> Result<(), Errno> {
     let args = call.args::<ReadIn>()?;
     let (node, dir) = handle(call, args.fh)?;
-    let mut packer = DirPacker::new(call.reply, args.size);
+    let most = call.most(args.size);
+    let mut packer = DirPacker::new(call.reply, most);
     call.fs.list(&node, &dir, args.offset, &mut |entry| {
         packer.push(entry.ino, entry.offset, entry.kind.into(), entry.name)
     })
@@ -43,7 +44,8 @@ pub fn readdirplus(call: &mut Call<'_>) -> Result<(), Errno> {
     let (node, dir) = handle(call, args.fh)?;
     let fs = call.fs;
     let pid = call.frame.head.pid;
-    let mut packer = DirPacker::new(call.reply, args.size);
+    let most = call.most(args.size);
+    let mut packer = DirPacker::new(call.reply, most);
     fs.list(&node, &dir, args.offset, &mut |listed| {
         let entry = match CString::new(listed.name) {
             Ok(name) => entry_of(fs, &node, &name, pid),

@@ -61,7 +61,7 @@ fn handle(call: &Call<'_>, fh: u64) -> Result<Arc<File>, Errno> {
 pub fn read(call: &mut Call<'_>) -> Result<(), Errno> {
     let args = call.args::<ReadIn>()?;
     let file = handle(call, args.fh)?;
-    let size = args.size as usize;
+    let size = call.most(args.size) as usize;
     let mut done = 0;
     let space = call.reply.space(size);
     while done < size {

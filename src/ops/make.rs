@@ -40,6 +40,7 @@ pub fn mkdir(call: &mut Call<'_>) -> Result<(), Errno> {
 /// SYMLINK: the new name comes first, then the target.
 pub fn symlink(call: &mut Call<'_>) -> Result<(), Errno> {
     let (name, target) = call.frame.names2().map_err(super::malformed)?;
+    let name = super::one_component(name)?;
     make_as(call, name, 0, 0, |spot, name, _| {
         rustix::fs::symlinkat(target, spot.dir(), name)
     })

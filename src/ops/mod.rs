@@ -154,12 +154,14 @@ static BY_OPCODE_CONFIG: Index = index(config::TABLE);
 
 /// The row that handles a request; none: ENOSYS.
 pub fn find(frame: &Frame<'_>) -> Option<&'static Row> {
-    let rows = if frame.head.nodeid == NodeId::CONFIG.0 {
-        &BY_OPCODE_CONFIG
-    } else {
-        &BY_OPCODE
-    };
-    *rows.get(frame.head.opcode as usize)?
+    let opcode = frame.head.opcode as usize;
+    let row = *BY_OPCODE.get(opcode)?;
+    if frame.head.nodeid != NodeId::CONFIG.0 {
+        return row;
+    }
+    // What the configuration file cannot do is refused where other files can do it: the kernel takes one ENOSYS as the
+    // answer for all of them.
+    BY_OPCODE_CONFIG[opcode].or(row.and(Some(&config::REFUSED)))
 }
 
 impl<'a> Call<'a> {
@@ -170,7 +172,18 @@ impl<'a> Call<'a> {
 
     /// The one name that the request carries.
     fn name(&self) -> Result<&'a CStr, Errno> {
-        self.frame.name().map_err(malformed)
+        one_component(self.frame.name().map_err(malformed)?)
+    }
+
+    /// The names of a rename: the old one and the new one.
+    fn names2(&self) -> Result<(&'a CStr, &'a CStr), Errno> {
+        let (old, new) = self.frame.names2().map_err(malformed)?;
+        Ok((one_component(old)?, one_component(new)?))
+    }
+
+    /// The size that a request wishes its answer to have, cut to what one request may carry.
+    fn most(&self, wished: u32) -> u32 {
+        wished.min(self.agreed.max_write)
     }
 
     /// The node that the request is about.
@@ -209,6 +222,16 @@ impl<'a> Call<'a> {
         }
         Ok(())
     }
+}
+
+/// The kernel walks paths itself and sends single names, never `.` or `..` (they are for exports over NFS, which are not
+/// agreed on). A sender that does otherwise must not get out of the lower directories.
+fn one_component(name: &CStr) -> Result<&CStr, Errno> {
+    let bytes = name.to_bytes();
+    if bytes == b"." || bytes == b".." || memchr::memchr(b'/', bytes).is_some() {
+        return Err(Errno::INVAL);
+    }
+    Ok(name)
 }
 
 /// A malformed request is never answered ENOSYS, which the kernel would remember for the whole life of the mount.

@@ -1,6 +1,6 @@
 //! RENAME and RENAME2.
 
-use super::{Call, Where, malformed};
+use super::{Call, Where};
 use crate::fs::cross::{self, Move};
 use crate::fs::held::Held;
 use crate::fs::node::{Node, NodeId};
@@ -29,7 +29,7 @@ pub fn rename2(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Result<(), Errno> {
-    let (old, new) = call.frame.names2().map_err(malformed)?;
+    let (old, new) = call.names2()?;
     let newdir = NodeId(newdir);
     call.not_config(call.node_id(), old)?;
     call.not_config(newdir, new)?;
