@@ -6,6 +6,7 @@ mod aside;
 mod handshake;
 pub mod meter;
 mod observe;
+mod panics;
 mod serve;
 mod waiters;
 mod worker;
@@ -69,6 +70,7 @@ impl Session {
         agreed: Agreed,
         observer: Option<Arc<dyn Observer>>,
     ) -> io::Result<Arc<Session>> {
+        panics::install();
         let observers = Observers::default();
         if let Some(observer) = observer {
             observers.add(observer);

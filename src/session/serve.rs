@@ -1,14 +1,13 @@
 //! From a message to its one answer.
 
 use super::meter::{Done, Meter, Snapshot};
-use super::{Session, Times};
+use super::{Session, Times, panics};
 use crate::fs::locks::Wait;
 use crate::log;
 use crate::ops::{self, Call, Row, Where};
 use etcfs_proto::abi::InterruptIn;
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What becomes of a request.
 pub enum Outcome<'r> {
@@ -42,8 +41,10 @@ pub fn serve<'r>(
             let errno = Errno::IO.raw_os_error();
             meter.end(Snapshot::OTHER, &Done::failed(taken, errno));
             return match unique_of(message) {
-                Some(unique) => Outcome::Answer(reply.finish_error(unique, errno)),
-                None => Outcome::Silent,
+                Some(unique) if opcode_of(message).wants_answer() => {
+                    Outcome::Answer(reply.finish_error(unique, errno))
+                }
+                _ => Outcome::Silent,
             };
         }
     };
@@ -144,10 +145,9 @@ fn run(
         wants_aside: false,
         wait: None,
     };
-    // A handler changes plain tables by single assignments and owns its descriptors, so what a panic leaves is whole.
-    let result = catch_unwind(AssertUnwindSafe(|| (row.run)(&mut call))).unwrap_or_else(|_| {
+    let result = panics::catch(|| (row.run)(&mut call)).unwrap_or_else(|panic| {
         log::error(format_args!(
-            "{} of node {} panicked and was answered EIO; please report this",
+            "{} of node {} {panic}; it was answered EIO, please report this",
             frame.opcode(),
             frame.head.nodeid
         ));
@@ -160,8 +160,17 @@ fn run(
     }
 }
 
+/// The opcode of a message that has its number: bytes 4 to 7.
+fn opcode_of(message: &[u8]) -> Opcode {
+    let bytes = message.get(4..8).and_then(|bytes| bytes.try_into().ok());
+    Opcode(bytes.map_or(0, u32::from_ne_bytes))
+}
+
 /// The number of a message too short or too wrong to be cut, if it has one: bytes 8 to 15.
 fn unique_of(message: &[u8]) -> Option<u64> {
     let bytes = message.get(8..16)?.try_into().ok()?;
     Some(u64::from_ne_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,28 @@ pub fn write(session: &Session, answer: &[u8]) {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a worker does after `errno`: read again (`None`), or end.
+    fn after(errno: Errno) -> Option<Ended> {
+        match read_error(errno) {
+            Device::Again => None,
+            Device::End(why) => Some(why),
+        }
+    }
+
+    #[test]
+    fn a_worker_reads_again_unless_the_device_is_gone() {
+        for again in [Errno::NOENT, Errno::INTR, Errno::AGAIN] {
+            assert_eq!(after(again), None);
+        }
+        assert_eq!(after(Errno::NODEV), Some(Ended::Unmounted));
+        assert_eq!(after(Errno::CONNABORTED), Some(Ended::Aborted));
+        for other in [Errno::IO, Errno::INVAL, Errno::PERM, Errno::BADF] {
+            assert_eq!(after(other), Some(Ended::Failed(other)));
+        }
+    }
+}
