@@ -15,8 +15,8 @@
 //! does not know yet wait, everything else goes on.
 
 mod content;
-mod fresh;
-mod metadata;
+pub(in crate::fs) mod fresh;
+pub(in crate::fs) mod metadata;
 
 use super::hidden;
 use super::stat::Stat;

@@ -10,7 +10,11 @@
 //! at the second try (D43).
 
 mod apply;
+mod in_place;
+pub mod inject_file;
 mod seen;
+mod superseded;
+mod switch;
 
 pub use seen::{Gate, Mark, PAUSE, Seen, Telling, Verdict};
 
@@ -20,6 +24,7 @@ use super::rules::{Override, OverrideKind, Side};
 use super::stat::Stat;
 use super::tree::Spot;
 use crate::log;
+use inject_file::{Change, Look, Outcome};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -61,7 +66,7 @@ impl Fs {
         let mut gate = over.seen.gate();
         // Whoever held the gate may have enforced it.
         let found = Stat::at(spot.dir(), name);
-        if gate.retired {
+        if gate.is_retired() {
             return found;
         }
         let stat = match &found {
@@ -70,7 +75,7 @@ impl Fs {
             Err(_) => return found,
         };
         let mark = stat.map(Mark::of);
-        let off = match verdict(over, spot.dir(), name, stat) {
+        let off = match verdict(over, spot.dir(), name, stat, &mut gate) {
             Verdict::Off(off) => off,
             Verdict::InPlace => {
                 gate.in_place();
@@ -84,7 +89,12 @@ impl Fs {
         if !gate.is_due(mark) {
             return found;
         }
-        let result = apply(over, spot.dir(), name, stat);
+        let result = match apply(over, spot.dir(), name, stat) {
+            // Somebody writes to the file; the next access comes upon it again.
+            Ok(Applied::Not) => return found,
+            Ok(Applied::Done) => Ok(()),
+            Err(errno) => Err(errno),
+        };
         let telling = gate.attempted(mark, result);
         drop(gate);
         self.tell(over, spot.side, off, Some(pid), result, telling);
@@ -122,7 +132,13 @@ impl Fs {
 }
 
 /// What is to be said of `found`, which a look at the name has just shown.
-fn verdict(over: &Override, dir: BorrowedFd<'_>, name: &CStr, found: Option<&Stat>) -> Verdict {
+fn verdict(
+    over: &Override,
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    found: Option<&Stat>,
+    gate: &mut Gate,
+) -> Verdict {
     let Some(stat) = found else {
         return match over.kind {
             OverrideKind::Inject => Verdict::InPlace,
@@ -138,9 +154,29 @@ fn verdict(over: &Override, dir: BorrowedFd<'_>, name: &CStr, found: Option<&Sta
                 Err(_) => Verdict::Unknown,
             }
         }
-        OverrideKind::Inject => Verdict::InPlace,
+        OverrideKind::Inject => {
+            let mark = Mark::of(stat);
+            if gate.lacking == Some(mark) {
+                return Verdict::Off(Found::File);
+            }
+            match inject_file::look(dir, name, Change::Put(&over.text)) {
+                Ok(Look::Fits) => Verdict::InPlace,
+                Ok(Look::Lacks) => {
+                    gate.lacking = Some(mark);
+                    Verdict::Off(Found::File)
+                }
+                // Applying fails in the same way and tells of it.
+                Err(_) => Verdict::Off(Found::File),
+            }
+        }
         OverrideKind::Directory | OverrideKind::Symlink => Verdict::Off(Found::of(stat, b"")),
     }
+}
+
+/// What an attempt without an error came to.
+enum Applied {
+    Done,
+    Not,
 }
 
 fn apply(
@@ -148,10 +184,16 @@ fn apply(
     dir: BorrowedFd<'_>,
     name: &CStr,
     found: Option<&Stat>,
-) -> Result<(), Errno> {
+) -> Result<Applied, Errno> {
     match over.kind {
-        OverrideKind::Symlink => apply::symlink(dir, name, &over.content, found),
-        OverrideKind::Directory => apply::directory(dir, name, found),
-        OverrideKind::Inject => Ok(()),
+        OverrideKind::Symlink => apply::symlink(dir, name, &over.content, found)?,
+        OverrideKind::Directory => apply::directory(dir, name, found)?,
+        OverrideKind::Inject => {
+            match inject_file::edit(dir, name, Change::Put(&over.text), &mut |_| {})? {
+                Outcome::Done => {}
+                Outcome::Nothing | Outcome::InPlace | Outcome::Busy => return Ok(Applied::Not),
+            }
+        }
     }
+    Ok(Applied::Done)
 }

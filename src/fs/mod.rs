@@ -86,6 +86,8 @@ pub struct Fs {
     clock: DirClock,
     rules: ArcSwap<Rules>,
     config: Mutex<config::Config>,
+    /// Held by whoever changes the configuration, from reading sources to editing files.
+    changing: Mutex<()>,
     /// The version of the rules in force.
     version: AtomicU64,
     next_handle: AtomicU64,
@@ -112,6 +114,7 @@ impl Fs {
             global,
             rules: ArcSwap::from_pointee(config.compile(1)),
             config: Mutex::new(config),
+            changing: Mutex::new(()),
             version: AtomicU64::new(1),
             next_handle: AtomicU64::new(1),
             config_handles: Mutex::new(handle::Handles::default()),

@@ -5,6 +5,7 @@ use super::backing::{Candidate, Io};
 use super::handle::File;
 use super::node::Node;
 use super::stat::Stat;
+use crate::sys::lease::past_leases;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -148,7 +149,9 @@ impl Fs {
             Ok(found) => found,
             Err(errno) => return self.reopen(node, flags).ok_or(errno),
         };
-        let fd = match rustix::fs::openat(&*spot.dir, name.as_c_str(), flags, Mode::empty()) {
+        let opened =
+            past_leases(|| rustix::fs::openat(&*spot.dir, name.as_c_str(), flags, Mode::empty()));
+        let fd = match opened {
             Err(Errno::NOENT | Errno::LOOP) => {
                 return self.reopen(node, flags).ok_or(Errno::STALE);
             }
@@ -159,6 +162,11 @@ impl Fs {
         };
         let stat = Stat::of(fd.as_fd())?;
         if stat.key(node.side()) != node.key {
+            // Enforcement has replaced the file since the kernel looked it up: what is written must go to the new one,
+            // which the kernel finds when it looks again.
+            if spot.over.is_some() && flags & OFlags::RWMODE != OFlags::RDONLY {
+                return Err(Errno::STALE);
+            }
             return self.reopen(node, flags).ok_or(Errno::STALE);
         }
         Ok((fd, stat))

@@ -281,7 +281,10 @@ pub fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens the directory `path` (several components) below `base`, through no symlink and never outside.
-fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+///
+/// # Errors
+/// ENOENT, ENOTDIR; ELOOP for a symlink on the way.
+pub fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(base, path, DIR_PATH_FLAGS, Mode::empty(), how) {
         // openat2 came with Linux 5.6.

@@ -28,11 +28,15 @@ impl Fs {
         lock(&self.config).clone()
     }
 
-    /// Carries out `commands`, all or none, and puts the new rules in force at once (contract D30, D35).
+    /// Carries out `commands`, all or none, and puts the new rules in force at once (contract D30, D35). Text that is no
+    /// longer injected leaves its file before this returns (D32, D34).
+    ///
+    /// Changes are made one after another; those who read the configuration or act on it wait for none of this.
     ///
     /// # Errors
     /// The first command that cannot be carried out, such as an injection whose source cannot be read.
     pub fn change_config(&self, commands: &[Command]) -> Result<(), CommandError> {
+        let _turn = lock(&self.changing);
         let texts = commands
             .iter()
             .map(|command| {
@@ -43,14 +47,15 @@ impl Fs {
                     .map_err(|errno| CommandError::new(&command.line(), Problem::Source(errno)))
             })
             .collect::<Result<Vec<Option<Arc<[u8]>>>, _>>()?;
-        let mut config = lock(&self.config);
-        let next = config.apply_all(commands.iter().zip(texts))?;
-        if next.is_unchanged_from(&config) {
+        let old = self.config();
+        let next = old.apply_all(commands.iter().zip(texts))?;
+        if next.is_unchanged_from(&old) {
             return Ok(());
         }
         let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
-        self.rules.store(Arc::new(next.compile(version)));
-        *config = next;
+        let rules = self.rules.swap(Arc::new(next.compile(version)));
+        *lock(&self.config) = next.clone();
+        self.end_superseded(commands, &old, &next, &rules);
         Ok(())
     }
 

@@ -8,36 +8,65 @@ use rustix::io;
 /// `F_SETSIG` of `asm-generic/fcntl.h`; the same on every architecture but parisc.
 const F_SETSIG: libc::c_int = 10;
 
-/// A read lease on an open file. Until it is dropped, whoever opens the file for writing or truncates it waits (with
-/// `O_NONBLOCK`: gets EWOULDBLOCK), for `/proc/sys/fs/lease-break-time` seconds at most, so it must be held for a few
-/// system calls only.
+/// A lease on an open file. Until it is dropped, whoever does what it excludes waits (with `O_NONBLOCK`: gets
+/// EWOULDBLOCK), for `/proc/sys/fs/lease-break-time` seconds at most, so it must be held for a few system calls only.
 #[must_use = "the lease ends when this is dropped"]
-pub struct ReadLease<'a>(BorrowedFd<'a>);
+pub struct Lease<'a> {
+    fd: BorrowedFd<'a>,
+    kind: libc::c_int,
+}
 
-impl<'a> ReadLease<'a> {
-    /// Takes a read lease on `fd`, which must be open for reading only.
+impl<'a> Lease<'a> {
+    /// Excludes opening for writing and truncating. `fd` must be open for reading only.
     ///
     /// # Errors
     /// EAGAIN when somebody has the file open for writing (`check_conflicting_open` in `fs/locks.c`). EACCES for another
     /// user's file without CAP_LEASE, EINVAL where the file system has no leases.
-    pub fn take(fd: BorrowedFd<'a>) -> io::Result<ReadLease<'a>> {
+    pub fn against_writers(fd: BorrowedFd<'a>) -> io::Result<Lease<'a>> {
+        Lease::take(fd, libc::F_RDLCK)
+    }
+
+    /// Excludes every other open of the file.
+    ///
+    /// # Errors
+    /// As [`Lease::against_writers`]; EAGAIN when anybody has it open, even through another descriptor of this process.
+    pub fn against_all(fd: BorrowedFd<'a>) -> io::Result<Lease<'a>> {
+        Lease::take(fd, libc::F_WRLCK)
+    }
+
+    fn take(fd: BorrowedFd<'a>, kind: libc::c_int) -> io::Result<Lease<'a>> {
         // The kernel signals the holder when somebody waits, by default with SIGIO, which would end the process. SIGURG
         // is ignored unless a handler asks for it.
         fcntl(fd, F_SETSIG, libc::SIGURG)?;
-        fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK)?;
-        Ok(ReadLease(fd))
+        fcntl(fd, libc::F_SETLEASE, kind)?;
+        Ok(Lease { fd, kind })
     }
 
-    /// True when somebody waits for the lease to end, in order to write.
+    /// True when somebody waits for the lease to end.
     pub fn is_wanted(&self) -> bool {
-        fcntl(self.0, libc::F_GETLEASE, 0) != Ok(libc::F_RDLCK)
+        fcntl(self.fd, libc::F_GETLEASE, 0) != Ok(self.kind)
     }
 }
 
-impl Drop for ReadLease<'_> {
+impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let _ = fcntl(self.0, libc::F_SETLEASE, libc::F_UNLCK);
+        let _ = fcntl(self.fd, libc::F_SETLEASE, libc::F_UNLCK);
     }
+}
+
+/// Calls `open`, which opens with `O_NONBLOCK`, again while a lease of somebody's is in the way: 100 times, a
+/// millisecond apart. The kernel would wait by itself without that flag, but for a stranger's lease up to 45 s.
+///
+/// # Errors
+/// What `open` answers; EAGAIN when the lease outlasts that.
+pub fn past_leases<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..100 {
+        match open() {
+            Err(io::Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            other => return other,
+        }
+    }
+    open()
 }
 
 fn fcntl(fd: BorrowedFd<'_>, command: libc::c_int, value: libc::c_int) -> io::Result<libc::c_int> {
@@ -50,7 +79,7 @@ fn fcntl(fd: BorrowedFd<'_>, command: libc::c_int, value: libc::c_int) -> io::Re
 
 #[cfg(test)]
 mod tests {
-    use super::ReadLease;
+    use super::Lease;
     use rustix::fd::AsFd;
     use rustix::io::Errno;
     use std::fs::{File, OpenOptions};
@@ -63,12 +92,12 @@ mod tests {
         let file = File::open(&path).unwrap();
         let writer = OpenOptions::new().append(true).open(&path).unwrap();
         assert_eq!(
-            ReadLease::take(file.as_fd()).err(),
+            Lease::against_writers(file.as_fd()).err(),
             Some(Errno::AGAIN),
             "somebody may write"
         );
         drop(writer);
-        let lease = ReadLease::take(file.as_fd()).unwrap();
+        let lease = Lease::against_writers(file.as_fd()).unwrap();
         assert!(!lease.is_wanted());
         let reader = File::open(&path);
         assert!(reader.is_ok(), "readers do not wait");
@@ -84,6 +113,19 @@ mod tests {
         assert!(lease.is_wanted());
         drop(lease);
         assert!(OpenOptions::new().append(true).open(&path).is_ok());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_reader_keeps_the_stronger_lease_away() {
+        let path = std::env::temp_dir().join(format!("etcfs-lease2-{}", std::process::id()));
+        std::fs::write(&path, "x").unwrap();
+        let file = OpenOptions::new().append(true).open(&path).unwrap();
+        let reader = File::open(&path).unwrap();
+        let lease = Lease::against_all(file.as_fd());
+        assert_eq!(lease.err(), Some(Errno::AGAIN));
+        drop(reader);
+        assert!(Lease::against_all(file.as_fd()).is_ok());
         std::fs::remove_file(&path).unwrap();
     }
 }

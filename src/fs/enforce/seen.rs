@@ -74,7 +74,7 @@ pub struct Gate {
     /// A state that is known to lack an inject's text.
     pub lacking: Option<Mark>,
     /// The override is in force no more: a request that still holds the old rules must not bring it back.
-    pub retired: bool,
+    retired: bool,
 }
 
 #[derive(Debug)]
@@ -121,6 +121,11 @@ impl Seen {
         lock(&self.gate)
     }
 
+    /// Ends the override: once this returns, no request applies it any more. False if that was so already.
+    pub fn retire(&self) -> bool {
+        !std::mem::replace(&mut self.gate().retired, true)
+    }
+
     /// Notes that `process` changes the name or the object through this mount.
     pub fn note_change(&self, process: Process) {
         *lock(&self.changed_by) = Some(process);
@@ -133,6 +138,11 @@ impl Seen {
 }
 
 impl Gate {
+    /// True once the override is in force no more.
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
     /// True if an attempt may be made on an object in the state `mark` (`None`: there is none).
     pub fn is_due(&self, mark: Option<Mark>) -> bool {
         let Some(applied) = self.applied else {

@@ -1,0 +1,340 @@
+//! Editing a file for an inject override, through descriptors.
+//!
+//! The new content is made whole and put on disk under no name, with the original's owner, group, mode, ACL, attributes
+//! and times (contract B34), and then takes the original's place in one step (B9). So a power cut at any moment leaves
+//! the old file or the new one.
+//!
+//! # A writer's change is never lost
+//!
+//! Nothing is done while somebody has the file open for writing: the edit is [`Outcome::Busy`] and is tried again at the
+//! next access. For the moment of the switch a lease keeps writers out. The two files *exchange* names, so the old one
+//! can be looked at once more afterwards; if it is not what was read, or if somebody waits to open it for writing, they
+//! change back and all begins anew. What remains is a process that has looked the old file up and is stopped before
+//! its `open` asks for the lease; it writes to a file without a name, as with every editor that replaces files.
+//! Where a file system has no leases or cannot exchange, the comparison immediately before the switch is what is left.
+//!
+//! # Hard links
+//!
+//! Replacing would part a file from its other names, which an edit of a file with several names must not do. See
+//! [`in_place`](super::in_place).
+
+use super::in_place;
+use super::seen::Mark;
+use super::switch::switch;
+use crate::fs::cross::fresh::{Fresh, make_file};
+use crate::fs::cross::metadata::carry;
+use crate::fs::hidden::{self, with_fresh_name};
+use crate::fs::inject;
+use crate::fs::stat::Stat;
+use crate::sys::lease::Lease;
+use crate::sys::object;
+use crate::sys::xattr::Target;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+
+/// The largest file that is edited, in bytes: it is held in memory.
+pub const FILE_MAX: u64 = 16 << 20;
+
+/// How often an edit begins anew because the file changes meanwhile.
+const ATTEMPTS: u32 = 8;
+
+/// What is to be done to the file's bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// The text is to be in it.
+    Put(&'a [u8]),
+    /// The text is to be taken out.
+    Take(&'a [u8]),
+    /// The one text is to be taken out, the other put in.
+    Replace(&'a [u8], &'a [u8]),
+}
+
+impl Change<'_> {
+    /// The new content; `None` if the original is already as it should be.
+    pub fn of(&self, original: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Change::Put(text) => inject::injected(original, text),
+            Change::Take(text) => inject::uninjected(original, text),
+            Change::Replace(old, new) => inject::reinjected(original, old, new),
+        }
+    }
+
+    /// The text that an interrupted edit may have left a part of.
+    fn put(&self) -> &[u8] {
+        match self {
+            Change::Put(text) | Change::Replace(_, text) => text,
+            Change::Take(text) => text,
+        }
+    }
+}
+
+/// What an edit has just done. Not every edit takes every step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The new file holds the content, without a name.
+    Written,
+    /// It has the original's owner, mode, attributes and times.
+    Dressed,
+    /// It is on disk.
+    Synced,
+    /// It has a hidden name.
+    Named,
+    /// It has the name, and the old one the hidden name.
+    Switched,
+    /// That is on disk.
+    Durable,
+    /// The old file is gone.
+    Removed,
+    /// In place: the file says how long it was.
+    Marked,
+    /// In place: the text is added or cut off.
+    Changed,
+    /// In place: that is on disk.
+    ChangeSynced,
+    /// In place: the file says nothing any more.
+    Unmarked,
+}
+
+/// How an edit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is no regular file that holds anything (contract D41).
+    Nothing,
+    /// The file was as it should be.
+    InPlace,
+    /// It is now.
+    Done,
+    /// Somebody writes to it at this moment.
+    Busy,
+}
+
+/// How one attempt to bring new content into place ended.
+pub(super) enum Attempt {
+    Done,
+    /// The file changed meanwhile.
+    Changed,
+    Busy,
+    /// This way cannot be taken here.
+    Unable,
+}
+
+/// A file as it was read.
+pub(super) struct Original {
+    pub fd: OwnedFd,
+    pub stat: Stat,
+    pub bytes: Vec<u8>,
+}
+
+/// Makes `change` to the file `name` in `dir`; `reached` is told of every step.
+///
+/// # Errors
+/// EPERM for an immutable or append-only file or without the right to keep its owner; EFBIG for one larger than
+/// [`FILE_MAX`]; EROFS, ENOSPC, EDQUOT, EIO. The file is the old one then.
+pub fn edit(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    change: Change<'_>,
+    reached: &mut dyn FnMut(Step),
+) -> Result<Outcome, Errno> {
+    let mut keep_links = true;
+    for _ in 0..ATTEMPTS {
+        let original = match Original::read(dir, name) {
+            Ok(Some(original)) => original,
+            Ok(None) => return Ok(Outcome::Nothing),
+            Err(Errno::BUSY | Errno::AGAIN) => return Ok(Outcome::Busy),
+            Err(errno) => return Err(errno),
+        };
+        match in_place::roll_back(dir, name, &original, change.put())? {
+            Attempt::Unable => {}
+            Attempt::Busy => return Ok(Outcome::Busy),
+            Attempt::Done | Attempt::Changed => continue,
+        }
+        let Some(content) = change.of(&original.bytes) else {
+            return Ok(Outcome::InPlace);
+        };
+        // Cheaper than to find out when all is made; also what the lease alone cannot say of a file with several names.
+        if let Err(Errno::AGAIN) = Lease::against_writers(original.fd.as_fd()) {
+            return Ok(Outcome::Busy);
+        }
+        let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        if original.stat.0.stx_attributes.intersects(fixed) {
+            return Err(Errno::PERM);
+        }
+        let attempt = if original.stat.0.stx_nlink > 1 && keep_links {
+            in_place::change(dir, name, original, &content, reached)?
+        } else {
+            replace(dir, name, &original, &content, reached)?
+        };
+        match attempt {
+            Attempt::Done => return Ok(Outcome::Done),
+            Attempt::Busy => return Ok(Outcome::Busy),
+            Attempt::Changed => {}
+            Attempt::Unable => keep_links = false,
+        }
+    }
+    Ok(Outcome::Busy)
+}
+
+/// What a look at a file shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It needs no change, or it is no regular file that holds something.
+    Fits,
+    /// It needs the change.
+    Lacks,
+}
+
+/// Whether the file `name` in `dir` needs `change`; one that bears the mark of an interrupted edit does.
+///
+/// # Errors
+/// EFBIG, EACCES, EIO, and EBUSY for one that never stands still.
+pub fn look(dir: BorrowedFd<'_>, name: &CStr, change: Change<'_>) -> Result<Look, Errno> {
+    let Some(original) = Original::read(dir, name)? else {
+        return Ok(Look::Fits);
+    };
+    let torn = in_place::is_marked(&original);
+    Ok(match change.of(&original.bytes) {
+        None if !torn => Look::Fits,
+        _ => Look::Lacks,
+    })
+}
+
+impl Original {
+    /// Reads the file; `None` if it is not a regular one that holds something.
+    fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Original>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = match rustix::fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
+            // Leaving the access time alone is for the owner and the privileged.
+            Err(Errno::PERM) => rustix::fs::openat(dir, name, flags, Mode::empty()),
+            other => other,
+        };
+        let fd = match opened {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            other => other?,
+        };
+        for _ in 0..ATTEMPTS {
+            let stat = Stat::of(fd.as_fd())?;
+            if !stat.is_file() || stat.0.stx_size == 0 {
+                return Ok(None);
+            }
+            if stat.0.stx_size > FILE_MAX {
+                return Err(Errno::FBIG);
+            }
+            let bytes = read_all(fd.as_fd(), stat.0.stx_size)?;
+            if Mark::of(&Stat::of(fd.as_fd())?) == Mark::of(&stat) {
+                return Ok(Some(Original { fd, stat, bytes }));
+            }
+        }
+        // It is written to all the time. (EAGAIN, from open: somebody else edits it in place.)
+        Err(Errno::BUSY)
+    }
+
+    /// True if `name` in `dir` is this file, unchanged.
+    pub(super) fn stands_at(&self, dir: BorrowedFd<'_>, name: &CStr) -> bool {
+        Stat::at(dir, name).is_ok_and(|stat| Mark::of(&stat) == Mark::of(&self.stat))
+    }
+
+    /// True if `name` is this file and was not written to, its change time aside: a rename has just moved it.
+    pub(super) fn was_moved_to(&self, dir: BorrowedFd<'_>, name: &CStr) -> bool {
+        let essence = |stat: &Stat| {
+            let s = &stat.0;
+            let mtime = (s.stx_mtime.tv_sec, s.stx_mtime.tv_nsec);
+            (
+                stat.dev(),
+                s.stx_ino,
+                s.stx_size,
+                mtime,
+                s.stx_mode,
+                s.stx_uid,
+                s.stx_gid,
+                s.stx_nlink,
+            )
+        };
+        Stat::at(dir, name).is_ok_and(|stat| essence(&stat) == essence(&self.stat))
+    }
+}
+
+fn read_all(fd: BorrowedFd<'_>, size: u64) -> Result<Vec<u8>, Errno> {
+    // One byte more: a read that ends early shows that there is no more.
+    let mut bytes = vec![0; size as usize + 1];
+    let mut len = 0;
+    while len < bytes.len() {
+        match rustix::io::pread(fd, &mut bytes[len..], len as u64) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// Makes a file of `content` like `original` and puts it in its place.
+fn replace(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    original: &Original,
+    content: &[u8],
+    reached: &mut dyn FnMut(Step),
+) -> Result<Attempt, Errno> {
+    let _ = hidden::sweep(dir, hidden::STALE_AFTER);
+    let fresh = make_file(dir)?;
+    let temp = match prepare(dir, &fresh, original, content, reached) {
+        Ok(temp) => temp,
+        Err(errno) => {
+            fresh.discard(dir);
+            return Err(errno);
+        }
+    };
+    let ino = Stat::of(fresh.fd())?.0.stx_ino;
+    let mut keep = false;
+    let attempt = switch(dir, name, &temp, ino, original, &mut keep, reached);
+    if !keep {
+        let _ = rustix::fs::unlinkat(dir, &*temp, AtFlags::empty());
+    }
+    if let Ok(Attempt::Done) = attempt {
+        reached(Step::Removed);
+    }
+    attempt
+}
+
+/// Fills the new file and gives it a hidden name, which is returned.
+fn prepare(
+    dir: BorrowedFd<'_>,
+    fresh: &Fresh,
+    original: &Original,
+    content: &[u8],
+    reached: &mut dyn FnMut(Step),
+) -> Result<CString, Errno> {
+    write_all(fresh.fd(), content)?;
+    reached(Step::Written);
+    let (from, to) = (Target::Open(original.fd.as_fd()), Target::Open(fresh.fd()));
+    carry(&original.stat, from, to, fresh.fd()).map_err(|errno| match errno {
+        // Said of two file systems, and here there is one.
+        Errno::XDEV => Errno::PERM,
+        other => other,
+    })?;
+    reached(Step::Dressed);
+    rustix::fs::fsync(fresh.fd())?;
+    reached(Step::Synced);
+    let temp = match fresh {
+        Fresh::Hidden(name, _) => name.clone(),
+        Fresh::Nameless(fd) => with_fresh_name(&mut |temp| object::link(fd.as_fd(), dir, temp))?,
+    };
+    reached(Step::Named);
+    Ok(temp)
+}
+
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! What a change of the configuration does to files at once: text that is no longer configured leaves the file it is in
+//! (contract D32, D34). Symlinks and directories stay as they are; what is new is applied at the next access.
+
+use super::inject_file::{Change, Outcome, edit};
+use super::seen::Telling;
+use crate::fs::Fs;
+use crate::fs::config::{Command, Config};
+use crate::fs::journal::Found;
+use crate::fs::rules::{Override, OverrideKind, RulePath, Rules, Side};
+use crate::fs::tree::open_beneath;
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a writer of the configuration waits for somebody who writes to the file.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often the file is looked at meanwhile.
+const INTERVAL: Duration = Duration::from_millis(10);
+
+impl Command {
+    /// The path of the override that the command adds, replaces or removes.
+    fn override_path(&self) -> Option<&RulePath> {
+        match self {
+            Command::AddOverride { path, .. } | Command::RmOverride(path) => Some(path),
+            Command::AddGlobal(_) | Command::RmGlobal(_) => None,
+        }
+    }
+}
+
+impl Fs {
+    /// Ends the overrides that `commands` have replaced or removed between `old`, whose rules are `rules`, and `new`,
+    /// which must be in force already: requests that still hold the old rules find the overrides retired.
+    ///
+    /// What fails goes to the journal and the log, not to the writer: the configuration has changed.
+    pub(in crate::fs) fn end_superseded(
+        &self,
+        commands: &[Command],
+        old: &Config,
+        new: &Config,
+        rules: &Rules,
+    ) {
+        for path in commands.iter().filter_map(Command::override_path) {
+            let (Some(was), is) = (old.override_of(path), new.override_of(path)) else {
+                continue;
+            };
+            if is.is_some_and(|is| Arc::ptr_eq(was, is)) || !was.seen.retire() {
+                continue;
+            }
+            if was.kind == OverrideKind::Inject {
+                self.end_inject(was, is, rules);
+            }
+        }
+    }
+
+    fn end_inject(&self, was: &Override, is: Option<&Arc<Override>>, rules: &Rules) {
+        let change = match is {
+            Some(is) if is.kind == OverrideKind::Inject && is.text == was.text => return,
+            Some(is) if is.kind == OverrideKind::Inject => Change::Replace(&was.text, &is.text),
+            _ => Change::Take(&was.text),
+        };
+        let side = self.side_under(rules, &was.path);
+        let result = match self.edit_at(side, &was.path, change) {
+            Ok(Outcome::Nothing | Outcome::InPlace) => return,
+            Ok(Outcome::Done) => Ok(()),
+            Ok(Outcome::Busy) => Err(Errno::BUSY),
+            // No directory, or a symlink on the way: then no file was ever injected into there.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return,
+            Err(errno) => Err(errno),
+        };
+        let telling = match result {
+            Ok(()) => Telling::Journal,
+            Err(_) => Telling::JournalAndLog,
+        };
+        self.tell(was, side, Found::OldText, None, result, telling);
+    }
+
+    /// The side that `rules` put the name `path` on, also when they are in force no more.
+    fn side_under(&self, rules: &Rules, path: &[u8]) -> Side {
+        let found = rules.find(path);
+        match self.settings.exact_globals {
+            true if rules.is_global(found.place) => Side::Global,
+            true => Side::Local,
+            false => found.side,
+        }
+    }
+
+    /// Edits the file `path` on `side`, waiting a while for those who write to it.
+    fn edit_at(&self, side: Side, path: &[u8], change: Change<'_>) -> Result<Outcome, Errno> {
+        let (above, name) = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&b"."[..], path),
+        };
+        let above = CString::new(above).map_err(|_| Errno::INVAL)?;
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        let dir = open_beneath(self.base(side).dir.as_fd(), &above)?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match edit(dir.as_fd(), &name, change, &mut |_| {}) {
+                Ok(Outcome::Busy) if Instant::now() < until => std::thread::sleep(INTERVAL),
+                other => return other,
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Inject overrides of contract sections 2 and 3 on real mounts (B6 to B10, D32, D34, D41), what overrides in place cost
+//! (U2), and that nobody's lines are lost.
+
+mod harness;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use etcfs_proto::Opcode;
+use harness::{Env, Etcfs, Lower, Opts, Trace, User, as_user, errno, private, run};
+use rustix::io::Errno;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Longer than an override rests after it was applied (D43).
+const REST: Duration = Duration::from_millis(1100);
+
+fn rest() {
+    std::thread::sleep(REST);
+}
+
+/// A source of the given text.
+fn source(env: &Env, name: &str, text: &str) -> PathBuf {
+    let path = env.scratch().join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn inject(name: &str, source: &Path) -> String {
+    format!("add_override inject /{name} {}", source.display())
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
+}
+
+#[test]
+fn d41_text_is_added_to_files_that_exist_and_hold_something() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let (mnt, local) = (etcfs.mnt(), etcfs.local());
+        let inj = source(env, "inj", "# INJ\n");
+        fs::write(local.join("full"), "a\n").unwrap();
+        fs::write(local.join("unended"), "line-without-newline").unwrap();
+        fs::write(local.join("empty"), "").unwrap();
+        fs::create_dir(local.join("dir")).unwrap();
+        symlink("full", local.join("link")).unwrap();
+        for name in ["full", "unended", "empty", "dir", "link", "none"] {
+            etcfs.write_config(&[inject(name, &inj)]).unwrap();
+        }
+        assert_eq!(text(&mnt.join("full")), "a\n# INJ\n");
+        // B7
+        assert_eq!(text(&mnt.join("unended")), "line-without-newline\n# INJ\n");
+        assert_eq!(text(&mnt.join("empty")), "");
+        assert!(mnt.join("dir").is_dir());
+        assert_eq!(fs::read_link(mnt.join("link")).unwrap(), Path::new("full"));
+        let missing = fs::metadata(mnt.join("none")).map_err(errno);
+        assert_eq!(missing.err(), Some(Errno::NOENT));
+        // A package manager creates a file, finds it empty, fills it; then it gets its text.
+        let mut file = fs::File::create_new(mnt.join("none")).unwrap();
+        assert_eq!(fs::metadata(mnt.join("none")).unwrap().len(), 0);
+        file.write_all(b"package\n").unwrap();
+        assert_eq!(text(&mnt.join("none")), "package\n", "still being written");
+        drop(file);
+        assert_eq!(text(&mnt.join("none")), "package\n# INJ\n");
+    });
+}
+
+#[test]
+fn b6_an_injected_file_keeps_its_group_whoever_asks() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let inj = source(env, "inj", "# INJ\n");
+        fs::write(etcfs.local().join("sudoers"), "root ALL\n").unwrap();
+        fs::set_permissions(
+            etcfs.local().join("sudoers"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o440),
+        )
+        .unwrap();
+        etcfs.write_config(&[inject("sudoers", &inj)]).unwrap();
+        let mnt = etcfs.mnt();
+        let meta = as_user(&User::plain(1000), || {
+            fs::metadata(mnt.join("sudoers")).unwrap()
+        });
+        assert_eq!(
+            (meta.uid(), meta.gid(), meta.mode() & 0o7777),
+            (0, 0, 0o440)
+        );
+        assert_eq!(text(&etcfs.local().join("sudoers")), "root ALL\n# INJ\n");
+    });
+}
+
+#[test]
+fn b8_the_copy_in_force_is_edited_and_old_text_does_not_pile_up() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let inj = source(env, "inj", "# S1\n");
+        fs::write(etcfs.global().join("sudoers"), "global\n").unwrap();
+        fs::write(etcfs.local().join("sudoers"), "local\n# S1\n").unwrap();
+        etcfs
+            .write_config(&["add_global /sudoers".to_owned(), inject("sudoers", &inj)])
+            .unwrap();
+        let path = etcfs.mnt().join("sudoers");
+        assert_eq!(text(&path), "global\n# S1\n");
+        // D32: another text for the same path takes the old one's place.
+        source(env, "inj", "# S2\n");
+        etcfs.write_config(&[inject("sudoers", &inj)]).unwrap();
+        assert_eq!(text(&etcfs.global().join("sudoers")), "global\n# S2\n");
+        assert_eq!(text(&path), "global\n# S2\n");
+        // D34: awk removes and adds.
+        source(env, "inj", "# S3\n");
+        etcfs.write_config(&["rm_override /sudoers"]).unwrap();
+        assert_eq!(text(&etcfs.global().join("sudoers")), "global\n");
+        assert_eq!(text(&path), "global\n");
+        etcfs.write_config(&[inject("sudoers", &inj)]).unwrap();
+        assert_eq!(text(&path), "global\n# S3\n");
+        etcfs
+            .write_config(&["add_override symlink /sudoers /right"])
+            .unwrap();
+        assert_eq!(text(&etcfs.global().join("sudoers")), "global\n");
+        // The local copy was never in force.
+        assert_eq!(text(&etcfs.local().join("sudoers")), "local\n# S1\n");
+    });
+}
+
+#[test]
+fn d34_nested_files_lose_their_text_and_absent_ones_are_no_error() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let inj = source(env, "inj", "# INJ\n");
+        fs::create_dir_all(etcfs.local().join("a/b")).unwrap();
+        fs::write(etcfs.local().join("a/b/file"), "x\n").unwrap();
+        for name in ["a/b/file", "a/b/none", "no/dir/file"] {
+            etcfs.write_config(&[inject(name, &inj)]).unwrap();
+        }
+        assert_eq!(text(&etcfs.mnt().join("a/b/file")), "x\n# INJ\n");
+        for name in ["a/b/file", "a/b/none", "no/dir/file"] {
+            etcfs
+                .write_config(&[format!("rm_override /{name}")])
+                .unwrap();
+        }
+        assert_eq!(text(&etcfs.mnt().join("a/b/file")), "x\n");
+        assert_eq!(etcfs.stderr(), "");
+    });
+}
+
+#[test]
+fn d41_text_that_was_taken_out_comes_back_and_edits_stay() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let path = etcfs.mnt().join("profile");
+        fs::write(&path, "a\n").unwrap();
+        etcfs
+            .write_config(&[inject("profile", &source(env, "inj", "# INJ\n"))])
+            .unwrap();
+        assert_eq!(text(&path), "a\n# INJ\n");
+        rest();
+        fs::write(&path, "edited\n").unwrap();
+        assert_eq!(text(&path), "edited\n# INJ\n");
+        rest();
+        // As editors save: a new file takes the name.
+        fs::write(etcfs.mnt().join("profile.new"), "saved\n").unwrap();
+        fs::rename(etcfs.mnt().join("profile.new"), &path).unwrap();
+        assert_eq!(text(&path), "saved\n# INJ\n");
+        rest();
+        // Beneath the mount.
+        fs::write(etcfs.local().join("profile"), "below\n").unwrap();
+        assert_eq!(text(&path), "below\n# INJ\n");
+    });
+}
+
+#[test]
+fn b10_an_immutable_file_is_served_without_its_text_and_told_of_once() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(
+            env,
+            Opts {
+                lower: Lower::Ext4,
+                ..Opts::default()
+            },
+        );
+        let below = etcfs.local().join("profile");
+        fs::write(&below, "a\n").unwrap();
+        run(Command::new("chattr").arg("+i").arg(&below)).unwrap();
+        etcfs
+            .write_config(&[inject("profile", &source(env, "inj", "# INJ\n"))])
+            .unwrap();
+        for _ in 0..2 {
+            assert_eq!(text(&etcfs.mnt().join("profile")), "a\n");
+            rest();
+        }
+        assert_eq!(
+            etcfs.stderr().matches("/profile").count(),
+            1,
+            "{}",
+            etcfs.stderr()
+        );
+        run(Command::new("chattr").arg("-i").arg(&below)).unwrap();
+        assert_eq!(text(&etcfs.mnt().join("profile")), "a\n# INJ\n");
+    });
+}
+
+#[test]
+fn u2_an_override_in_place_costs_the_look_at_its_name_and_nothing_else() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let mnt = etcfs.mnt();
+        fs::write(etcfs.local().join("profile"), "a\n").unwrap();
+        etcfs
+            .write_config(&[
+                "add_override symlink /localtime /bedrock/zone".to_owned(),
+                "add_override directory /zsh x".to_owned(),
+                inject("profile", &source(env, "inj", "# INJ\n")),
+            ])
+            .unwrap();
+        let warm = || {
+            fs::read_link(mnt.join("localtime")).unwrap();
+            fs::symlink_metadata(mnt.join("zsh")).unwrap();
+            assert_eq!(text(&mnt.join("profile")), "a\n# INJ\n");
+        };
+        warm();
+        // What was just made could still change without a trace: it is believed once its change time lies back.
+        std::thread::sleep(Duration::from_millis(100));
+        warm();
+        let trace = Trace::of(env, &etcfs);
+        for _ in 0..100 {
+            fs::symlink_metadata(mnt.join("localtime")).unwrap();
+            fs::read_link(mnt.join("localtime")).unwrap();
+            fs::symlink_metadata(mnt.join("zsh")).unwrap();
+            fs::symlink_metadata(mnt.join("profile")).unwrap();
+        }
+        let requests = trace.end();
+        let lookups: Vec<_> = requests
+            .iter()
+            .filter(|r| r.opcode == Opcode::LOOKUP)
+            .collect();
+        assert!(lookups.len() >= 400, "{}", lookups.len());
+        for request in &lookups {
+            // Reading the request, statx, writing the answer.
+            assert!(request.calls.len() <= 3, "{}", request.calls.join("\n"));
+        }
+        for request in &requests {
+            assert!(request.calls.len() <= 3, "{}", request.calls.join("\n"));
+        }
+    });
+}
+
+#[test]
+fn no_line_of_a_writer_is_lost_while_text_comes_and_goes() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let (first, second) = (source(env, "one", "# ONE\n"), source(env, "two", "# TWO\n"));
+        let (mnt, below) = (etcfs.mnt().join("log"), etcfs.local().join("log"));
+        fs::write(&below, "start\n").unwrap();
+        let done = AtomicBool::new(false);
+        let written = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for (name, path) in [("m", &mnt), ("b", &below)] {
+                let (done, written) = (&done, &written);
+                scope.spawn(move || {
+                    let mut n = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let opened = OpenOptions::new().append(true).open(path);
+                        let mut file = opened.unwrap_or_else(|e| panic!("{name}: {e}"));
+                        file.write_all(format!("{name}{n}\n").as_bytes()).unwrap();
+                        drop(file);
+                        n += 1;
+                        written.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    // The count goes behind the lines, as one more of them.
+                    let mut file = OpenOptions::new().append(true).open(path).unwrap();
+                    file.write_all(format!("{name} wrote {n}\n").as_bytes())
+                        .unwrap();
+                });
+            }
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = fs::read(&mnt);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            for round in (0..).take_while(|n| *n < 60 || written.load(Ordering::Relaxed) < 200) {
+                let line = match round % 3 {
+                    0 => inject("log", &first),
+                    1 => inject("log", &second),
+                    _ => "rm_override /log".to_owned(),
+                };
+                etcfs.write_config(&[line]).unwrap();
+                let _ = fs::metadata(&mnt);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        // Text that could not be taken out for all the writing goes with the next removal.
+        for from in [&first, &second] {
+            etcfs
+                .write_config(&[inject("log", from), "rm_override /log".to_owned()])
+                .unwrap();
+        }
+        let content = text(&mnt);
+        for name in ["m", "b"] {
+            let lines: Vec<&str> = content
+                .lines()
+                .filter(|line| line.starts_with(name))
+                .collect();
+            let total = format!("{name} wrote {}", lines.len() - 1);
+            assert!(
+                lines.contains(&total.as_str()),
+                "{name}: {} lines\n{content}",
+                lines.len()
+            );
+        }
+        assert_eq!(content.matches("# ").count(), 0, "{content}");
+        let names: Vec<_> = fs::read_dir(etcfs.local())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["log"]);
+    });
+}
+
+#[test]
+fn no_open_through_the_mount_is_refused_because_of_a_lease() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let inj = source(env, "inj", "# INJ\n");
+        fs::write(etcfs.local().join("file"), "start\n").unwrap();
+        fs::hard_link(etcfs.local().join("file"), etcfs.local().join("link")).unwrap();
+        fs::write(etcfs.local().join("single"), "start\n").unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for name in ["file", "single"] {
+                let (done, path) = (&done, etcfs.mnt().join(name));
+                scope.spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        let opened = OpenOptions::new()
+                            .read(true)
+                            .write(true)
+                            .custom_flags(libc::O_NONBLOCK)
+                            .open(&path);
+                        match opened.map(drop).map_err(errno) {
+                            // Replaced twice between a look and an open: the kernel looks again once only.
+                            Ok(()) | Err(Errno::STALE) => {}
+                            Err(errno) => panic!("{name}: {errno}"),
+                        }
+                    }
+                });
+            }
+            for _ in 0..30 {
+                etcfs
+                    .write_config(&[inject("file", &inj), inject("single", &inj)])
+                    .unwrap();
+                let _ = fs::read(etcfs.mnt().join("file"));
+                etcfs
+                    .write_config(&["rm_override /file", "rm_override /single"])
+                    .unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(text(&etcfs.mnt().join("file")), "start\n");
+    });
+}

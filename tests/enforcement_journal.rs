@@ -1,0 +1,186 @@
+//! What enforcement remembers and tells (contract P6), on a tree that is not mounted.
+
+mod harness;
+
+use std::ffi::CString;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use etcfs::fs::config::parse_line;
+use etcfs::fs::journal::Found;
+use etcfs::fs::stat::Stat;
+use etcfs::fs::{Base, Fs, Settings};
+use harness::{Env, private};
+use rustix::io::Errno;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Longer than an override rests after it was applied (D43).
+const REST: Duration = Duration::from_millis(1100);
+
+fn rest() {
+    std::thread::sleep(REST);
+}
+
+/// A source of the given text.
+fn source(env: &Env, name: &str, text: &str) -> PathBuf {
+    let path = env.scratch().join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn inject(name: &str, source: &Path) -> String {
+    format!("add_override inject /{name} {}", source.display())
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
+}
+
+/// A tree without a mount.
+fn tree(env: &Env) -> Fs {
+    let base = |name| {
+        let dir = fs::File::open(env.dir(name)).unwrap();
+        Base::new(&dir.into()).unwrap()
+    };
+    let settings = Settings {
+        stratum: b"here".as_slice().into(),
+        mountpoint: b"/etc".as_slice().into(),
+        exact_globals: false,
+        dir_limit: 16,
+        privileged: true,
+    };
+    Fs::new(base("local"), base("global"), settings).unwrap()
+}
+
+fn configure(fs: &Fs, line: &str) {
+    fs.change_config(&[parse_line(line.as_bytes()).unwrap()])
+        .unwrap();
+}
+
+/// What a lookup of `name` in the root by this process does.
+fn access(fs: &Fs, name: &str) -> Result<Stat, Errno> {
+    let name = CString::new(name).unwrap();
+    let spot = fs.spot(fs.nodes.root(), &name)?;
+    let found = Stat::at(spot.dir(), &name);
+    fs.enforced(&spot, &name, found, std::process::id())
+}
+
+#[test]
+fn p6_the_journal_says_what_was_undone_and_who_had_done_it() {
+    private(DEADLINE, |env| {
+        let tree = tree(env);
+        let own = fs::read("/proc/thread-self/comm").unwrap();
+        let main = fs::read("/proc/self/comm").unwrap();
+        configure(&tree, "add_override symlink /link /right");
+        assert!(access(&tree, "link").is_ok());
+        assert!(access(&tree, "link").is_ok());
+        rest();
+        let changed = tree.spot(tree.nodes.root(), c"link").unwrap();
+        fs::remove_file(env.dir("local").join("link")).unwrap();
+        symlink("/wrong", env.dir("local").join("link")).unwrap();
+        changed.note_change(rustix::thread::gettid().as_raw_pid() as u32);
+        assert!(access(&tree, "link").is_ok());
+        let entries = tree.journal().entries();
+        assert_eq!(entries.len(), 2, "{entries:?}");
+        assert_eq!(entries[0].found, Found::Nothing);
+        assert_eq!(entries[0].changed_by, None);
+        assert_eq!(
+            entries[1].found,
+            Found::Symlink(b"/wrong".as_slice().into())
+        );
+        let comm = |bytes: &[u8]| bytes.strip_suffix(b"\n").map(Box::from);
+        assert_eq!(entries[1].changed_by.as_ref().unwrap().comm, comm(&own));
+        assert_eq!(entries[1].met_by.as_ref().unwrap().comm, comm(&main));
+        assert_eq!(entries[1].result, Ok(()));
+        // Text that is taken out with its override is told of too, and a failure with its reason.
+        let path = env.dir("local").join("file");
+        fs::write(&path, "a\n").unwrap();
+        let inj = source(env, "inj", "# INJ\n");
+        configure(&tree, &inject("file", &inj));
+        assert!(access(&tree, "file").is_ok());
+        configure(&tree, "rm_override /file");
+        fs::create_dir_all(env.dir("local").join("full/sub")).unwrap();
+        configure(&tree, "add_override symlink /full /right");
+        for _ in 0..3 {
+            assert!(access(&tree, "full").unwrap().is_dir());
+        }
+        let found: Vec<_> = tree.journal().entries()[2..]
+            .iter()
+            .map(|entry| (entry.found.clone(), entry.result))
+            .collect();
+        let expected = [
+            (Found::File, Ok(())),
+            (Found::OldText, Ok(())),
+            (Found::Directory, Err(Errno::NOTEMPTY)),
+        ];
+        assert_eq!(found, expected);
+    });
+}
+
+#[test]
+fn p6_the_journal_holds_the_last_256() {
+    private(DEADLINE, |env| {
+        let tree = tree(env);
+        for n in 0..300 {
+            configure(&tree, &format!("add_override symlink /link{n} /right"));
+            assert!(access(&tree, &format!("link{n}")).is_ok());
+        }
+        let entries = tree.journal().entries();
+        assert_eq!(entries.len(), 256);
+        assert_eq!(*entries[0].path, *b"link44");
+        assert_eq!(tree.journal().total(), 300);
+    });
+}
+
+#[test]
+fn a_request_under_old_rules_does_not_bring_an_ended_override_back() {
+    private(DEADLINE, |env| {
+        let tree = tree(env);
+        let path = env.dir("local").join("file");
+        fs::write(&path, "a\n").unwrap();
+        let inj = source(env, "inj", "# INJ\n");
+        configure(&tree, &inject("file", &inj));
+        let late = tree.spot(tree.nodes.root(), c"file").unwrap();
+        configure(&tree, "rm_override /file");
+        let found = Stat::at(late.dir(), c"file");
+        assert!(tree.enforced(&late, c"file", found, 0).is_ok());
+        assert_eq!(text(&path), "a\n");
+    });
+}
+
+#[test]
+fn a_file_that_is_written_to_is_waited_for_when_its_text_must_go() {
+    private(DEADLINE, |env| {
+        let tree = tree(env);
+        let path = env.dir("local").join("file");
+        fs::write(&path, "a\n").unwrap();
+        let inj = source(env, "inj", "# INJ\n");
+        configure(&tree, &inject("file", &inj));
+        assert!(access(&tree, "file").is_ok());
+        let writer = OpenOptions::new().append(true).open(&path).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                drop(writer);
+            });
+            let begun = Instant::now();
+            configure(&tree, "rm_override /file");
+            assert!(begun.elapsed() >= Duration::from_millis(100));
+        });
+        assert_eq!(text(&path), "a\n");
+        // One that is never closed keeps its text, and the journal says so.
+        configure(&tree, &inject("file", &inj));
+        assert!(access(&tree, "file").is_ok());
+        let _writer = OpenOptions::new().append(true).open(&path).unwrap();
+        configure(&tree, "rm_override /file");
+        assert_eq!(text(&path), "a\n# INJ\n");
+        let last = tree.journal().entries().pop().unwrap();
+        assert_eq!(
+            (last.found, last.result),
+            (Found::OldText, Err(Errno::BUSY))
+        );
+    });
+}
