@@ -100,6 +100,9 @@ struct Edge {
     kind: Kind,
 }
 
+/// How many owners a search for a cycle looks at, and how many that each of them waits for.
+const SEARCH: usize = 64;
+
 /// All locks of a mount.
 pub struct Locks {
     /// Held for table work only, never while a lock is waited for.
@@ -107,7 +110,7 @@ pub struct Locks {
     /// How many descriptions there are, so that a RELEASE without any takes no lock.
     count: AtomicUsize,
     next_edge: AtomicU64,
-    /// How many there may be; half of it for one user.
+    /// How many there may be: a quarter for one user, three quarters for all but root, so that root always finds some.
     most: usize,
 }
 
@@ -175,7 +178,10 @@ impl Locks {
     fn has_room(&self, uid: u32) -> bool {
         let state = lock(&self.state);
         let own = state.by_user.get(&uid).copied().unwrap_or(0);
-        own < self.most / 2 && self.len() < self.most
+        match uid {
+            0 => self.len() < self.most,
+            _ => own < self.most / 4 && self.len() < self.most / 4 * 3,
+        }
     }
 
     /// Removes an owner that holds nothing.
@@ -264,24 +270,26 @@ impl Locks {
             .is_some()
     }
 
-    /// Notes that `ask.owner` is going to wait, unless that closes a cycle (`posix_locks_deadlock`).
+    /// Notes that `ask.owner` is going to wait, unless that closes a cycle. As the kernel's own search
+    /// (`posix_locks_deadlock`: 10 steps), this one gives up on large graphs, lest somebody builds one on purpose.
     fn begin_wait(&self, node: NodeId, ask: &Ask, kind: Kind) -> Result<u64, Errno> {
         let id = self.next_edge.fetch_add(1, Ordering::Relaxed);
         let mut state = lock(&self.state);
         let mut seen = Vec::new();
-        let mut next: Vec<Owner> =
-            blockers(&state, node, ask.owner, ask.range, Some(kind)).collect();
+        let blocked_by = |node, owner, range, kind| {
+            blockers(&state, node, owner, range, Some(kind)).take(SEARCH)
+        };
+        let mut next: Vec<Owner> = blocked_by(node, ask.owner, ask.range, kind).collect();
         while let Some(owner) = next.pop() {
             if owner == ask.owner {
                 return Err(Errno::DEADLK);
             }
-            if seen.contains(&owner) {
+            if seen.contains(&owner) || seen.len() == SEARCH {
                 continue;
             }
             seen.push(owner);
             for edge in state.waits.iter().filter(|edge| edge.owner == owner) {
-                let kind = Some(edge.kind);
-                next.extend(blockers(&state, edge.node, owner, edge.range, kind));
+                next.extend(blocked_by(edge.node, owner, edge.range, edge.kind));
             }
         }
         state.waits.push(Edge {

@@ -379,6 +379,42 @@ fn a_removed_file_can_be_locked_through_its_handles() {
     });
 }
 
+/// A package manager's or editor's rename: the old file is locked through its handles, the new one is another file.
+#[test]
+fn a_replaced_file_is_locked_apart_from_its_successor() {
+    on_both(|file| {
+        let (mut holder, mut other) = (Agent::new(), Agent::new());
+        let held = holder.open(file, RDWR);
+        let old = other.open(file, RDONLY);
+        fs::write(file.with_extension("new"), "y").expect("write");
+        fs::rename(file.with_extension("new"), file).expect("rename");
+        let new = other.open(file, RDWR);
+        assert_eq!(holder.call(&format!("setlk {held} w 0 0")), ok());
+        assert_eq!(other.call(&format!("setlk {old} r 0 0")), AGAIN);
+        assert_eq!(other.call(&format!("setlk {new} w 0 0")), ok());
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_written_can_be_read_locked() {
+    on_both(|file| {
+        let set = |flags: u32| {
+            let file = fs::File::open(file).expect("open");
+            etcfs::sys::fileattr::set_flags(&file, flags).expect("chattr");
+        };
+        const IMMUTABLE: u32 = 0x10;
+        set(IMMUTABLE);
+        let (mut one, mut two) = (Agent::new(), Agent::new());
+        let (first, second) = (one.open(file, RDONLY), two.open(file, RDONLY));
+        assert_eq!(one.call(&format!("setlk {first} r 0 0")), ok());
+        assert_eq!(two.call(&format!("setlk {second} r 0 0")), ok());
+        let exclusive = libc::LOCK_EX | libc::LOCK_NB;
+        assert_eq!(one.call(&format!("flock {first} {exclusive}")), done());
+        assert_eq!(two.call(&format!("flock {second} {exclusive}")), AGAIN);
+        set(0);
+    });
+}
+
 /// close(2) does not wait for RELEASE, with which a `flock(2)` lock ends: the next one must get it all the same.
 #[test]
 fn a_lock_that_was_just_closed_is_free() {
