@@ -191,6 +191,7 @@ fn obey(call: &str) -> Answer {
         // SAFETY: as above.
         #[allow(unsafe_code)]
         "flock" => done(unsafe { libc::flock(fd(1), fd(2)) }),
+        "count" => count(Path::new(words[3]), words[1], number(2)),
         // A child that holds the descriptor open until it is killed.
         "inherit" => {
             // SAFETY: as above; the flag goes, so that the next program keeps the descriptor.
@@ -213,6 +214,34 @@ fn obey(call: &str) -> Answer {
             posix(fd(1), command, words[2], number(3), number(4))
         }
     }
+}
+
+/// Adds 1 to the number in a file, again and again, each time opened, locked (`flock`, `posix`, or `try`: `flock(2)`
+/// without waiting, until it succeeds) and closed.
+fn count(path: &Path, how: &str, times: i64) -> Answer {
+    use std::os::unix::fs::FileExt as _;
+    for _ in 0..times {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path);
+        let file = file.map_err(|e| Errno::from_io_error(&e).expect("an errno"))?;
+        let fd = file.as_raw_fd();
+        match how {
+            "flock" => native_flock(&file, libc::LOCK_EX)?,
+            "posix" => posix(fd, libc::F_SETLKW, "w", 0, 0).map(drop)?,
+            _ => while native_flock(&file, libc::LOCK_EX | libc::LOCK_NB) == Err(Errno::AGAIN) {},
+        }
+        let mut digits = [b' '; 8];
+        file.read_exact_at(&mut digits, 0).expect("read");
+        let number: u64 = String::from_utf8_lossy(&digits)
+            .trim()
+            .parse()
+            .expect("a number");
+        let text = format!("{:8}", number + 1);
+        file.write_all_at(text.as_bytes(), 0).expect("write");
+    }
+    Ok(String::new())
 }
 
 /// `fcntl(2)` locks: kind `r`, `w` or `u`, first byte, length. GETLK answers `u` or `KIND FIRST LENGTH PID`.

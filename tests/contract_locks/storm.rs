@@ -5,8 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::agent::native_flock;
+use crate::agent::{Agent, native_flock};
 use crate::harness::{CONFIG, Etcfs, Opts, private};
+use crate::semantics::two_strata;
 
 const DEADLINE: Duration = Duration::from_secs(240);
 const WAITERS: usize = 1000;
@@ -104,6 +105,38 @@ fn waiters_get_the_lock_one_after_the_other() {
         }
         assert_eq!(fs::read(&file).expect("read").len(), 100);
     });
+}
+
+/// Two processes each on two strata and natively, all of them counting in one global file: no count is lost.
+#[test]
+fn nobody_gets_between_b16() {
+    const TIMES: usize = 150;
+    for how in ["flock", "posix", "try"] {
+        private(DEADLINE, move |env| {
+            let (alpha, beta, native) = two_strata(env, &[]);
+            fs::write(&native, format!("{:8}", 0)).expect("write");
+            let places = [
+                alpha.mnt().join("shared"),
+                beta.mnt().join("shared"),
+                native.clone(),
+            ];
+            let mut agents: Vec<_> = places
+                .iter()
+                .chain(&places)
+                .map(|place| {
+                    let mut agent = Agent::new();
+                    let started = agent.start(&format!("count {how} {TIMES} {}", place.display()));
+                    (agent, started)
+                })
+                .collect();
+            for (agent, started) in &mut agents {
+                let answer = agent.answer_within(*started, Duration::from_secs(120));
+                assert_eq!(answer, Some(Ok(String::new())));
+            }
+            let counted = fs::read_to_string(&native).expect("read");
+            assert_eq!(counted.trim(), (agents.len() * TIMES).to_string(), "{how}");
+        });
+    }
 }
 
 fn tasks(pid: i32) -> usize {
