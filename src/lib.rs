@@ -13,3 +13,4 @@ pub mod ops;
 pub mod session;
 pub mod sys;
 pub mod trace;
+pub mod watchdog;
