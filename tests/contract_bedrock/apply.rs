@@ -127,6 +127,8 @@ fn d34_a_changed_override_is_removed_and_added() {
             apply(world, awk, WANTED)
                 .0
                 .unwrap_or_else(|e| panic!("{awk}: {e}"));
+            let profile = || fs::read_to_string(world.etc("alpha", "profile")).expect("read");
+            assert!(profile().ends_with("# ours\n"), "{awk}");
             let changed = WANTED
                 .replace("zoneinfo/UTC", "zoneinfo/Europe/Berlin")
                 .replace("override inject /profile /bedrock/share/profile\n", "");
@@ -136,6 +138,7 @@ fn d34_a_changed_override_is_removed_and_added() {
             let mut now = config(world);
             now.sort();
             assert_eq!(now, set(&changed), "{awk}");
+            assert!(!profile().contains("# ours"), "{awk}");
             let (_, writes) = apply(world, awk, &changed);
             assert_eq!(writes, Vec::<String>::new(), "{awk}");
         });

@@ -7,6 +7,7 @@ mod minibedrock;
 
 mod apply;
 mod attributes;
+mod configured;
 mod fresh;
 mod mounted;
 mod started;
