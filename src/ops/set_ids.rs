@@ -48,11 +48,16 @@ pub fn without_attributes(call: &Call<'_>, node: &Node, fd: BorrowedFd<'_>) -> R
         return Ok(());
     }
     let caller = caller(call);
-    let may_change = is_owner(call, &stat, &caller);
-    if may_change || node.handles().any_writable() {
-        return clear(call, fd, &stat, &caller);
+    let goes = if node.handles().any_writable() {
+        // A write: of somebody with CAP_FSETID it concerns the file's capabilities only, which are removed apart.
+        !caller.effective.contains(CapabilitySet::FSETID)
+    } else {
+        is_owner(call, &stat, &caller)
+    };
+    match goes {
+        true => clear(call, fd, &stat, &caller),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// Before a change of owner or group, which clears the bits for everybody: natively that is a change of the mode, so a
