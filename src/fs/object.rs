@@ -86,8 +86,8 @@ impl Fs {
     }
 
     fn stat_by_name(&self, node: &Node) -> Result<Stat, Errno> {
-        let (spot, name) = self.spot_of(node).map_err(gone_is_stale)?;
-        let stat = Stat::at(spot.dir(), name.as_c_str()).map_err(gone_is_stale)?;
+        let (dir, name) = self.spot_of(node).map_err(gone_is_stale)?;
+        let stat = Stat::at(dir.as_fd(), name.as_c_str()).map_err(gone_is_stale)?;
         if stat.key(node.side()) != node.key {
             return Err(Errno::STALE);
         }
@@ -122,9 +122,9 @@ impl Fs {
     }
 
     fn pin_by_name(&self, node: &Node) -> Result<Pinned, Errno> {
-        let (spot, name) = self.spot_of(node).map_err(gone_is_stale)?;
+        let (dir, name) = self.spot_of(node).map_err(gone_is_stale)?;
         let fd = rustix::fs::openat(
-            &*spot.dir,
+            &*dir,
             name.as_c_str(),
             OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
             Mode::empty(),
@@ -135,7 +135,7 @@ impl Fs {
         }
         Ok(Pinned::Path {
             fd,
-            at: Some((spot.dir, name)),
+            at: Some((dir, name)),
         })
     }
 }

@@ -145,12 +145,12 @@ impl Fs {
     /// EROFS, ETXTBSY, ENFILE).
     pub fn open_file(&self, node: &Arc<Node>, flags: OFlags) -> Result<(OwnedFd, Stat), Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let (spot, name) = match self.spot_of(node) {
+        let (dir, name) = match self.spot_of(node) {
             Ok(found) => found,
             Err(errno) => return self.reopen(node, flags).ok_or(errno),
         };
         let opened =
-            past_leases(|| rustix::fs::openat(&*spot.dir, name.as_c_str(), flags, Mode::empty()));
+            past_leases(|| rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty()));
         let fd = match opened {
             Err(Errno::NOENT | Errno::LOOP) => {
                 return self.reopen(node, flags).ok_or(Errno::STALE);
@@ -164,7 +164,7 @@ impl Fs {
         if stat.key(node.side()) != node.key {
             // Enforcement has replaced the file since the kernel looked it up: what is written must go to the new one,
             // which the kernel finds when it looks again.
-            if spot.over.is_some() && flags & OFlags::RWMODE != OFlags::RDONLY {
+            if self.has_override(node) && flags & OFlags::RWMODE != OFlags::RDONLY {
                 return Err(Errno::STALE);
             }
             return self.reopen(node, flags).ok_or(Errno::STALE);

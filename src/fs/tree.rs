@@ -9,7 +9,7 @@ use crate::sys::file_handle::FileHandle;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -89,7 +89,7 @@ impl Fs {
             parent.side()
         };
         let dir = match above {
-            Some(above) if side != parent.side() => self.twin(rules, above, side, make)?,
+            Some(above) if side != parent.side() => self.twin(rules.path(above), side, make)?,
             _ => match self.dir_fd(parent) {
                 // Natively a removed directory has no entries.
                 Err(Errno::STALE) if self.is_gone(parent) => return Err(Errno::NOENT),
@@ -120,18 +120,38 @@ impl Fs {
         })
     }
 
-    /// Where `node` was last found: its lower directory and its name there.
+    /// Where `node` was last found: its lower directory and its name there. The side is the node's own, whatever the rules
+    /// have become since: a request that follows a lookup under the old rules acts on what that lookup found.
     ///
     /// # Errors
     /// ESTALE when the directory above is not known any more.
-    pub fn spot_of(&self, node: &Node) -> Result<(Spot, NameBuf), Errno> {
+    pub fn spot_of(&self, node: &Node) -> Result<(Arc<OwnedFd>, NameBuf), Errno> {
         let (parent, name) = {
             let link = node.link();
             (link.parent, NameBuf::new(&link.name))
         };
         let parent = self.nodes.get(parent).ok_or(Errno::STALE)?;
-        let spot = self.spot(&parent, name.as_c_str())?;
-        Ok((spot, name))
+        let dir = if node.side() == parent.side() {
+            self.dir_fd(&parent)?
+        } else {
+            let path = CString::new(self.path_of(parent.id)?).map_err(|_| Errno::STALE)?;
+            self.twin(&path, node.side(), false)?
+        };
+        Ok((dir, name))
+    }
+
+    /// True if an override concerns exactly the name under which `node` was last found.
+    pub fn has_override(&self, node: &Node) -> bool {
+        let (parent, name) = {
+            let link = node.link();
+            (link.parent, NameBuf::new(&link.name))
+        };
+        let rules = self.rules();
+        self.nodes
+            .get(parent)
+            .and_then(|parent| self.place_of(&rules, &parent))
+            .and_then(|at| rules.child(at, name.as_c_str().to_bytes()))
+            .is_some_and(|at| rules.override_at(at).is_some())
     }
 
     /// The descriptor of the directory `node`; opened if it has none at the moment.
@@ -173,8 +193,8 @@ impl Fs {
             let fd = match next.dir.load_full() {
                 Some(fd) => fd,
                 None => {
-                    let (spot, name) = self.spot_of(&next)?;
-                    let fd = open_dir(spot.dir(), name.as_c_str())?;
+                    let (dir, name) = self.spot_of(&next)?;
+                    let fd = open_dir(dir.as_fd(), name.as_c_str())?;
                     if Stat::of(fd.as_fd())?.key(next.side()) != next.key {
                         return Err(Errno::STALE);
                     }
@@ -246,19 +266,12 @@ impl Fs {
         PlaceEpoch::new(rules.version(), self.nodes.moves())
     }
 
-    /// The directory that stands at `at` on `side`, where the mount shows the other side's.
-    fn twin(
-        &self,
-        rules: &Rules,
-        at: Place,
-        side: Side,
-        make: bool,
-    ) -> Result<Arc<OwnedFd>, Errno> {
+    /// The directory `path` of `side`, where the mount shows the other side's.
+    fn twin(&self, path: &CStr, side: Side, make: bool) -> Result<Arc<OwnedFd>, Errno> {
         let base = &self.base(side).dir;
-        if at == Place::ROOT {
+        if path == c"." || path.is_empty() {
             return Ok(base.clone());
         }
-        let path = rules.path(at);
         match open_beneath(base.as_fd(), path) {
             Err(Errno::NOENT) if make => {
                 make_dirs(base.as_fd(), path)?;

@@ -68,9 +68,9 @@ pub fn readlink(call: &mut Call<'_>) -> Result<(), Errno> {
     let node = call.node()?;
     let fs = call.fs;
     let target = call.reply.space(TARGET_MAX);
-    let by_name = fs.spot_of(&node).and_then(|(spot, name)| {
-        rustix::fs::readlinkat_raw(spot.dir(), name.as_c_str(), &mut *target)
-    });
+    let by_name = fs
+        .spot_of(&node)
+        .and_then(|(dir, name)| rustix::fs::readlinkat_raw(&*dir, name.as_c_str(), &mut *target));
     let len = match by_name {
         // Not a symlink any more, or gone.
         Err(Errno::INVAL | Errno::NOENT | Errno::STALE) => {

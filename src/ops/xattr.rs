@@ -63,9 +63,9 @@ fn read_by_name(
     if !public || node.is_dir() || !node.handles().is_empty() {
         return None;
     }
-    let (spot, at) = call.fs.spot_of(node).ok()?;
+    let (dir, at) = call.fs.spot_of(node).ok()?;
     let result = put(call, size, |space| {
-        xattr::get_at(spot.dir(), at.as_c_str(), name, space)
+        xattr::get_at(dir.as_fd(), at.as_c_str(), name, space)
     });
     match result {
         Err(Errno::NOSYS | Errno::NOENT) => None,
