@@ -36,7 +36,7 @@ pub enum Parsed {
     Version,
 }
 
-/// How much the daemon says on stderr.
+/// How much the daemon says, on stderr or in the background in the system's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Only what failed.
@@ -75,6 +75,8 @@ pub struct Options {
     pub max_lock_waiters: usize,
     /// How much to say.
     pub log: LogLevel,
+    /// Seconds after which a request that is still being worked on is logged; 0: never.
+    pub watchdog: u32,
     /// A global directory's children stay local unless listed themselves (contract D39).
     pub legacy_global: bool,
 }
@@ -93,6 +95,7 @@ impl Default for Options {
             max_stack_depth: 1,
             max_lock_waiters: crate::session::MAX_LOCK_WAITERS,
             log: LogLevel::default(),
+            watchdog: 10,
             legacy_global: false,
         }
     }

@@ -8,7 +8,7 @@ use crate::mount::{self, Attached, Detached};
 use crate::session::{Session, handshake};
 use crate::sys::background::Readiness;
 use crate::sys::signals::Signals;
-use crate::trace;
+use crate::{trace, watchdog};
 use anyhow::{Context as _, Result};
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::Wish;
@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Directories that hold a descriptor: a quarter of what the process may open, the rest being for files.
 const DIR_SHARE: u64 = 4;
@@ -26,6 +27,14 @@ const DIR_SHARE: u64 = 4;
 /// A failure is told here, in one line that names the path and the remedy; nothing is left mounted then. In the
 /// background nobody reads what goes wrong after readiness.
 pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCode {
+    log::set_level(match options.log {
+        LogLevel::Error => log::Level::Error,
+        LogLevel::Warn => log::Level::Warn,
+        LogLevel::Info => log::Level::Info,
+        LogLevel::Debug => log::Level::Debug,
+    });
+    // In the background stderr ends with readiness; what takes its place is opened before there is a mount.
+    let system = (!options.foreground).then(log::System::open);
     let (session, attached) = match start(options) {
         Ok(started) => started,
         Err(error) => {
@@ -37,6 +46,9 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
         // Whoever started the daemon has given up waiting for it.
         let _ = attached.detach_lazily();
         return ExitCode::FAILURE;
+    }
+    if let Some(system) = system {
+        system.use_from_now_on();
     }
     match wait(&session, &attached, signals) {
         Ok(()) => ExitCode::SUCCESS,
@@ -129,6 +141,10 @@ fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<Arc<Session>> {
         trace::debug(&session);
     }
     session.start(threads).context("starting the workers")?;
+    if options.watchdog > 0 {
+        let limit = Duration::from_secs(options.watchdog.into());
+        watchdog::start(&session, limit).context("starting the watchdog")?;
+    }
     Ok(session)
 }
 
@@ -188,7 +204,7 @@ fn wait(session: &Session, attached: &Attached, signals: &Signals) -> Result<()>
 fn unmount(attached: &Attached, signal: i32) -> Result<()> {
     if attached.detach_lazily()? == Detached::NotOnTop {
         let at = attached.mountpoint().display();
-        log::info(format_args!(
+        log::warn(format_args!(
             "{at}: signal {signal}: another mount covers ours, or ours was unmounted; left as it is"
         ));
     }

@@ -10,6 +10,8 @@ pub mod fs;
 pub mod log;
 pub mod mount;
 pub mod ops;
+pub mod replay;
 pub mod session;
 pub mod sys;
 pub mod trace;
+pub mod watchdog;

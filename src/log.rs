@@ -1,23 +1,183 @@
-//! What the daemon says about itself: lines on stderr.
+//! What the daemon says about itself: lines on stderr, and once it is in the background lines for syslog or, where there
+//! is none, for the kernel's log.
 //!
-//! Nothing here opens a file or asks for the time zone: a logger that read `/etc/localtime` would wait for the very
-//! mount it logs about (contract D21).
+//! Nothing here opens a file or asks for the time zone while the mount lives: a logger that read `/etc/localtime` would
+//! wait for the very mount it logs about (contract D21). Nothing waits either: what a sink does not take at once is lost.
 
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with,
+};
+use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// How much a line matters. The numbers are syslog's (syslog(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Something went wrong.
+    Error = 3,
+    /// Something is doubtful.
+    Warn = 4,
+    /// What an administrator may want to know.
+    Info = 6,
+    /// What a developer may want to know.
+    Debug = 7,
+}
+
+/// `LOG_DAEMON` of syslog(3), where the level is added.
+const FACILITY: u8 = 3 << 3;
+
+/// Longest line for syslog and the kernel's log, bytes: the kernel refuses lines of 1,024 and more.
+const LINE_MAX: usize = 960;
+
+/// How many lines the system's log gets in [`WINDOW`] seconds: a storm of failures must not fill a disk.
+const BURST: u64 = 30;
+const WINDOW: u64 = 10;
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
+static SYSTEM: OnceLock<System> = OnceLock::new();
+/// Lines kept from the system's log in the current window.
+static KEPT_BACK: AtomicU64 = AtomicU64::new(0);
+
+/// Lines above `level` are not said from here on.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
 
 /// Says that something went wrong. One line, whole, so that lines of several threads do not mix.
 pub fn error(message: fmt::Arguments<'_>) {
-    line(message);
+    say(Level::Error, message);
+}
+
+/// Says that something is doubtful.
+pub fn warn(message: fmt::Arguments<'_>) {
+    say(Level::Warn, message);
 }
 
 /// Says what an administrator may want to know.
 pub fn info(message: fmt::Arguments<'_>) {
-    line(message);
+    say(Level::Info, message);
 }
 
-fn line(message: fmt::Arguments<'_>) {
-    let text = format!("etcfs: {message}\n");
-    // There is nobody to tell that telling failed.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+fn say(level: Level, message: fmt::Arguments<'_>) {
+    if level as u8 > LEVEL.load(Ordering::Relaxed) {
+        return;
+    }
+    match SYSTEM.get() {
+        Some(system) => system.say(level, message),
+        None => {
+            let text = format!("etcfs: {message}\n");
+            // There is nobody to tell that telling failed.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
+    }
+}
+
+/// The sinks of a daemon whose stderr is nothing.
+pub struct System {
+    /// A datagram socket for /dev/log; each line is sent by name, so that a syslog daemon may come late and come again.
+    socket: Option<OwnedFd>,
+    kmsg: Option<OwnedFd>,
+    /// Start of the window, seconds, and lines in it.
+    window: Mutex<(u64, u64)>,
+}
+
+impl System {
+    /// Opens what can be had. Call it before there is a mount.
+    pub fn open() -> System {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let opens = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        System {
+            socket: socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None).ok(),
+            kmsg: rustix::fs::open(c"/dev/kmsg", opens, Mode::empty()).ok(),
+            window: Mutex::new((0, 0)),
+        }
+    }
+
+    /// From here on lines go to these sinks.
+    pub fn use_from_now_on(self) {
+        let _ = SYSTEM.set(self);
+    }
+
+    fn say(&self, level: Level, message: fmt::Arguments<'_>) {
+        if !self.is_within_burst() {
+            KEPT_BACK.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let kept_back = KEPT_BACK.swap(0, Ordering::Relaxed);
+        if kept_back > 0 {
+            self.send(
+                Level::Warn,
+                format_args!("{kept_back} lines were kept back, there were too many"),
+            );
+        }
+        self.send(level, message);
+    }
+
+    fn send(&self, level: Level, message: fmt::Arguments<'_>) {
+        let text = line(level, std::process::id(), message);
+        if !self.to_syslog(&text)
+            && let Some(kmsg) = &self.kmsg
+        {
+            let _ = rustix::io::write(kmsg, text.as_bytes());
+        }
+    }
+
+    fn is_within_burst(&self) -> bool {
+        let now = clock_gettime(ClockId::Monotonic).tv_sec.cast_unsigned();
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if now >= window.0 + WINDOW {
+            *window = (now, 0);
+        }
+        window.1 += 1;
+        window.1 <= BURST
+    }
+
+    fn to_syslog(&self, text: &str) -> bool {
+        let Some(socket) = &self.socket else {
+            return false;
+        };
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        SocketAddrUnix::new(c"/dev/log")
+            .and_then(|log| sendto(socket.as_fd(), text.as_bytes(), flags, &log))
+            .is_ok()
+    }
+}
+
+/// `<PRIORITY>etcfs[PID]: message`, the form of both sinks.
+fn line(level: Level, pid: u32, message: fmt::Arguments<'_>) -> String {
+    let mut text = format!("<{}>etcfs[{pid}]: {message}", FACILITY + level as u8);
+    if text.len() > LINE_MAX {
+        let end = (0..=LINE_MAX).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(end.unwrap_or(0));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_priority_and_fits_the_kernel() {
+        assert_eq!(line(Level::Error, 7, format_args!("x")), "<27>etcfs[7]: x");
+        let long = "\u{e9}".repeat(2000);
+        assert!(line(Level::Info, 7, format_args!("{long}")).len() < 1024);
+    }
+
+    #[test]
+    fn a_storm_is_cut_off() {
+        let system = System {
+            socket: None,
+            kmsg: None,
+            window: Mutex::new((0, 0)),
+        };
+        let passed = (0..1000).filter(|_| system.is_within_burst()).count();
+        assert!((30..=60).contains(&passed), "{passed}");
+    }
 }

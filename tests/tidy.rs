@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("fs", 2),
     ("ops", 3),
     ("session", 4),
+    ("bench", 5),
     ("trace", 5),
     ("replay", 5),
     ("supervise", 5),

@@ -75,6 +75,10 @@ pub(super) const ROWS: &[Row] = &[
         Value("error|warn|info|debug", |o, v| level(v).map(|v| o.log = v)),
     ),
     row(
+        "watchdog",
+        Value("SECONDS", |o, v| seconds(v).map(|v| o.watchdog = v)),
+    ),
+    row(
         "legacy_global",
         Value("exact", |o, v| exact(v).map(|()| o.legacy_global = true)),
     ),
@@ -299,6 +303,12 @@ fn waiters(value: &OsStr) -> Result<usize, &'static str> {
         .filter(|n| (1..=100_000).contains(n))
         .map(|n| n as usize)
         .ok_or("a number from 1 to 100000")
+}
+
+fn seconds(value: &OsStr) -> Result<u32, &'static str> {
+    number(value)
+        .filter(|&n| n <= 86_400)
+        .ok_or("a number of seconds from 0 (never) to 86400")
 }
 
 fn level(value: &OsStr) -> Result<LogLevel, &'static str> {

@@ -80,7 +80,7 @@ impl Control {
 
     /// What is being worked on, the oldest first.
     pub(super) fn in_flight(&self, now: u64) -> Vec<InFlight> {
-        let mut requests = self.session.meters.in_flight();
+        let mut requests = self.session.in_flight();
         requests.sort_by_key(|request| request.taken);
         let shown = requests.iter().map(|request| InFlight {
             op: request.opcode.to_string(),

@@ -1,13 +1,13 @@
 //! Threads for requests that may take long: a worker that waits for a disk serves nobody.
 
-use super::meter::Role;
+use super::meter::{InFlight, Role};
 use super::serve::{Outcome, serve};
 use super::worker::{Buffer, write};
 use super::{Session, waiters};
 use crate::fs::node::lock;
 use crate::log;
 use crate::sys::creds;
-use etcfs_proto::Reply;
+use etcfs_proto::{Frame, Reply};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -55,6 +55,14 @@ impl Pool {
             lock(&self.state).threads -= 1;
             self.serve_waiting(session);
         }
+    }
+
+    /// The request that has waited longest for a thread.
+    pub fn oldest_waiting(&self) -> Option<InFlight> {
+        let state = lock(&self.state);
+        let request = state.waiting.front()?;
+        let frame = Frame::cut(request.bytes()).ok()?;
+        Some(InFlight::of(frame.head, request.taken))
     }
 
     /// What a thread of the pool does until there is nothing to do and others are idle.

@@ -20,7 +20,7 @@ pub use worker::Buffer;
 use crate::fs::Fs;
 use aside::Pool;
 use etcfs_proto::init::Agreed;
-use meter::{Meters, Waker};
+use meter::{InFlight, Meters, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io;
@@ -116,6 +116,13 @@ impl Session {
             .stack_size(64 * 1024)
             .spawn(move || session.fs.sweep_backing())
             .map(drop)
+    }
+
+    /// What is being worked on, and what has waited longest for a thread. Requests that wait for a lock are not among them.
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        let mut requests = self.meters.in_flight();
+        requests.extend(self.pool.oldest_waiting());
+        requests
     }
 
     /// Readable once no worker runs any more.

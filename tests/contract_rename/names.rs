@@ -370,3 +370,47 @@ fn a_long_copy_does_not_stop_the_only_worker() {
         assert!(leftovers(&etcfs.global()).is_empty());
     });
 }
+
+#[test]
+fn b2_the_targets_override_is_applied_as_well_as_the_sources() {
+    for sides in EVERYWHERE {
+        on(sides, |etcfs| {
+            let name = |n: &str| etcfs.mnt().join(n);
+            let config = |line: &str| etcfs.write_config(&[line]).expect("configure");
+            config("add_override symlink /fixed enforced");
+            config("add_override symlink /gdir/fixed enforced");
+            config("add_override directory /dir x");
+            fs::write(name("local"), "x").expect("write");
+            // The kernel looks at both names before it renames, and so finds them enforced: neither existed.
+            assert_eq!(
+                rename2(&name("local"), &name("fixed"), RenameFlags::NOREPLACE),
+                Err(Errno::EXIST)
+            );
+            assert_eq!(
+                rename2(&name("local"), &name("gdir/fixed"), RenameFlags::NOREPLACE),
+                Err(Errno::EXIST)
+            );
+            assert_eq!(
+                rename2(&name("local"), &name("dir"), RenameFlags::empty()),
+                Err(Errno::ISDIR)
+            );
+            // An override moves like any symlink, to the other side too, and comes back.
+            fs::rename(name("gdir/fixed"), name("taken")).expect("rename the override away");
+            assert_eq!(
+                fs::read_link(name("taken")).expect("readlink"),
+                Path::new("enforced")
+            );
+            // What is renamed over one stays for about a second (D43), then the override is back, on its own side.
+            fs::rename(name("local"), name("gdir/fixed")).expect("rename over the override");
+            std::thread::sleep(std::time::Duration::from_millis(2500));
+            assert_eq!(
+                fs::read_link(name("gdir/fixed")).expect("readlink"),
+                Path::new("enforced")
+            );
+            assert_eq!(
+                fs::read_link(etcfs.global().join("gdir/fixed")).expect("readlink"),
+                Path::new("enforced")
+            );
+        });
+    }
+}

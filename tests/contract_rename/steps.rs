@@ -1,7 +1,7 @@
 //! The steps of a copy: what is left when it ends after any of them, and what happens when others interfere between
 //! them.
 
-use super::harness::{Lower, private};
+use super::harness::{Etcfs, Lower, private};
 use super::{DEADLINE, Sides, leftovers};
 use etcfs::fs::cross::{Move, Step, copy_across, rename_natively};
 use rustix::io::Errno;
@@ -279,5 +279,57 @@ fn what_cannot_be_removed_is_not_copied_first() {
             }
         }
         assert_eq!(across(to, from, false, &mut |_| {}), Ok(()));
+    });
+}
+
+#[test]
+fn a_daemon_killed_at_any_moment_loses_neither_file() {
+    private(DEADLINE, |env| {
+        let bases = Sides::Apart(Lower::Tmpfs, Lower::Disk).make(env);
+        let text = |n: u32| format!("{n:06}\n").repeat(20_000);
+        let whole = |text: &str, what: &str| {
+            assert_eq!(text.len(), 140_000, "{what}");
+            let first = &text[..7];
+            assert!(
+                text.as_bytes().chunks(7).all(|c| c == first.as_bytes()),
+                "{what}"
+            );
+            first.trim().parse::<u32>().expect("a number")
+        };
+        let mut version = 1;
+        fs::write(bases.global().join("global"), text(0)).expect("write");
+        for round in 0..12_u64 {
+            let mut etcfs = Etcfs::serve(env, bases.clone(), super::opts());
+            let mnt = etcfs.mnt();
+            let renaming = std::thread::spawn(move || {
+                loop {
+                    if fs::write(mnt.join("global.new"), text(version)).is_err() {
+                        return (version, false);
+                    }
+                    if fs::rename(mnt.join("global.new"), mnt.join("global")).is_err() {
+                        return (version, true);
+                    }
+                    version += 1;
+                }
+            });
+            std::thread::sleep(std::time::Duration::from_micros(10_000 + round * 1_700));
+            etcfs.signal(rustix::process::Signal::KILL);
+            etcfs
+                .wait(std::time::Duration::from_secs(10))
+                .expect("it ends");
+            // A dead mount fails every call, which ends the loop.
+            let (last, written) = renaming.join().expect("the renaming thread");
+            drop(etcfs);
+            let target = at(bases.global().join("global")).expect("the target is always there");
+            let moved = whole(&target, "the target");
+            // Versions below the last were acknowledged.
+            assert!(moved == last || moved + 1 == last, "{moved} of {last}");
+            if written && moved < last {
+                let source = at(bases.local().join("global.new")).expect("the source is there");
+                assert_eq!(whole(&source, "the source"), last);
+            }
+            version = last;
+            version += 1;
+        }
     });
 }

@@ -43,8 +43,10 @@ impl Connection {
             buffer: vec![0; MESSAGE_MAX],
         };
         let message = wire::write_ask(ask);
-        if let Err(errno) = send(&connection.socket, &message, SendFlags::NOSIGNAL) {
-            return Err(connection.explain(errno));
+        match send(&connection.socket, &message, SendFlags::NOSIGNAL) {
+            // A daemon that hangs up has said why.
+            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => {}
+            Err(errno) => return Err(connection.explain(errno)),
         }
         let Some(head) = connection.message()? else {
             bail!(
@@ -72,12 +74,15 @@ impl Connection {
 
     /// The daemon's next message; none at the end.
     pub fn message(&mut self) -> Result<Option<&[u8]>> {
+        let mut was_reset = false;
         loop {
             match recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()) {
                 Ok((0, _)) => return Ok(None),
                 Ok((len, _)) => return Ok(Some(&self.buffer[..len])),
                 Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => return Ok(None),
+                // Told once, before what the daemon sent, if it hung up without having read everything.
+                Err(Errno::CONNRESET) if was_reset => return Ok(None),
+                Err(Errno::CONNRESET) => was_reset = true,
                 Err(errno) => return Err(self.explain(errno)),
             }
         }

@@ -11,7 +11,7 @@ use zerocopy::FromZeros;
 /// One request being worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InFlight {
-    /// The thread.
+    /// The thread; 0: it waits for one.
     pub tid: u32,
     /// The kernel's number of the request.
     pub unique: u64,
@@ -25,6 +25,21 @@ pub struct InFlight {
     pub pid: u32,
     /// When it was read, see [`now`](super::now).
     pub taken: u64,
+}
+
+impl InFlight {
+    /// A request that no thread works on yet.
+    pub fn of(head: &InHeader, taken: u64) -> InFlight {
+        InFlight {
+            tid: 0,
+            unique: head.unique,
+            opcode: Opcode(head.opcode),
+            nodeid: head.nodeid,
+            uid: head.uid,
+            pid: head.pid,
+            taken,
+        }
+    }
 }
 
 /// A request as its thread publishes it. `unique` is 0 while the other fields change: the kernel numbers from 2 on and

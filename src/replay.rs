@@ -1,0 +1,135 @@
+//! Recordings: made of a running session ([`record`]), read again ([`Recording`]) and carried
+//! out once more without a kernel ([`run`]).
+
+pub mod compare;
+pub mod ids;
+pub mod listing;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod tree;
+
+use etcfs_proto::Opcode;
+use etcfs_proto::abi::{InHeader, InitOut, OutHeader};
+use etcfs_proto::capture::{CaptureError, Header, Kind, Reader, Record};
+use etcfs_proto::flags::InitFlags;
+use etcfs_proto::init::{Agreed, Offer, Refusal, Wish, negotiate};
+use std::collections::HashMap;
+use zerocopy::FromBytes as _;
+
+/// A request and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange<'a> {
+    /// The request.
+    pub request: Record<'a>,
+    /// Its first answer; none where the kernel waits for none, or where the recording ended before.
+    pub answer: Option<Record<'a>>,
+}
+
+/// A recording, read as a whole.
+pub struct Recording<'a> {
+    /// The file's header.
+    pub header: Header,
+    /// What INIT had agreed on.
+    pub init: Record<'a>,
+    /// Requests in the order in which they were begun.
+    pub exchanges: Vec<Exchange<'a>>,
+    /// Records that are missing.
+    pub lost: u64,
+    /// Why the rest of the file could not be read: a recording that was interrupted ends within a record.
+    pub cut: Option<CaptureError>,
+}
+
+impl<'a> Recording<'a> {
+    /// Reads `bytes`. Damage after the first record is no error: what comes before it is used.
+    ///
+    /// # Errors
+    /// When it is no recording, or nothing of it can be read.
+    pub fn read(bytes: &'a [u8]) -> Result<Recording<'a>, CaptureError> {
+        let mut reader = Reader::new(bytes)?;
+        let header = reader.header();
+        let init = reader.next().ok_or(CaptureError::NoInit)??;
+        let mut recording = Recording {
+            header,
+            init,
+            exchanges: Vec::new(),
+            lost: 0,
+            cut: None,
+        };
+        let mut open = HashMap::new();
+        for record in reader {
+            match record {
+                Ok(record) => recording.add(record, &mut open),
+                Err(error) => recording.cut = Some(error),
+            }
+        }
+        Ok(recording)
+    }
+
+    /// `open` knows the requests without answer by their number.
+    fn add(&mut self, record: Record<'a>, open: &mut HashMap<u64, usize>) {
+        match record.kind {
+            Kind::Request => {
+                if let Ok((head, _)) = InHeader::read_from_prefix(record.kept) {
+                    open.insert(head.unique, self.exchanges.len());
+                }
+                self.exchanges.push(Exchange {
+                    request: record,
+                    answer: None,
+                });
+            }
+            Kind::Answer => {
+                let asked = OutHeader::read_from_prefix(record.kept)
+                    .ok()
+                    .and_then(|(head, _)| open.remove(&head.unique))
+                    .and_then(|at| self.exchanges.get_mut(at));
+                if let Some(exchange) = asked {
+                    exchange.answer = Some(record);
+                }
+            }
+            Kind::Lost => self.lost += u64::from(record.len),
+            Kind::Init | Kind::Done => {}
+        }
+    }
+
+    /// What INIT had agreed on, without passthrough: there is no kernel to pass anything through.
+    ///
+    /// # Errors
+    /// When the recording agreed on what this version does not speak.
+    pub fn agreed(&self) -> Result<Agreed, Refusal> {
+        let body = self.init.kept.get(size_of::<OutHeader>()..);
+        let out = body.and_then(|body| InitOut::read_from_prefix(body).ok());
+        let (out, _) = out.unwrap_or_default();
+        let flags = InitFlags::join(out.flags, out.flags2) - InitFlags::PASSTHROUGH;
+        let offer = Offer {
+            major: out.major,
+            minor: out.minor,
+            max_readahead: out.max_readahead,
+            flags,
+        };
+        let wish = Wish {
+            flags,
+            max_write: out.max_write,
+            max_pages: out.max_pages,
+            default_permissions: true,
+            ..Wish::default()
+        };
+        negotiate(&offer, &wish)
+    }
+}
+
+/// The number of an error answer as a positive errno, 0 for a good one.
+fn errno_of(answer: &[u8]) -> i32 {
+    OutHeader::read_from_prefix(answer).map_or(0, |(head, _)| head.error.wrapping_neg())
+}
+
+/// Requests that are not carried out again: those about the connection, and those that wait for others.
+fn is_left_out(opcode: Opcode) -> Option<&'static str> {
+    match opcode {
+        Opcode::INIT | Opcode::DESTROY | Opcode::CUSE_INIT => Some("about the connection itself"),
+        Opcode::INTERRUPT => Some("interrupts of requests"),
+        Opcode::SETLKW => Some("locks that may have to be waited for"),
+        Opcode::READDIRPLUS => Some("READDIRPLUS, which etcfs does not agree on"),
+        _ => None,
+    }
+}

@@ -1,0 +1,152 @@
+//! Recording a running session.
+
+use crate::fs::node::lock;
+use crate::session::{Observer, Session, Times, meter};
+use etcfs_proto::capture::{CaptureFlags, Header, Kind, Record, strip, write_record};
+use etcfs_proto::{Frame, Opcode, Reply};
+use rustix::time::{ClockId, clock_gettime};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+use zerocopy::IntoBytes as _;
+
+/// The most bytes of records that wait to be taken: about a tenth of a second of the densest traffic. What comes on top is counted
+/// and left out, because a slow reader must not hold up the mount.
+const QUEUE: usize = 16 << 20;
+
+/// A recording in progress. It ends when this is dropped.
+pub struct Recorder {
+    session: Arc<Session>,
+    tap: Arc<Tap>,
+    observer: Arc<dyn Observer>,
+}
+
+/// What the threads that serve write into.
+struct Tap {
+    /// When the recording began, see [`meter::now`].
+    began: u64,
+    data: bool,
+    queue: Mutex<Queue>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    lost: u32,
+}
+
+impl Recorder {
+    /// Records every request of `session` from the next one on; `data`: with the contents of files and attributes.
+    pub fn start(session: &Arc<Session>, data: bool) -> Recorder {
+        let real = clock_gettime(ClockId::Realtime);
+        let mut flags = CaptureFlags::native();
+        flags.set(CaptureFlags::DATA, data);
+        let header = Header {
+            flags,
+            began: real.tv_sec.cast_unsigned() * 1_000_000_000 + real.tv_nsec.cast_unsigned(),
+        };
+        let tap = Arc::new(Tap {
+            began: meter::now(),
+            data,
+            queue: Mutex::default(),
+            more: Condvar::new(),
+        });
+        lock(&tap.queue).bytes.extend(header.to_bytes());
+        let mut agreed = Reply::with_capacity(64);
+        agreed.put(&session.agreed.to_out().0);
+        let message = agreed.finish(0);
+        tap.push(Kind::Init, Opcode::INIT, message.len(), &[message]);
+        let observer: Arc<dyn Observer> = tap.clone();
+        session.observers.add(observer.clone());
+        Recorder {
+            session: session.clone(),
+            tap,
+            observer,
+        }
+    }
+
+    /// The next bytes of the recording's file, any number of whole records; none after `wait` without a request.
+    pub fn take(&self, wait: Duration) -> Vec<u8> {
+        let queue = lock(&self.tap.queue);
+        let (mut queue, _) = self
+            .tap
+            .more
+            .wait_timeout_while(queue, wait, |queue| queue.bytes.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut queue.bytes)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.session.observers.remove(&self.observer);
+    }
+}
+
+impl Tap {
+    /// Adds one record, whose message of `len` bytes is kept as far as `parts` go.
+    fn push(&self, kind: Kind, opcode: Opcode, len: usize, parts: &[&[u8]]) {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        let mut record = Record {
+            kind,
+            cpu: rustix::thread::sched_getcpu() as u16,
+            thread: thread.cast_unsigned(),
+            time: meter::now().saturating_sub(self.began),
+            opcode,
+            len: len as u32,
+            kept: &[],
+        };
+        let kept = parts.concat();
+        let mut queue = lock(&self.queue);
+        if queue.bytes.len() + kept.len() > QUEUE {
+            queue.lost = queue.lost.saturating_add(1);
+            return;
+        }
+        let lost = std::mem::take(&mut queue.lost);
+        if lost > 0 {
+            let gap = Record {
+                kind: Kind::Lost,
+                len: lost,
+                ..record
+            };
+            write_record(&mut queue.bytes, &gap);
+        }
+        record.kept = &kept;
+        let was_empty = queue.bytes.is_empty();
+        write_record(&mut queue.bytes, &record);
+        drop(queue);
+        if was_empty {
+            self.more.notify_one();
+        }
+    }
+}
+
+impl Observer for Tap {
+    fn request(&self, frame: &Frame<'_>) {
+        let head = frame.head.as_bytes();
+        let whole = [head, frame.args, frame.tail, frame.ext];
+        let len = whole.iter().map(|part| part.len()).sum();
+        if self.data {
+            return self.push(Kind::Request, frame.opcode(), len, &whole);
+        }
+        // Contents are the end of the tail, and such requests have no extensions.
+        let keep = strip::request(frame).min(len);
+        let without = len - keep;
+        let tail = &frame.tail[..frame.tail.len().saturating_sub(without)];
+        let parts = [head, frame.args, tail, frame.ext];
+        self.push(Kind::Request, frame.opcode(), len, &parts);
+    }
+
+    fn answer(&self, frame: &Frame<'_>, answer: &[u8], _: Times) {
+        let opcode = frame.opcode();
+        if answer.is_empty() {
+            return self.push(Kind::Done, opcode, 0, &[]);
+        }
+        let kept = if self.data {
+            answer.len()
+        } else {
+            strip::answer(frame, answer)
+        };
+        self.push(Kind::Answer, opcode, answer.len(), &[&answer[..kept]]);
+    }
+}
