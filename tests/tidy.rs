@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("ops", 3),
     ("session", 4),
     ("bench", 5),
+    ("docs", 5),
     ("trace", 5),
     ("replay", 5),
     ("supervise", 5),

@@ -1,0 +1,108 @@
+//! The man pages.
+
+use super::help::{Help, Section};
+use roff::{Inline, Roff, bold, roman};
+
+/// A subcommand: its name, its line in the list, its own help.
+pub type Command = (String, String, Help);
+
+/// etcfs(8).
+pub fn etcfs(help: &Help) -> String {
+    let mut page = begin("ETCFS", "8", "etcfs", "serves Bedrock Linux's /etc");
+    synopsis(&mut page, &help.usage);
+    page.control("SH", ["DESCRIPTION"]);
+    for section in &help.sections {
+        if !section.title.is_empty() {
+            page.control("SH", [section.title.to_uppercase().as_str()]);
+        }
+        let skip = usize::from(section.title.is_empty());
+        body(&mut page, section, skip);
+    }
+    prose(&mut page, include_str!("etcfs.txt"));
+    page.to_roff()
+}
+
+/// etcfsctl(8).
+pub fn etcfsctl(help: &Help, commands: &[Command]) -> String {
+    let mut page = begin(
+        "ETCFSCTL",
+        "8",
+        "etcfsctl",
+        "asks a running etcfs what it does",
+    );
+    synopsis(&mut page, &help.usage);
+    page.control("SH", ["DESCRIPTION"]);
+    for section in help
+        .sections
+        .iter()
+        .filter(|s| !s.title.starts_with("Commands"))
+    {
+        if !section.title.is_empty() {
+            page.control("SH", [section.title.to_uppercase().as_str()]);
+        }
+        body(&mut page, section, 0);
+    }
+    page.control("SH", ["COMMANDS"]);
+    for (name, _, help) in commands {
+        page.control("SS", [name.as_str()]);
+        for line in &help.usage {
+            page.text([bold(line.as_str())]);
+            page.control("PP", [] as [&str; 0]);
+        }
+        for section in &help.sections {
+            body(&mut page, section, 0);
+        }
+    }
+    prose(&mut page, include_str!("etcfsctl.txt"));
+    page.to_roff()
+}
+
+/// etcfs-config(5).
+pub fn config() -> String {
+    let name = "etcfs-config";
+    let what = "the file that configures a mount of etcfs, .bedrock-config-filesystem";
+    let mut page = begin("ETCFS-CONFIG", "5", name, what);
+    prose(&mut page, include_str!("etcfs-config.txt"));
+    page.to_roff()
+}
+
+fn begin(title: &str, section: &str, name: &str, what: &str) -> Roff {
+    let mut page = Roff::new();
+    let version = concat!("etcfs ", env!("CARGO_PKG_VERSION"));
+    page.control("TH", [title, section, "", version, "Bedrock Linux"]);
+    page.control("SH", ["NAME"]);
+    page.text([roman(format!("{name} - {what}"))]);
+    page
+}
+
+fn synopsis(page: &mut Roff, usage: &[String]) {
+    page.control("SH", ["SYNOPSIS"]);
+    for line in usage {
+        page.text([bold(line.as_str())]);
+        page.control("br", [] as [&str; 0]);
+    }
+}
+
+/// Text in the form of help, under headings of its own.
+fn prose(page: &mut Roff, text: &str) {
+    for section in &Help::parse(text).sections {
+        if !section.title.is_empty() {
+            page.control("SH", [section.title.to_uppercase().as_str()]);
+        }
+        body(page, section, 0);
+    }
+}
+
+/// Paragraphs, then terms. `skip`: paragraphs that say what the NAME section has said.
+fn body(page: &mut Roff, section: &Section, skip: usize) {
+    for paragraph in section.paragraphs.iter().skip(skip) {
+        page.control("PP", [] as [&str; 0]);
+        page.text([roman(paragraph.as_str())]);
+    }
+    for item in &section.items {
+        page.control("TP", [] as [&str; 0]);
+        page.text([bold(item.term.as_str())]);
+        let text: Vec<Inline> = vec![roman(item.text.as_str())];
+        page.text(text);
+    }
+}
