@@ -1,12 +1,15 @@
-//! Recordings: made of a running session ([`record`]), read again ([`Recording`]) and carried
-//! out once more without a kernel ([`run`]).
+//! Recordings: made of a running session ([`record`]), read again ([`Recording`]), told in words ([`decode`], [`pcapng`]), and
+//! carried out once more without a kernel ([`run`]).
 
 pub mod compare;
+pub mod decode;
 pub mod ids;
 pub mod listing;
+pub mod pcapng;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod tape;
 pub mod tree;
 
 use etcfs_proto::Opcode;

@@ -30,7 +30,9 @@ impl Control {
             Ask::Which { path } => serde_json::to_vec(&self.which(path)?),
             Ask::Journal => serde_json::to_vec(&self.journal()),
             Ask::Doctor => serde_json::to_vec(&self.doctor()),
-            Ask::Log(_) | Ask::Trace(_) => return Err("this is a stream".to_owned()),
+            Ask::Log(_) | Ask::Trace(_) | Ask::Record { .. } => {
+                return Err("this is a stream".to_owned());
+            }
         };
         text.map_err(|error| format!("the daemon cannot write the report: {error}"))
     }

@@ -8,6 +8,7 @@ mod doctor;
 mod live;
 pub mod record;
 pub mod report;
+mod tape;
 pub mod wire;
 
 use crate::log;
@@ -151,6 +152,7 @@ impl Control {
         match ask {
             Ok(Ask::Log(filter)) => self.stream(client, filter, false),
             Ok(Ask::Trace(filter)) => self.stream(client, filter, true),
+            Ok(Ask::Record { data }) => self.record(client, data),
             Ok(ask) => match self.answer(&ask) {
                 Ok(text) => client.report(&text),
                 Err(error) => client.refuse(error),

@@ -59,6 +59,13 @@ pub enum Ask {
     Log(Filter),
     /// The same, with requests and answers as on the wire.
     Trace(Filter),
+    /// A recording, in the format of `etcfs_proto::capture`, cut into messages anywhere. It goes on until the client shuts its
+    /// side of the connection down; the daemon then sends the rest and hangs up.
+    Record {
+        /// With the contents of files and extended attributes.
+        #[serde(default)]
+        data: bool,
+    },
     /// A [`Which`](super::report::Which) report.
     Which {
         /// From the root of the mount, with or without a leading slash.
@@ -172,6 +179,7 @@ mod tests {
             },
             Ask::Journal,
             Ask::Doctor,
+            Ask::Record { data: true },
         ] {
             assert_eq!(read_ask(&write_ask(&ask)), Ok(ask));
         }

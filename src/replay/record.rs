@@ -65,6 +65,11 @@ impl Recorder {
         }
     }
 
+    /// Records nothing more, except the answer of a request that has been begun. What was recorded can still be taken.
+    pub fn stop(&self) {
+        self.session.observers.remove(&self.observer);
+    }
+
     /// The next bytes of the recording's file, any number of whole records; none after `wait` without a request.
     pub fn take(&self, wait: Duration) -> Vec<u8> {
         let queue = lock(&self.tap.queue);
@@ -79,7 +84,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.session.observers.remove(&self.observer);
+        self.stop();
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Reader<'a> {
     bytes: &'a [u8],
     /// Offset of the next record.
     at: usize,
+    /// What INIT agreed on has been read.
+    begun: bool,
     ended: bool,
 }
 
@@ -49,8 +51,20 @@ impl<'a> Reader<'a> {
             header: Header { flags, began },
             bytes,
             at: HEADER,
+            begun: false,
             ended: false,
         })
+    }
+
+    /// A reader of records that follow others of the same recording, whose beginning has been read before.
+    pub fn continued(header: Header, bytes: &'a [u8]) -> Reader<'a> {
+        Reader {
+            header,
+            bytes,
+            at: 0,
+            begun: true,
+            ended: false,
+        }
     }
 
     /// The file's header.
@@ -91,9 +105,10 @@ impl<'a> Reader<'a> {
             need,
             have: rest.len(),
         })?;
-        if (kind == Kind::Init) != (at == HEADER) {
+        if (kind == Kind::Init) == self.begun {
             return Err(CaptureError::NoInit);
         }
+        self.begun = true;
         self.at = at + need;
         Ok(Record {
             kind,

@@ -3,11 +3,12 @@
 use crate::find::Mount;
 use anyhow::{Context as _, Result, bail};
 use etcfs::ctl::wire::{self, Ask, Head, MESSAGE_MAX};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, connect, recv, send,
+    shutdown, socket_with,
 };
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -95,6 +96,16 @@ impl Connection {
             text.extend_from_slice(part);
         }
         Ok(text)
+    }
+
+    /// The socket, for waiting until a message comes.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Tells the daemon that a stream has had its end; what it has sent, and may still send, can be read.
+    pub fn hang_up(&self) -> Result<()> {
+        shutdown(&self.socket, Shutdown::Write).context("ending the stream")
     }
 
     /// From here on messages may be long in coming.

@@ -7,6 +7,8 @@ mod check;
 mod client;
 mod find;
 mod follow;
+mod record;
+mod recording;
 mod report;
 mod stats;
 
@@ -33,6 +35,9 @@ enum Command {
     Stats(stats::Args),
     Log(follow::LogArgs),
     Trace(follow::TraceArgs),
+    Record(record::Args),
+    Decode(recording::DecodeArgs),
+    Replay(recording::ReplayArgs),
     Which(report::WhichArgs),
     Journal(report::JournalArgs),
     Doctor(report::DoctorArgs),
@@ -55,6 +60,9 @@ fn main() -> ExitCode {
         Command::Stats(args) => stats::run(&how, &args),
         Command::Log(args) => follow::log(&how, &args),
         Command::Trace(args) => follow::trace(&how, &args),
+        Command::Record(args) => record::run(&how, &args),
+        Command::Decode(args) => recording::decode(&how, &args),
+        Command::Replay(args) => recording::replay(&how, &args),
         Command::Which(args) => report::which(&how, &args),
         Command::Journal(args) => report::journal(&how, &args),
         Command::Doctor(args) => report::doctor(&how, &args),
