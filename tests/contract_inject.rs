@@ -252,8 +252,24 @@ fn u2_an_override_in_place_costs_the_look_at_its_name_and_nothing_else() {
 
 #[test]
 fn no_line_of_a_writer_is_lost_while_text_comes_and_goes() {
+    lose_no_line(&[]);
+}
+
+#[test]
+fn no_line_of_a_writer_that_is_passed_through_is_lost_while_text_comes_and_goes() {
+    lose_no_line(&["passthrough"]);
+}
+
+fn lose_no_line(options: &'static [&'static str]) {
     private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
+        let options = options.iter().map(|o| (*o).to_owned()).collect();
+        let etcfs = Etcfs::start(
+            env,
+            Opts {
+                options,
+                ..Opts::default()
+            },
+        );
         let (first, second) = (source(env, "one", "# ONE\n"), source(env, "two", "# TWO\n"));
         let (mnt, below) = (etcfs.mnt().join("log"), etcfs.local().join("log"));
         fs::write(&below, "start\n").unwrap();
@@ -364,5 +380,90 @@ fn no_open_through_the_mount_is_refused_because_of_a_lease() {
             done.store(true, Ordering::Relaxed);
         });
         assert_eq!(text(&etcfs.mnt().join("file")), "start\n");
+    });
+}
+
+#[test]
+fn b2_a_file_renamed_from_the_other_side_gets_the_text_of_its_new_name() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let inj = source(env, "inj", "# INJ\n");
+        let mnt = etcfs.mnt();
+        fs::write(etcfs.global().join("login.defs"), "old\n").unwrap();
+        etcfs
+            .write_config(&[
+                "add_global /login.defs".to_owned(),
+                inject("login.defs", &inj),
+            ])
+            .unwrap();
+        assert_eq!(text(&mnt.join("login.defs")), "old\n# INJ\n");
+        rest();
+        fs::write(mnt.join("login.defs-new"), "new\n").unwrap();
+        fs::rename(mnt.join("login.defs-new"), mnt.join("login.defs")).unwrap();
+        assert_eq!(text(&mnt.join("login.defs")), "new\n# INJ\n");
+        assert_eq!(text(&etcfs.global().join("login.defs")), "new\n# INJ\n");
+    });
+}
+
+#[test]
+fn b24_a_user_who_swaps_names_in_an_own_directory_leads_no_override_outside() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let inj = source(env, "inj", "# INJ\n");
+        let outside = env.dir("outside");
+        fs::write(outside.join("secret"), "secret\n").unwrap();
+        let own = etcfs.local().join("own");
+        fs::create_dir(&own).unwrap();
+        std::os::unix::fs::chown(&own, Some(1000), Some(1000)).unwrap();
+        etcfs
+            .write_config(&[
+                inject("own/file", &inj),
+                "add_override directory /own/dir x".to_owned(),
+                "add_override symlink /own/dir/link /right".to_owned(),
+            ])
+            .unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                as_user(&User::plain(1000), || {
+                    while !done.load(Ordering::Relaxed) {
+                        let _ = fs::write(own.join("new"), "user\n");
+                        let _ = fs::rename(own.join("new"), own.join("file"));
+                        let _ = symlink(outside.join("secret"), own.join("new"));
+                        let _ = fs::rename(own.join("new"), own.join("file"));
+                        let _ = symlink(&outside, own.join("new"));
+                        let _ = fs::rename(own.join("dir"), own.join("old"));
+                        let _ = fs::rename(own.join("new"), own.join("dir"));
+                        let _ = fs::remove_file(own.join("dir"));
+                        let _ = fs::rename(own.join("old"), own.join("dir"));
+                    }
+                });
+            });
+            for round in 0..300 {
+                let _ = fs::symlink_metadata(etcfs.mnt().join("own/file"));
+                let _ = fs::symlink_metadata(etcfs.mnt().join("own/dir/link"));
+                // A new override has no rest to keep.
+                if round % 10 == 0 {
+                    etcfs.write_config(&["rm_override /own/file"]).unwrap();
+                    etcfs.write_config(&[inject("own/file", &inj)]).unwrap();
+                    etcfs.write_config(&["rm_override /own/dir"]).unwrap();
+                    etcfs
+                        .write_config(&["add_override directory /own/dir x"])
+                        .unwrap();
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(text(&outside.join("secret")), "secret\n");
+        let names: Vec<_> = fs::read_dir(&outside)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["secret"]);
+        let meta = fs::metadata(outside.join("secret")).unwrap();
+        assert_eq!(
+            (meta.uid(), meta.mode() & 0o7777, meta.nlink()),
+            (0, 0o644, 1)
+        );
     });
 }

@@ -29,8 +29,8 @@ const STEPS: [Step; 11] = [
     Step::Synced,
     Step::Named,
     Step::Switched,
-    Step::Durable,
     Step::Removed,
+    Step::Durable,
     Step::Marked,
     Step::Changed,
     Step::ChangeSynced,
@@ -128,6 +128,20 @@ fn b34_a_file_with_two_names_stays_one_file() {
             assert_eq!(fs::read(&two).unwrap(), b"first line\nlast line\nafter\n");
             assert_eq!(fs::read(&one).unwrap(), [NEW, b"after\n"].concat());
         }
+    });
+}
+
+#[test]
+fn a_link_that_a_user_may_have_made_is_not_written_through() {
+    private(DEADLINE, |env| {
+        let dir = env.dir("lower");
+        let own = env.dir("lower/own");
+        fs::write(dir.join("shadow"), OLD).unwrap();
+        fs::hard_link(dir.join("shadow"), own.join("file")).unwrap();
+        std::os::unix::fs::chown(&own, Some(1000), Some(1000)).unwrap();
+        assert_eq!(put(&own, "file", &mut |_| {}), Outcome::Done);
+        assert_eq!(fs::read(own.join("file")).unwrap(), NEW);
+        assert_eq!(fs::read(dir.join("shadow")).unwrap(), OLD);
     });
 }
 

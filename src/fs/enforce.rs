@@ -12,19 +12,22 @@
 mod apply;
 mod in_place;
 pub mod inject_file;
+mod replaced;
 mod seen;
 mod superseded;
 mod switch;
 
+pub use replaced::Replaced;
 pub use seen::{Gate, Mark, PAUSE, Seen, Telling, Verdict};
 
 use super::Fs;
 use super::journal::{Entry, Found, Process};
+use super::node::Node;
 use super::rules::{Override, OverrideKind, Side};
 use super::stat::Stat;
 use super::tree::Spot;
 use crate::log;
-use inject_file::{Change, Look, Outcome};
+use inject_file::{Change, Look, Outcome, Step};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -38,9 +41,23 @@ impl Spot {
             over.seen.note_change(Process::named(pid));
         }
     }
+
+    /// True when [`Fs::enforced`] with this `found` may read a file and wait for a disk: not for a worker.
+    pub fn may_take_long(&self, found: &Result<Stat, Errno>) -> bool {
+        self.over.as_ref().is_some_and(|over| {
+            over.kind == OverrideKind::Inject && !over.seen.is_in_place(over.kind, found)
+        })
+    }
 }
 
 impl Fs {
+    /// Notes that the process `pid` has opened `node` for writing, for the journal (contract P6).
+    pub fn note_writer(&self, node: &Node, pid: u32) {
+        if let Some(over) = self.override_of(node) {
+            over.seen.note_change(Process::named(pid));
+        }
+    }
+
     /// What stands at `name` in `spot` once its override is enforced, given what the look at it answered. `pid` is the
     /// process that asks.
     ///
@@ -89,7 +106,7 @@ impl Fs {
         if !gate.is_due(mark) {
             return found;
         }
-        let result = match apply(over, spot.dir(), name, stat) {
+        let result = match self.apply(over, spot, name, stat) {
             // Somebody writes to the file; the next access comes upon it again.
             Ok(Applied::Not) => return found,
             Ok(Applied::Done) => Ok(()),
@@ -99,6 +116,44 @@ impl Fs {
         drop(gate);
         self.tell(over, spot.side, off, Some(pid), result, telling);
         Stat::at(spot.dir(), name)
+    }
+
+    fn apply(
+        &self,
+        over: &Override,
+        spot: &Spot,
+        name: &CStr,
+        found: Option<&Stat>,
+    ) -> Result<Applied, Errno> {
+        match over.kind {
+            OverrideKind::Symlink => apply::symlink(spot.dir(), name, &over.content, found)?,
+            OverrideKind::Directory => apply::directory(spot.dir(), name, found)?,
+            OverrideKind::Inject => {
+                match self.edit(spot.side, spot.dir(), name, Change::Put(&over.text))? {
+                    Outcome::Done => {}
+                    Outcome::Nothing | Outcome::InPlace | Outcome::Busy => return Ok(Applied::Not),
+                }
+            }
+        }
+        Ok(Applied::Done)
+    }
+
+    /// Edits the file `name` in `dir`, a directory on `side`, and sees to it that no client goes on with a file that is
+    /// replaced.
+    fn edit(
+        &self,
+        side: Side,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        change: Change<'_>,
+    ) -> Result<Outcome, Errno> {
+        inject_file::edit(dir, name, change, &mut |step| {
+            if step == Step::Named
+                && let Ok(stat) = Stat::at(dir, name)
+            {
+                self.replaced.note(stat.key(side));
+            }
+        })
     }
 
     /// Writes down what was done.
@@ -177,23 +232,4 @@ fn verdict(
 enum Applied {
     Done,
     Not,
-}
-
-fn apply(
-    over: &Override,
-    dir: BorrowedFd<'_>,
-    name: &CStr,
-    found: Option<&Stat>,
-) -> Result<Applied, Errno> {
-    match over.kind {
-        OverrideKind::Symlink => apply::symlink(dir, name, &over.content, found)?,
-        OverrideKind::Directory => apply::directory(dir, name, found)?,
-        OverrideKind::Inject => {
-            match inject_file::edit(dir, name, Change::Put(&over.text), &mut |_| {})? {
-                Outcome::Done => {}
-                Outcome::Nothing | Outcome::InPlace | Outcome::Busy => return Ok(Applied::Not),
-            }
-        }
-    }
-    Ok(Applied::Done)
 }

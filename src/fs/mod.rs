@@ -93,6 +93,8 @@ pub struct Fs {
     next_handle: AtomicU64,
     config_handles: Mutex<handle::Handles>,
     journal: Journal,
+    /// Files that enforcement has put others in the place of.
+    replaced: enforce::Replaced,
 }
 
 impl Fs {
@@ -119,6 +121,7 @@ impl Fs {
             next_handle: AtomicU64::new(1),
             config_handles: Mutex::new(handle::Handles::default()),
             journal: Journal::default(),
+            replaced: enforce::Replaced::default(),
         })
     }
 

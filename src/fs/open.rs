@@ -161,12 +161,15 @@ impl Fs {
             Ok(fd) => fd,
         };
         let stat = Stat::of(fd.as_fd())?;
-        if stat.key(node.side()) != node.key {
-            // Enforcement has replaced the file since the kernel looked it up: what is written must go to the new one,
-            // which the kernel finds when it looks again.
-            if self.has_override(node) && flags & OFlags::RWMODE != OFlags::RDONLY {
+        // What is written must go to the file that enforcement has put in the place of this one: the kernel looks again.
+        // A file that is open for writing is not replaced, so one that has its name at this moment keeps it.
+        if flags & OFlags::RWMODE != OFlags::RDONLY && self.replaced.has(&node.key) {
+            let named = Stat::at(dir.as_fd(), name.as_c_str()).map(|named| named.key(node.side()));
+            if named != Ok(node.key) {
                 return Err(Errno::STALE);
             }
+        }
+        if stat.key(node.side()) != node.key {
             return self.reopen(node, flags).ok_or(Errno::STALE);
         }
         Ok((fd, stat))

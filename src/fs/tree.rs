@@ -140,18 +140,17 @@ impl Fs {
         Ok((dir, name))
     }
 
-    /// True if an override concerns exactly the name under which `node` was last found.
-    pub fn has_override(&self, node: &Node) -> bool {
+    /// The override of exactly the name under which `node` was last found.
+    pub fn override_of(&self, node: &Node) -> Option<Arc<Override>> {
         let (parent, name) = {
             let link = node.link();
             (link.parent, NameBuf::new(&link.name))
         };
         let rules = self.rules();
-        self.nodes
-            .get(parent)
-            .and_then(|parent| self.place_of(&rules, &parent))
-            .and_then(|at| rules.child(at, name.as_c_str().to_bytes()))
-            .is_some_and(|at| rules.override_at(at).is_some())
+        let parent = self.nodes.get(parent)?;
+        let above = self.place_of(&rules, &parent)?;
+        let place = rules.child(above, name.as_c_str().to_bytes())?;
+        rules.override_at(place).cloned()
     }
 
     /// The descriptor of the directory `node`; opened if it has none at the moment.

@@ -26,6 +26,9 @@ pub fn open(call: &mut Call<'_>) -> Result<(), Errno> {
         true => before_change(call, fd),
         false => Ok(()),
     })?;
+    if args.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
+        call.fs.note_writer(&node, call.frame.head.pid);
+    }
     put(call, &node, &opened, args.flags);
     Ok(())
 }

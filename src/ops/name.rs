@@ -28,6 +28,9 @@ pub fn lookup(call: &mut Call<'_>) -> Result<(), Errno> {
     let parent = call.node()?;
     let spot = call.fs.spot(&parent, name)?;
     let stat = Stat::at(spot.dir(), name);
+    if spot.may_take_long(&stat) {
+        call.go_aside()?;
+    }
     let stat = call.fs.enforced(&spot, name, stat, call.frame.head.pid)?;
     found(call, &parent, name, &spot, &stat);
     Ok(())

@@ -9,7 +9,7 @@
 //!   the file open.
 //!
 //! Everything else (text from the middle, a text for another one, a file system without attributes, a file that
-//! somebody reads all the time) is done by replacing the file, and the edited name parts from the others, which keep
+//! somebody reads all the time, a directory in which others make names) is done by replacing the file, and the edited name parts from the others, which keep
 //! the old content: content is worth more than a link.
 
 use super::inject_file::{Attempt, Original, Step};
@@ -36,6 +36,9 @@ pub(super) fn change(
     content: &[u8],
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
+    if !is_ours_alone(dir)? {
+        return Ok(Attempt::Unable);
+    }
     if let Some(tail) = content.strip_prefix(&*original.bytes) {
         return append(dir, name, &original, tail, reached);
     }
@@ -43,6 +46,15 @@ pub(super) fn change(
         return cut(dir, name, original, content.len() as u64, reached);
     }
     Ok(Attempt::Unable)
+}
+
+/// True if nobody but the daemon's own user makes names in `dir`. Elsewhere a link may have been made by somebody who
+/// wants a file of somebody else's written to.
+fn is_ours_alone(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let stat = Stat::of(dir)?;
+    let others = libc::S_IWGRP | libc::S_IWOTH;
+    let own = rustix::process::geteuid().as_raw();
+    Ok(stat.0.stx_uid == own && u32::from(stat.0.stx_mode) & others == 0)
 }
 
 fn append(

@@ -9,9 +9,11 @@
 //! Nothing is done while somebody has the file open for writing: the edit is [`Outcome::Busy`] and is tried again at the
 //! next access. For the moment of the switch a lease keeps writers out. The two files *exchange* names, so the old one
 //! can be looked at once more afterwards; if it is not what was read, or if somebody waits to open it for writing, they
-//! change back and all begins anew. What remains is a process that has looked the old file up and is stopped before
-//! its `open` asks for the lease; it writes to a file without a name, as with every editor that replaces files.
-//! Where a file system has no leases or cannot exchange, the comparison immediately before the switch is what is left.
+//! change back and all begins anew. Clients of a mount look once more whether a file that they have got open for writing
+//! still has its name, so nothing of theirs is lost. What remains, beneath the mount, is a process that has looked a
+//! file up and is stopped before its `open` asks for the lease, or one that waits for the old file while another waits
+//! for the new: it writes to a file without a name, as with every editor that replaces files. Where a file system has
+//! no leases or cannot exchange, the comparison immediately before the switch is what is left.
 //!
 //! # Hard links
 //!
@@ -30,7 +32,7 @@ use crate::sys::lease::Lease;
 use crate::sys::object;
 use crate::sys::xattr::Target;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes};
+use rustix::fs::{Mode, OFlags, StatxAttributes};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 
@@ -83,10 +85,10 @@ pub enum Step {
     Named,
     /// It has the name, and the old one the hidden name.
     Switched,
-    /// That is on disk.
-    Durable,
     /// The old file is gone.
     Removed,
+    /// That is on disk.
+    Durable,
     /// In place: the file says how long it was.
     Marked,
     /// In place: the text is added or cut off.
@@ -289,16 +291,7 @@ fn replace(
             return Err(errno);
         }
     };
-    let ino = Stat::of(fresh.fd())?.0.stx_ino;
-    let mut keep = false;
-    let attempt = switch(dir, name, &temp, ino, original, &mut keep, reached);
-    if !keep {
-        let _ = rustix::fs::unlinkat(dir, &*temp, AtFlags::empty());
-    }
-    if let Ok(Attempt::Done) = attempt {
-        reached(Step::Removed);
-    }
-    attempt
+    switch(dir, name, &temp, fresh.fd(), original, reached)
 }
 
 /// Fills the new file and gives it a hidden name, which is returned.

@@ -1,7 +1,7 @@
 //! What a change of the configuration does to files at once: text that is no longer configured leaves the file it is in
 //! (contract D32, D34). Symlinks and directories stay as they are; what is new is applied at the next access.
 
-use super::inject_file::{Change, Outcome, edit};
+use super::inject_file::{Change, Outcome};
 use super::seen::Telling;
 use crate::fs::Fs;
 use crate::fs::config::{Command, Config};
@@ -98,7 +98,7 @@ impl Fs {
         let dir = open_beneath(self.base(side).dir.as_fd(), &above)?;
         let until = Instant::now() + PATIENCE;
         loop {
-            match edit(dir.as_fd(), &name, change, &mut |_| {}) {
+            match self.edit(side, dir.as_fd(), &name, change) {
                 Ok(Outcome::Busy) if Instant::now() < until => std::thread::sleep(INTERVAL),
                 other => return other,
             }

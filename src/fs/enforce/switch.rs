@@ -4,54 +4,91 @@ use super::inject_file::{Attempt, Original, Step};
 use crate::fs::stat::Stat;
 use crate::sys::lease::Lease;
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
-/// Exchanges the new file `temp`, whose inode is `ino`, with the old one at `name`, unless that is not what was read.
-/// `temp` names what is to be removed afterwards, whatever the result, unless `keep` is set.
+/// Exchanges the new file, which `fresh` is and `temp` names, with the old one at `name`, unless that is not what was
+/// read. Either way `temp` is gone afterwards.
+///
+/// Both files are leased meanwhile, and the one that loses its name is removed before the leases end: whoever gets it
+/// open after that finds it without a name and can look again.
 pub(super) fn switch(
     dir: BorrowedFd<'_>,
     name: &CStr,
     temp: &CStr,
-    ino: u64,
+    fresh: BorrowedFd<'_>,
     original: &Original,
-    keep: &mut bool,
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
-    let lease = match Lease::against_writers(original.fd.as_fd()) {
-        Ok(lease) => Some(lease),
-        Err(Errno::AGAIN) => return Ok(Attempt::Busy),
-        Err(_) => None,
+    let writers = Lease::against_writers(original.fd.as_fd());
+    let others = Lease::against_all(fresh);
+    let switched = match &writers {
+        Err(Errno::AGAIN) => Ok(Attempt::Busy),
+        Ok(lease) if lease.is_wanted() => Ok(Attempt::Busy),
+        _ if !original.stands_at(dir, name) => Ok(Attempt::Changed),
+        lease => exchange(
+            dir,
+            name,
+            temp,
+            fresh,
+            original,
+            (lease.as_ref().ok(), others.as_ref().ok()),
+            reached,
+        ),
     };
-    if !original.stands_at(dir, name) {
-        return Ok(Attempt::Changed);
+    if !matches!(switched, Err(Errno::STALE)) {
+        let _ = rustix::fs::unlinkat(dir, temp, AtFlags::empty());
     }
+    if !matches!(switched, Ok(Attempt::Done)) {
+        return switched;
+    }
+    reached(Step::Removed);
+    drop((writers, others));
+    sync_dir(dir)?;
+    reached(Step::Durable);
+    Ok(Attempt::Done)
+}
+
+/// The switch itself, and the way back if the old file changed or somebody waits to change it.
+///
+/// # Errors
+/// ESTALE: `temp` may be the old file with a change in it, and must stay.
+fn exchange(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    temp: &CStr,
+    fresh: BorrowedFd<'_>,
+    original: &Original,
+    (writers, others): (Option<&Lease<'_>>, Option<&Lease<'_>>),
+    reached: &mut dyn FnMut(Step),
+) -> Result<Attempt, Errno> {
     match rustix::fs::renameat_with(dir, temp, dir, name, RenameFlags::EXCHANGE) {
-        Ok(()) => {
-            reached(Step::Switched);
-            let wanted = lease.as_ref().is_some_and(Lease::is_wanted);
-            if wanted || !original.was_moved_to(dir, temp) {
-                switch_back(dir, name, temp, ino).inspect_err(|_| *keep = true)?;
-                return Ok(if wanted {
-                    Attempt::Busy
-                } else {
-                    Attempt::Changed
-                });
-            }
-        }
-        // Not every file system can exchange.
+        Ok(()) => {}
+        // Not every file system can exchange. What is left is the comparison that was made just before.
         Err(Errno::INVAL | Errno::NOSYS) => {
             rustix::fs::renameat(dir, temp, dir, name)?;
             reached(Step::Switched);
+            return Ok(Attempt::Done);
         }
         Err(Errno::NOENT) => return Ok(Attempt::Changed),
         Err(errno) => return Err(errno),
     }
-    drop(lease);
-    sync_dir(dir)?;
-    reached(Step::Durable);
-    Ok(Attempt::Done)
+    reached(Step::Switched);
+    let wanted = writers.is_some_and(Lease::is_wanted);
+    if !wanted && original.was_moved_to(dir, temp) {
+        return Ok(Attempt::Done);
+    }
+    // Somebody waits for either file: there is no way that suits both, and the new one is in place.
+    if others.is_some_and(Lease::is_wanted) {
+        return Ok(Attempt::Done);
+    }
+    let ino = Stat::of(fresh)?.0.stx_ino;
+    switch_back(dir, name, temp, ino).map_err(|_| Errno::STALE)?;
+    Ok(match wanted {
+        true => Attempt::Busy,
+        false => Attempt::Changed,
+    })
 }
 
 /// Exchanges once more, so that `temp` is the new file again, whose inode is `ino`.
