@@ -79,9 +79,9 @@ fn across(
         new,
         no_replace: flags.contains(RenameFlags::NOREPLACE),
     };
-    // In a thread of its own only what has been tried before by a worker comes this way again.
     let replaced = replaced(call, to, new, flags);
     let source = call.fs.hold(from, old);
+    // What comes this way in a thread of its own, a worker has tried before.
     let native = if call.at == Where::Worker {
         cross::rename_natively(&work)
     } else {

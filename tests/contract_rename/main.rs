@@ -5,6 +5,7 @@
 mod harness;
 
 mod carried;
+mod failing;
 mod names;
 mod rights;
 mod steps;
