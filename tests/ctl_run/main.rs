@@ -5,6 +5,7 @@ mod harness;
 
 mod live;
 mod reports;
+mod screen;
 mod trouble;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ mod record;
 mod recording;
 mod report;
 mod stats;
+mod top;
 
 use anyhow::Result;
 use argh::FromArgs;
@@ -38,6 +39,7 @@ enum Command {
     Record(record::Args),
     Decode(recording::DecodeArgs),
     Replay(recording::ReplayArgs),
+    Top(top::Args),
     Which(report::WhichArgs),
     Journal(report::JournalArgs),
     Doctor(report::DoctorArgs),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Record(args) => record::run(&how, &args),
         Command::Decode(args) => recording::decode(&how, &args),
         Command::Replay(args) => recording::replay(&how, &args),
+        Command::Top(args) => top::run(&how, &args),
         Command::Which(args) => report::which(&how, &args),
         Command::Journal(args) => report::journal(&how, &args),
         Command::Doctor(args) => report::doctor(&how, &args),

@@ -1,0 +1,175 @@
+//! `etcfsctl top`: who keeps the mount busy, with what.
+
+mod screen;
+mod sums;
+
+use crate::client::{Connection, How, report};
+use crate::find::{self, Mount};
+use anyhow::{Context as _, Result, bail};
+use argh::FromArgs;
+use etcfs::ctl::record::Record;
+use etcfs::ctl::report::Stats;
+use etcfs::ctl::wire::{Ask, Filter};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use screen::Screen;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use sums::{Sums, View, Window};
+
+/// Show live who keeps the mount busy: operations and time by process, path, request and rule. With --json one object
+/// per interval.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "top")]
+pub struct Args {
+    /// seconds between two pictures (default 1)
+    #[argh(option, default = "1.0")]
+    interval: f64,
+    /// with --json: end after so many intervals
+    #[argh(option)]
+    count: Option<u64>,
+    /// the mount point
+    #[argh(positional)]
+    mount: Option<PathBuf>,
+}
+
+/// What the thread that reads the log and the one that draws share.
+#[derive(Default)]
+struct Shared {
+    window: Window,
+    /// Why no more records come.
+    ended: Option<String>,
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Shows the traffic until the user has seen enough.
+pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
+    if !how.json && !std::io::stdout().is_terminal() {
+        bail!(
+            "top needs a terminal; `etcfsctl stats`, `etcfsctl log` and `etcfsctl --json top` do not"
+        );
+    }
+    let interval = Duration::try_from_secs_f64(args.interval.max(0.1))
+        .context("--interval takes a number of seconds")?;
+    let mount = find::mount(args.mount.as_deref())?;
+    let connection = Connection::ask(how, &mount, &Ask::Log(Filter::default()))?;
+    connection.wait_for_ever()?;
+    let shared = Arc::new(Mutex::new(Shared::default()));
+    let collected = shared.clone();
+    std::thread::spawn(move || collect(connection, &collected));
+    if how.json {
+        return print(&shared, interval, args.count.unwrap_or(u64::MAX));
+    }
+    let mut terminal = ratatui::try_init().context("the terminal")?;
+    let result = show(how, &mount, &shared, interval, &mut terminal);
+    ratatui::restore();
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Adds up records until the daemon ends.
+fn collect(mut connection: Connection, shared: &Mutex<Shared>) {
+    let why = loop {
+        let message = match connection.message() {
+            Ok(Some(message)) => message,
+            Ok(None) => break "the daemon has ended".to_owned(),
+            Err(error) => break format!("{error:#}"),
+        };
+        match serde_json::from_slice::<Record>(message) {
+            Ok(record) => lock(shared).window.add(&record),
+            Err(error) => break format!("a record cannot be read: {error}"),
+        }
+    };
+    lock(shared).ended = Some(why);
+}
+
+/// One JSON object per interval.
+fn print(shared: &Mutex<Shared>, interval: Duration, count: u64) -> Result<ExitCode> {
+    let mut out = std::io::stdout();
+    for _ in 0..count {
+        std::thread::sleep(interval);
+        let sums = lock(shared).window.take();
+        serde_json::to_writer(&mut out, &sums)?;
+        out.write_all(b"\n")?;
+        out.flush()?;
+        if let Some(why) = &lock(shared).ended {
+            bail!("{why}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The picture and the keys.
+fn show(
+    how: &How,
+    mount: &Mount,
+    shared: &Mutex<Shared>,
+    interval: Duration,
+    terminal: &mut ratatui::DefaultTerminal,
+) -> Result<()> {
+    let mut screen = Screen::new(mount.at.display().to_string());
+    let mut next = Instant::now() + interval;
+    loop {
+        terminal
+            .draw(|frame| screen.draw(frame))
+            .context("drawing")?;
+        let wait = next.saturating_duration_since(Instant::now());
+        if event::poll(wait).context("the keyboard")? {
+            let leaves = match event::read().context("the keyboard")? {
+                Event::Key(key) if key.kind == KeyEventKind::Press => !press(&mut screen, key),
+                _ => false,
+            };
+            if leaves {
+                return Ok(());
+            }
+            continue;
+        }
+        next += interval;
+        let (sums, ended): (Sums, _) = {
+            let mut shared = lock(shared);
+            (shared.window.take(), shared.ended.clone())
+        };
+        if let Some(why) = ended {
+            bail!("{}: {why}", mount.at.display());
+        }
+        // A daemon that hangs shows as a picture that says so, not as a frozen one.
+        let stats = report::<Stats>(how, mount, &Ask::Stats { reset: false });
+        screen.update(sums, stats.map(|(stats, _)| stats));
+    }
+}
+
+/// Carries out a key; false: leave.
+fn press(screen: &mut Screen, key: KeyEvent) -> bool {
+    if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
+        return false;
+    }
+    if screen.is_typing() {
+        match key.code {
+            KeyCode::Esc => screen.end_filter(false),
+            KeyCode::Enter => screen.end_filter(true),
+            KeyCode::Backspace => screen.erase(),
+            KeyCode::Char(c) => screen.type_in(c),
+            _ => {}
+        }
+        return true;
+    }
+    match key.code {
+        KeyCode::Char('q') | KeyCode::Esc => return false,
+        KeyCode::Char(' ') => screen.pause(),
+        KeyCode::Char('s') => screen.next_sort(),
+        KeyCode::Char('/') => screen.begin_filter(),
+        KeyCode::Tab => screen.next_view(),
+        KeyCode::Char(c) => {
+            if let Some(view) = View::ALL.into_iter().find(|view| view.key() == c) {
+                screen.set_view(view);
+            }
+        }
+        _ => {}
+    }
+    true
+}

@@ -1,0 +1,257 @@
+//! What `top` shows: a head, a table, a line of keys.
+
+use super::sums::{Row, Sums, View};
+use crate::stats::duration;
+use anyhow::Result;
+use etcfs::ctl::report::Stats;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::Line;
+use ratatui::widgets::{Paragraph, Row as Cells, Table};
+
+/// The order of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Ops,
+    Busy,
+    Average,
+    Failed,
+    Name,
+}
+
+impl Sort {
+    const ALL: [Sort; 5] = [
+        Sort::Ops,
+        Sort::Busy,
+        Sort::Average,
+        Sort::Failed,
+        Sort::Name,
+    ];
+
+    fn title(self, view: View) -> &'static str {
+        match self {
+            Sort::Ops => "ops/s",
+            Sort::Busy => "ms/s",
+            Sort::Average => "avg us",
+            Sort::Failed => "failed/s",
+            Sort::Name => view.title(),
+        }
+    }
+
+    fn sort(self, rows: &mut [&Row]) {
+        rows.sort_by(|a, b| match self {
+            Sort::Ops => b.ops.total_cmp(&a.ops),
+            Sort::Busy => b.busy_ms.total_cmp(&a.busy_ms),
+            Sort::Average => b.average_us.total_cmp(&a.average_us),
+            Sort::Failed => b.failed.total_cmp(&a.failed),
+            Sort::Name => a.name.cmp(&b.name),
+        });
+    }
+}
+
+/// The state of the picture.
+pub struct Screen {
+    mount: String,
+    view: View,
+    sort: Sort,
+    filter: String,
+    /// What is being typed, and what to go back to.
+    typing: Option<String>,
+    paused: bool,
+    sums: Sums,
+    stats: Option<Stats>,
+    trouble: Option<String>,
+}
+
+impl Screen {
+    /// An empty picture of `mount`.
+    pub fn new(mount: String) -> Screen {
+        Screen {
+            mount,
+            view: View::Process,
+            sort: Sort::Ops,
+            filter: String::new(),
+            typing: None,
+            paused: false,
+            sums: Sums::default(),
+            stats: None,
+            trouble: None,
+        }
+    }
+
+    /// Takes the figures of an interval, unless paused.
+    pub fn update(&mut self, sums: Sums, stats: Result<Stats>) {
+        if self.paused {
+            return;
+        }
+        self.sums = sums;
+        match stats {
+            Ok(stats) => (self.stats, self.trouble) = (Some(stats), None),
+            Err(error) => self.trouble = Some(format!("{error:#}")),
+        }
+    }
+
+    /// Stops and goes on.
+    pub fn pause(&mut self) {
+        self.paused = !self.paused;
+    }
+
+    /// Sorts by the next column.
+    pub fn next_sort(&mut self) {
+        let at = Sort::ALL.iter().position(|sort| *sort == self.sort);
+        self.sort = Sort::ALL[(at.unwrap_or(0) + 1) % Sort::ALL.len()];
+    }
+
+    /// Goes to the next view.
+    pub fn next_view(&mut self) {
+        let at = View::ALL.iter().position(|view| *view == self.view);
+        self.view = View::ALL[(at.unwrap_or(0) + 1) % View::ALL.len()];
+    }
+
+    /// Goes to a view.
+    pub fn set_view(&mut self, view: View) {
+        self.view = view;
+    }
+
+    /// True while a filter is being typed.
+    pub fn is_typing(&self) -> bool {
+        self.typing.is_some()
+    }
+
+    /// The filter is typed from here on.
+    pub fn begin_filter(&mut self) {
+        self.typing = Some(std::mem::take(&mut self.filter));
+    }
+
+    /// One more character.
+    pub fn type_in(&mut self, c: char) {
+        self.filter.push(c);
+    }
+
+    /// One less.
+    pub fn erase(&mut self) {
+        self.filter.pop();
+    }
+
+    /// The filter holds, or the one before it.
+    pub fn end_filter(&mut self, take: bool) {
+        if let Some(before) = self.typing.take()
+            && !take
+        {
+            self.filter = before;
+        }
+    }
+
+    /// The rows to show, in order.
+    fn rows(&self) -> Vec<&Row> {
+        let rows = self.sums.rows(self.view).iter();
+        let mut rows: Vec<&Row> = rows.filter(|row| row.name.contains(&self.filter)).collect();
+        self.sort.sort(&mut rows);
+        rows
+    }
+
+    /// Draws all of it.
+    pub fn draw(&self, frame: &mut Frame<'_>) {
+        let parts = [
+            Constraint::Length(2),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+        ];
+        let [head, table, keys] = Layout::vertical(parts).areas(frame.area());
+        frame.render_widget(Paragraph::new(self.head()), head);
+        frame.render_widget(self.table(), table);
+        frame.render_widget(
+            Paragraph::new(self.keys()).style(Style::new().add_modifier(Modifier::REVERSED)),
+            keys,
+        );
+    }
+
+    fn head(&self) -> Vec<Line<'static>> {
+        let ops: f64 = self.sums.opcodes.iter().map(|row| row.ops).sum();
+        let lost = self.sums.lost as f64 / self.sums.seconds.max(1e-3);
+        let mut first = format!("{}  {:.0} ops/s", self.mount, ops + lost);
+        if self.sums.lost > 0 {
+            first.push_str(&format!(", {lost:.0} of them too fast to be told apart"));
+        }
+        if self.paused {
+            first.push_str("  PAUSED");
+        }
+        let second = match (&self.trouble, &self.stats) {
+            (Some(trouble), _) => trouble.clone(),
+            (None, None) => "waiting for the first figures".to_owned(),
+            (None, Some(stats)) => {
+                let workers = stats.threads.iter().filter(|t| t.role == "worker").count();
+                let mut text = format!(
+                    "stratum {}, {workers} workers, {} nodes, {} handles, passthrough {}, in flight {}",
+                    stats.stratum,
+                    stats.nodes,
+                    stats.handles,
+                    if stats.passthrough.on { "on" } else { "off" },
+                    stats.in_flight.len()
+                );
+                if let Some(oldest) = stats.in_flight.first() {
+                    text.push_str(&format!(
+                        " (oldest {}: {} {})",
+                        duration(oldest.age_us / 1e6),
+                        oldest.op,
+                        oldest.path.as_deref().unwrap_or("?")
+                    ));
+                }
+                text
+            }
+        };
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        vec![Line::styled(first, bold), Line::raw(second)]
+    }
+
+    fn table(&self) -> Table<'static> {
+        let rows = self.rows();
+        let cells = rows.iter().map(|row| {
+            Cells::new([
+                format!("{:>9.1}", row.ops),
+                format!("{:>8.2}", row.busy_ms),
+                format!("{:>8.1}", row.average_us),
+                format!("{:>8.1}", row.failed),
+                row.name.clone(),
+            ])
+        });
+        let title = |sort: Sort, width: usize| {
+            let mark = if self.sort == sort { "*" } else { "" };
+            format!("{:>width$}", format!("{mark}{}", sort.title(self.view)))
+        };
+        let head = Cells::new([
+            title(Sort::Ops, 9),
+            title(Sort::Busy, 8),
+            title(Sort::Average, 8),
+            title(Sort::Failed, 8),
+            title(Sort::Name, 0),
+        ]);
+        let widths = [
+            Constraint::Length(9),
+            Constraint::Length(8),
+            Constraint::Length(8),
+            Constraint::Length(9),
+            Constraint::Fill(1),
+        ];
+        Table::new(cells, widths).header(head.style(Style::new().fg(Color::Cyan)))
+    }
+
+    fn keys(&self) -> String {
+        if self.is_typing() {
+            return format!("filter: {}_   Enter takes it, Esc does not", self.filter);
+        }
+        let views: Vec<String> = View::ALL
+            .iter()
+            .map(|view| format!("{} {}", view.key(), view.title()))
+            .collect();
+        let mut line = format!(
+            "{}  s sort  / filter  space pause  q quit",
+            views.join("  ")
+        );
+        if !self.filter.is_empty() {
+            line.push_str(&format!("   [only {}]", self.filter));
+        }
+        line
+    }
+}
