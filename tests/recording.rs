@@ -143,6 +143,12 @@ fn what_is_recorded_can_be_read_and_carried_out_again() {
             report["ops"]["RENAME"]["count"].as_u64() > Some(0),
             "{report}"
         );
+        // So does a copy of what the mount shows.
+        let mnt = etcfs.mnt();
+        let of_mount = output(&["--json", "replay", "--mount", str(&mnt), str(&file)]);
+        let same: Value = serde_json::from_slice(&of_mount.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", text(&of_mount.stderr)));
+        assert_eq!(same["differences"], report["differences"]);
         assert_eq!(
             fs::read(local.join("final.conf")).expect("read"),
             b"top secret"
@@ -237,6 +243,10 @@ fn what_cannot_be_recorded_or_read_is_told_with_the_reason() {
         refused(&["decode", str(&file)], "no recording of etcfsctl");
         refused(&["replay", str(&file)], "no recording of etcfsctl");
         refused(&["decode", "/no/such/file"], "/no/such/file");
+        let no_mount = env.dir("no-mount");
+        refused(&["replay", "--mount", str(&no_mount), STORM], "no-mount");
+        let both = ["replay", "--mount", str(&mnt), "--against", "/x", STORM];
+        refused(&both, "exclude each other");
     });
 }
 

@@ -1,13 +1,17 @@
 //! `etcfsctl decode` and `etcfsctl replay`: what to do with a recording, on any machine and without a daemon.
 
 use crate::client::How;
+use crate::find;
 use anyhow::{Context as _, Result, bail};
 use argh::FromArgs;
+use etcfs::fs::CONFIG_NAME;
 use etcfs::replay::report::{Report, median};
 use etcfs::replay::run::{Trees, run};
 use etcfs::replay::{Recording, decode, pcapng, tree};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufWriter, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -33,6 +37,9 @@ pub struct ReplayArgs {
     /// up from what the recording tells
     #[argh(option)]
     against: Option<PathBuf>,
+    /// on a copy of the tree as this mount shows it; the mount itself is only read
+    #[argh(option)]
+    mount: Option<PathBuf>,
     /// the recording
     #[argh(positional)]
     file: PathBuf,
@@ -78,9 +85,15 @@ pub fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
     let scratch = Scratch::new()?;
     let (local, global) = (scratch.0.join("local"), scratch.0.join("global"));
     fs::create_dir(&global).with_context(|| format!("creating {}", global.display()))?;
-    match &args.against {
-        Some(dir) => copy(dir, &local)?,
-        None => {
+    match (&args.against, &args.mount) {
+        (Some(_), Some(_)) => bail!("--against and --mount exclude each other"),
+        (Some(dir), None) => copy(dir, &local)?,
+        (None, Some(mount)) => {
+            copy(&find::mount(Some(mount))?.at, &local)?;
+            // Every tree that is served has one of its own.
+            let _ = fs::remove_file(local.join(OsStr::from_bytes(CONFIG_NAME.to_bytes())));
+        }
+        (None, None) => {
             fs::create_dir(&local).with_context(|| format!("creating {}", local.display()))?;
             tree::make_up(&recording, &local)
                 .with_context(|| format!("making up the tree in {}", local.display()))?;
@@ -89,7 +102,7 @@ pub fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
     let trees = Trees {
         local: &local,
         global: &global,
-        are_copies: args.against.is_some(),
+        are_copies: args.against.is_some() || args.mount.is_some(),
     };
     let report = run(&recording, &trees)?;
     match how.json {
