@@ -84,10 +84,27 @@ fn serving(env: &Env, body: impl FnOnce(&Path)) {
     {
         std::thread::sleep(Duration::from_millis(10));
     }
+    wake_every_worker(&mnt);
     body(&mnt);
     rustix::mount::unmount(&mnt, rustix::mount::UnmountFlags::DETACH).expect("unmount");
     let end = daemon.join().expect("no panic");
     assert_eq!(end, std::process::ExitCode::SUCCESS);
+}
+
+/// Readers of the tables register once per thread, so every worker has to have met them: two clients at a time keep
+/// both busy where there are two.
+fn wake_every_worker(mnt: &Path) {
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                EXEMPT.set(true);
+                for _ in 0..1000 {
+                    fs::symlink_metadata(mnt.join("d/f")).expect("stat");
+                    drop(File::open(mnt.join("d/f")).expect("open"));
+                }
+            });
+        }
+    });
 }
 
 /// How many allocations the daemon makes for `TIMES` operations, once it is warm.
@@ -95,8 +112,7 @@ fn allocations(mut operation: impl FnMut(usize)) -> u64 {
     for n in 0..500 {
         operation(1000 + n);
     }
-    // Long enough for every worker to have met the tables, whose readers register once per thread. What the kernel
-    // sends after a call has returned counts to the warming.
+    // What the kernel sends after a call has returned counts to the warming.
     std::thread::sleep(Duration::from_millis(100));
     let before = COUNT.load(Ordering::Relaxed);
     for n in 0..TIMES {
@@ -149,7 +165,8 @@ fn creating_and_renaming_allocate_for_the_new_node_only() {
             let rename = allocations(|n| {
                 fs::rename(dir.join(format!("new{n}")), dir.join("f")).expect("rename");
             });
-            assert!(rename <= 2 * TIMES as u64, "{rename} for {TIMES} renames");
+            // The new name, and what is kept of the file that was replaced.
+            assert!(rename <= 4 * TIMES as u64, "{rename} for {TIMES} renames");
         });
     });
 }

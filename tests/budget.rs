@@ -58,12 +58,14 @@ fn check(env: &Env, etcfs: &Etcfs, budget: &Budget, mut operation: impl FnMut(&P
     }
     let requests = trace.end();
     let mut seen: BTreeMap<Opcode, usize> = BTreeMap::new();
-    for request in &requests {
+    // The root's attributes are good for a tick of the kernel's clock, and asked for again in the next one.
+    let of_root = |r: &&Request| r.opcode == Opcode::GETATTR && r.nodeid == 1;
+    for request in requests.iter().filter(|r| !of_root(r)) {
         *seen.entry(request.opcode).or_default() += 1;
     }
     for (opcode, count) in &seen {
         let allowed = match *opcode {
-            Opcode::GETATTR | Opcode::FORGET | Opcode::BATCH_FORGET => TIMES,
+            Opcode::FORGET | Opcode::BATCH_FORGET => TIMES,
             other => budget.requests.get(&other).map_or(0, |n| n * TIMES),
         };
         assert!(

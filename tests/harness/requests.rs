@@ -17,6 +17,8 @@ const MARK: &str = "strace-attaches";
 pub struct Request {
     /// What was asked.
     pub opcode: Opcode,
+    /// About which node.
+    pub nodeid: u64,
     /// strace's lines, in order.
     pub calls: Vec<String>,
 }
@@ -83,11 +85,14 @@ fn parse(path: &Path) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     let mut open = false;
     for line in text.lines() {
-        if let Some(opcode) = opcode_of(line) {
-            open = opcode.is_some();
-            let Some(opcode) = opcode else { continue };
+        if let Some(head) = head_of(line) {
+            open = head.is_some();
+            let Some((opcode, nodeid)) = head else {
+                continue;
+            };
             requests.push(Request {
                 opcode,
+                nodeid,
                 calls: vec![line.to_owned()],
             });
         } else if open && !line.starts_with("---") && !line.starts_with("+++") {
@@ -108,9 +113,9 @@ fn parse(path: &Path) -> Vec<Request> {
     requests
 }
 
-/// The opcode of a line that shows a request being read: bytes 4 to 7 of what `read` returned. The inner `None`: a
-/// request that is not counted.
-fn opcode_of(line: &str) -> Option<Option<Opcode>> {
+/// Opcode and node of a line that shows a request being read: bytes 4 to 7 and 16 to 23 of what `read` returned. The
+/// inner `None`: a request that is not counted.
+fn head_of(line: &str) -> Option<Option<(Opcode, u64)>> {
     let bytes = line.strip_prefix("read(")?.split_once('"')?.1;
     let bytes: Vec<u8> = bytes
         .split('"')
@@ -124,7 +129,8 @@ fn opcode_of(line: &str) -> Option<Option<Opcode>> {
     let marked = bytes
         .get(40..)
         .is_some_and(|name| name.starts_with(MARK.as_bytes()));
-    Some((!marked).then_some(Opcode(opcode)))
+    let nodeid = bytes.get(16..24)?.try_into().ok().map(u64::from_ne_bytes)?;
+    Some((!marked).then_some((Opcode(opcode), nodeid)))
 }
 
 /// How many of `requests` are `opcode`.
