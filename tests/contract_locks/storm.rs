@@ -22,6 +22,9 @@ fn a_thousand_blocked_lockers_hinder_nobody_f2() {
         let file = etcfs.mnt().join("passwd");
         let threads = || tasks(etcfs.pid());
         let idle = threads();
+        let descriptors =
+            || fs::read_dir(format!("/proc/{}/fd", etcfs.pid())).map_or(0, Iterator::count);
+        let few = descriptors();
         let holder = fs::File::open(&file).expect("open");
         native_flock(&holder, libc::LOCK_EX).expect("the lock is free");
         let mut waiters: Vec<Child> = (0..WAITERS)
@@ -71,6 +74,9 @@ fn a_thousand_blocked_lockers_hinder_nobody_f2() {
         let next = fs::File::open(&file).expect("open");
         native_flock(&next, libc::LOCK_EX | libc::LOCK_NB).expect("the lock is free");
         assert!(etcfs.mnt().join(CONFIG).exists());
+        drop(next);
+        // A directory or two may stay open.
+        wait_for("the descriptors are gone", || descriptors() <= few + 3);
     });
 }
 
