@@ -57,6 +57,7 @@ impl Control {
     pub(super) fn doctor(&self) -> Doctor {
         let mut findings = Findings::default();
         self.look_at_requests(&mut findings);
+        self.look_at_locks(&mut findings);
         self.look_at_passthrough(&mut findings);
         self.look_at_kernel(&mut findings);
         for side in [Side::Local, Side::Global] {
@@ -95,6 +96,29 @@ impl Control {
                 }
             );
             findings.say(Level::Ok, "requests", text);
+        }
+    }
+
+    fn look_at_locks(&self, findings: &mut Findings) {
+        let waiters = &self.session.waiters;
+        let owners = self.session.fs.locks.len();
+        let mut crowd = false;
+        for (uid, count) in waiters.by_user() {
+            if count >= waiters.most() / 2 {
+                crowd = true;
+                let text = format!(
+                    "{count} requests of uid {uid} wait for file locks, {} may (-o max_lock_waiters=N); lslocks tells who holds them",
+                    waiters.most()
+                );
+                findings.say(Level::Problem, "locks", text);
+            }
+        }
+        if !crowd {
+            let text = format!(
+                "{owners} owners of file locks, {} requests wait",
+                waiters.len()
+            );
+            findings.say(Level::Ok, "locks", text);
         }
     }
 

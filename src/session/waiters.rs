@@ -74,6 +74,17 @@ impl Waiters {
         self.most.store(most, Ordering::Relaxed);
     }
 
+    /// How many requests of one user may wait.
+    pub fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// How many requests wait for each user.
+    pub fn by_user(&self) -> Vec<(u32, usize)> {
+        let state = lock(&self.state);
+        state.by_user.iter().map(|(&uid, &n)| (uid, n)).collect()
+    }
+
     /// How many requests wait.
     pub fn len(&self) -> usize {
         lock(&self.state).known.len()
@@ -122,7 +133,7 @@ impl Waiters {
             return Err(Errno::INTR);
         }
         let own = state.by_user.entry(wait.uid()).or_default();
-        if *own >= self.most.load(Ordering::Relaxed) {
+        if *own >= self.most() {
             return Err(wait.refusal());
         }
         *own += 1;

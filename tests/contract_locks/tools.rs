@@ -136,6 +136,13 @@ fn one_users_bound_is_not_anothers() {
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(ended(&mut many), 10);
         assert!(matches!(roots.try_wait(), Ok(None)));
+        let said = Command::new(env!("CARGO_BIN_EXE_etcfsctl"))
+            .arg("doctor")
+            .arg(etcfs.mnt())
+            .output()
+            .expect("etcfsctl");
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.contains("20 requests of uid 1000 wait"), "{said}");
         drop(holder);
         assert!(roots.wait().expect("wait").success());
         let statuses = many.iter_mut().map(|c| c.wait().expect("wait"));
