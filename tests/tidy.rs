@@ -101,6 +101,10 @@ fn words_after<'a>(line: &'a str, prefix: &str) -> Vec<&'a str> {
 fn module_of(path: &Path) -> Option<String> {
     let inside = path.strip_prefix("src").ok()?;
     let first = inside.components().next()?.as_os_str().to_str()?;
+    // Programs with a main file of their own in a folder are crates of their own.
+    if first != "main.rs" && repo().join("src").join(first).join("main.rs").is_file() {
+        return None;
+    }
     Some(first.trim_end_matches(".rs").to_owned())
 }
 

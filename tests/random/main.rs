@@ -2,6 +2,7 @@
 //!
 //! A failure prints the seed and the last steps. `RANDOM_SEED` and `RANDOM_STEPS` run one seed of one's own.
 
+mod data;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod rng;

@@ -5,16 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom, Stat,
-    Timespec, Timestamps, XattrFlags,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, XattrFlags,
 };
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 
+use super::data;
 use super::rng::Rng;
 
 /// Files stay smaller than this.
-const LARGEST: u64 = 200_000;
+pub const LARGEST: u64 = 200_000;
 
 /// Open files kept at a time.
 const HANDLES: usize = 12;
@@ -30,9 +30,9 @@ pub struct Outcome {
 pub struct Sides {
     mount: PathBuf,
     native: PathBuf,
-    open: Vec<[OwnedFd; 2]>,
+    pub open: Vec<[OwnedFd; 2]>,
     /// Whether where the holes are follows from the calls alone, as on tmpfs.
-    exact_holes: bool,
+    pub exact_holes: bool,
 }
 
 impl Sides {
@@ -46,7 +46,7 @@ impl Sides {
     }
 
     /// The same call with each root.
-    fn both<T: Debug>(&self, what: String, call: impl Fn(&Path) -> Result<T>) -> Outcome {
+    pub fn both<T: Debug>(&self, what: String, call: impl Fn(&Path) -> Result<T>) -> Outcome {
         Outcome {
             what,
             on_mount: format!("{:?}", call(&self.mount)),
@@ -55,7 +55,7 @@ impl Sides {
     }
 
     /// The same call with an open file of each side; a file that is not there is an outcome of its own.
-    fn handle<T: Debug>(
+    pub fn handle<T: Debug>(
         &self,
         rng: &mut Rng,
         what: impl Fn(usize) -> String,
@@ -100,7 +100,7 @@ impl Sides {
     }
 }
 
-fn same(what: String) -> Outcome {
+pub fn same(what: String) -> Outcome {
     Outcome {
         what,
         on_mount: String::new(),
@@ -120,7 +120,7 @@ fn mode(rng: &mut Rng) -> Mode {
     Mode::from_raw_mode(rng.pick(&[0o644, 0o600, 0o755, 0o4755, 0o2770, 0o1777, 0o000, 0o666]))
 }
 
-fn facts(stat: &Stat) -> (u32, u64, u32, u32, i64, u64) {
+pub fn facts(stat: &Stat) -> (u32, u64, u32, u32, i64, u64) {
     // A directory's size depends on its history in the lower file system.
     let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let size = if is_dir { 0 } else { stat.st_size };
@@ -140,7 +140,7 @@ pub fn step(rng: &mut Rng, sides: &mut Sides) -> Outcome {
         0..=9 => names(rng, sides),
         10..=17 => attributes(rng, sides),
         18..=21 => opens(rng, sides),
-        22..=33 => data(rng, sides),
+        22..=33 => data::step(rng, sides),
         34..=36 => lists(rng, sides),
         _ => xattrs(rng, sides),
     }
@@ -281,145 +281,6 @@ fn opens(rng: &mut Rng, sides: &mut Sides) -> Outcome {
         format!("open {} {flags:?} {mode:?}", a.display()),
         |root| rustix::fs::open(root.join(&a), flags, mode),
     )
-}
-
-fn data(rng: &mut Rng, sides: &Sides) -> Outcome {
-    let offset = rng.below(LARGEST / 2);
-    let len = rng.pick(&[1, 100, 4096, 5000, 65_536]);
-    match rng.below(14) {
-        0..=3 => {
-            let bytes = rng.bytes(len);
-            sides.handle(
-                rng,
-                |i| format!("pwrite {i} {len} at {offset}"),
-                |fd| rustix::io::pwrite(fd, &bytes, offset),
-            )
-        }
-        4..=6 => sides.handle(
-            rng,
-            |i| format!("pread {i} {len} at {offset}"),
-            |fd| {
-                let mut bytes = vec![0; len];
-                let n = rustix::io::pread(fd, &mut bytes, offset)?;
-                Ok((n, crate::harness::fnv(&bytes[..n])))
-            },
-        ),
-        7 => sides.handle(
-            rng,
-            |i| format!("ftruncate {i} {offset}"),
-            |fd| rustix::fs::ftruncate(fd, offset),
-        ),
-        8 => sides.handle(
-            rng,
-            |i| format!("fstat {i}"),
-            |fd| rustix::fs::fstat(fd).map(|stat| facts(&stat)),
-        ),
-        9 => {
-            let flags = rng.pick(&[
-                FallocateFlags::empty(),
-                FallocateFlags::KEEP_SIZE,
-                FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE,
-                FallocateFlags::ZERO_RANGE,
-                FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
-            ]);
-            sides.handle(
-                rng,
-                |i| format!("fallocate {i} {flags:?} {len} at {offset}"),
-                |fd| rustix::fs::fallocate(fd, flags, offset, len as u64),
-            )
-        }
-        // On ext4 an allocated block without data is a hole or not depending on what the page cache holds of it.
-        10 if sides.exact_holes => {
-            let hole = rng.one_in(2);
-            sides.handle(
-                rng,
-                |i| format!("seek {i} hole {hole} from {offset}"),
-                |fd| {
-                    // The kernel's FUSE answers for directories by itself (generic_file_llseek), as no other file system.
-                    let stat = rustix::fs::fstat(fd)?;
-                    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                        return Ok(0);
-                    }
-                    rustix::fs::fsync(fd)?;
-                    rustix::fs::seek(
-                        fd,
-                        if hole {
-                            SeekFrom::Hole(offset)
-                        } else {
-                            SeekFrom::Data(offset)
-                        },
-                    )
-                },
-            )
-        }
-        11 => {
-            let bytes = rng.bytes(len);
-            sides.handle(
-                rng,
-                |i| format!("mmap {i} {len} at {offset}"),
-                |fd| mapped(fd, offset, &bytes),
-            )
-        }
-        12 => {
-            let to = rng.below(LARGEST / 2);
-            let other = rng.next();
-            copy(sides, rng, other, [offset, to], len)
-        }
-        _ => sides.handle(rng, |i| format!("fsync {i}"), |fd| rustix::fs::fsync(fd)),
-    }
-}
-
-/// Stores into a shared mapping within the file's size, reads it back by read(2) while mapped, and syncs.
-fn mapped(fd: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> Result<(usize, u64)> {
-    use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
-    let size = u64::try_from(rustix::fs::fstat(fd)?.st_size).unwrap_or(0);
-    let base = offset & !4095;
-    let len = usize::try_from(size.saturating_sub(base))
-        .unwrap_or(0)
-        .min(bytes.len());
-    if len == 0 {
-        return Ok((0, 0));
-    }
-    let mut read = vec![0; len];
-    #[allow(unsafe_code)]
-    // SAFETY: a new mapping of `len` bytes within the file; nothing shrinks the file while it exists, and no reference
-    // to it outlives the unmapping.
-    unsafe {
-        let at = rustix::mm::mmap(
-            std::ptr::null_mut(),
-            len,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED,
-            fd,
-            base,
-        )?;
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), at.cast::<u8>(), len);
-        let result = rustix::io::pread(fd, &mut read, base)
-            .and_then(|_| rustix::mm::msync(at, len, MsyncFlags::SYNC));
-        rustix::mm::munmap(at, len)?;
-        result?;
-    }
-    Ok((len, crate::harness::fnv(&read)))
-}
-
-fn copy(sides: &Sides, rng: &mut Rng, other: u64, [from, to]: [u64; 2], len: usize) -> Outcome {
-    if sides.open.is_empty() {
-        return same("no open file".to_owned());
-    }
-    let source = usize::try_from(other % sides.open.len() as u64).expect("an index");
-    let target = usize::try_from(rng.below(sides.open.len() as u64)).expect("an index");
-    let run = |side: usize| {
-        let (mut from, mut to) = (from, to);
-        let (input, output) = (&sides.open[source][side], &sides.open[target][side]);
-        let result =
-            rustix::fs::copy_file_range(input, Some(&mut from), output, Some(&mut to), len);
-        format!("{result:?} {from} {to}")
-    };
-    Outcome {
-        what: format!("copy_file_range {source} at {from} to {target} at {to}, {len}"),
-        on_mount: run(0),
-        native: run(1),
-    }
 }
 
 fn lists(rng: &mut Rng, sides: &Sides) -> Outcome {
