@@ -14,11 +14,12 @@ const LAYERS: &[(&str, u32)] = &[
     ("fs", 2),
     ("ops", 3),
     ("session", 4),
-    ("bench", 5),
+    ("ctl", 5),
     ("docs", 5),
     ("trace", 5),
     ("replay", 5),
     ("supervise", 5),
+    ("watchdog", 5),
     ("cli", 5),
     ("daemon", 5),
     ("lib", 5),
@@ -86,14 +87,20 @@ fn assert_none(what: &str, found: &[String]) {
     assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
 }
 
-/// The words that follow `prefix` in a line.
-fn words_after<'a>(line: &'a str, prefix: &str) -> Vec<&'a str> {
-    line.match_indices(prefix)
-        .map(|(at, _)| {
-            let rest = &line[at + prefix.len()..];
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            &rest[..end.unwrap_or(rest.len())]
+/// The modules that a line imports or names by `crate::`, alone or as a list in braces.
+fn modules_named(line: &str) -> Vec<&str> {
+    let word = |text: &'_ str| {
+        text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(text.len())
+    };
+    line.split("crate::")
+        .skip(1)
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(list) => list.split(',').map(str::trim_start).collect(),
+            None => vec![rest],
         })
+        .map(|text| &text[..word(text)])
+        .filter(|name| !name.is_empty())
         .collect()
 }
 
@@ -101,8 +108,8 @@ fn words_after<'a>(line: &'a str, prefix: &str) -> Vec<&'a str> {
 fn module_of(path: &Path) -> Option<String> {
     let inside = path.strip_prefix("src").ok()?;
     let first = inside.components().next()?.as_os_str().to_str()?;
-    // Programs with a main file of their own in a folder are crates of their own.
-    if first != "main.rs" && repo().join("src").join(first).join("main.rs").is_file() {
+    // Other programs are crates of their own.
+    if first == "bin" || repo().join("src").join(first).join("main.rs").is_file() {
         return None;
     }
     Some(first.trim_end_matches(".rs").to_owned())
@@ -130,7 +137,7 @@ fn imports_go_down_only() {
             continue;
         };
         for (number, line) in text.lines().enumerate() {
-            for other in words_after(code(line), "crate::") {
+            for other in modules_named(code(line)) {
                 let upward = layer_of(other).is_none_or(|other| other > layer);
                 let stranger = STRANGERS
                     .iter()
