@@ -16,6 +16,7 @@ use etcfs::fs::enforce::inject_file::{Change, Outcome, Step, edit};
 use harness::{Bases, Env, Etcfs, Lower, Opts, private, run, snapshot};
 use rustix::fd::AsFd;
 use rustix::fs::XattrFlags;
+use rustix::mount::MountFlags;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const OLD: &[u8] = b"first line\nlast line";
@@ -142,6 +143,30 @@ fn a_link_that_a_user_may_have_made_is_not_written_through() {
         assert_eq!(put(&own, "file", &mut |_| {}), Outcome::Done);
         assert_eq!(fs::read(own.join("file")).unwrap(), NEW);
         assert_eq!(fs::read(dir.join("shadow")).unwrap(), OLD);
+    });
+}
+
+#[test]
+fn s16_a_full_file_system_keeps_the_old_file_and_nothing_else() {
+    private(DEADLINE, |env| {
+        let dir = env.dir("full");
+        let size = c"size=16k";
+        rustix::mount::mount("full", &dir, "tmpfs", MountFlags::empty(), size).unwrap();
+        fs::write(dir.join("file"), OLD).unwrap();
+        fs::write(dir.join("linked"), [b'x'; 4096]).unwrap();
+        fs::hard_link(dir.join("linked"), dir.join("link")).unwrap();
+        let fill = fs::write(dir.join("fill"), [0; 16384]).unwrap_err();
+        assert_eq!(fill.raw_os_error(), Some(libc::ENOSPC));
+        let at = File::open(&dir).unwrap();
+        for name in [c"file", c"linked"] {
+            let result = edit(at.as_fd(), name, Change::Put(TEXT), &mut |_| {});
+            assert_eq!(result, Err(rustix::io::Errno::NOSPC), "{name:?}");
+        }
+        assert_eq!(fs::read(dir.join("file")).unwrap(), OLD);
+        assert_eq!(fs::read(dir.join("link")).unwrap(), [b'x'; 4096]);
+        let marked = rustix::fs::getxattr(dir.join("link"), "trusted.etcfs.length", &mut [0; 8]);
+        assert!(marked.is_err());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 4);
     });
 }
 
