@@ -41,13 +41,25 @@ pub fn getxattr(call: &mut Call<'_>) -> Result<(), Errno> {
         });
     }
     let node = call.node()?;
-    if let Some(result) = read_by_name(call, &node, name, size) {
-        return result;
-    }
-    let pinned = call.fs.pin(&node)?;
-    put(call, size, |space| {
-        xattr::get(pinned.xattr_target(), name, space)
+    let result = match read_by_name(call, &node, name, size) {
+        Some(result) => result,
+        None => {
+            let pinned = call.fs.pin(&node)?;
+            put(call, size, |space| {
+                xattr::get(pinned.xattr_target(), name, space)
+            })
+        }
+    };
+    // A lower file system without ACLs (ramfs, vfat, ext4 mounted with noacl). The kernel asks for them while it checks
+    // an ordinary user's permissions, and any error but ENODATA becomes that of the user's call (fuse_get_acl).
+    result.map_err(|errno| match errno {
+        Errno::OPNOTSUPP if is_acl(name.to_bytes()) => Errno::NODATA,
+        other => other,
     })
+}
+
+fn is_acl(name: &[u8]) -> bool {
+    name.starts_with(b"system.posix_acl_")
 }
 
 /// Reads an attribute that is no secret (the kernel itself asks for these while it checks permissions) by name, which
@@ -59,7 +71,7 @@ fn read_by_name(
     size: usize,
 ) -> Option<Result<(), Errno>> {
     let bytes = name.to_bytes();
-    let public = bytes.starts_with(b"system.posix_acl_") || bytes == b"security.capability";
+    let public = is_acl(bytes) || bytes == b"security.capability";
     if !public || node.is_dir() || !node.handles().is_empty() {
         return None;
     }
