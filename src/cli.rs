@@ -69,6 +69,8 @@ pub struct Options {
     pub stratum: Option<OsString>,
     /// Let the kernel read and write lower files itself.
     pub passthrough: bool,
+    /// What `ETCFS_ENABLE_PASSTHROUGH` said, if that means neither on nor off.
+    pub odd_passthrough: Option<OsString>,
     /// How deep passthrough may stack: 1 (lower files on no stacked file system) or 2 (they may be on overlayfs).
     pub max_stack_depth: u8,
     /// How many requests of one user may wait for locks at a time.
@@ -92,6 +94,7 @@ impl Default for Options {
             global: None,
             stratum: None,
             passthrough: false,
+            odd_passthrough: None,
             max_stack_depth: 1,
             max_lock_waiters: crate::session::MAX_LOCK_WAITERS,
             log: LogLevel::default(),
@@ -136,8 +139,14 @@ impl Options {
     }
 
     /// Switches passthrough on if `value`, the environment's `ETCFS_ENABLE_PASSTHROUGH`, is `1` or `yes` (contract U11).
+    /// Every other value leaves it off; one that does not look like a refusal either is kept, to be told about.
     pub fn take_environment(&mut self, value: Option<&OsStr>) {
-        self.passthrough |= value.is_some_and(|v| v == "1" || v == "yes");
+        let Some(value) = value else { return };
+        if value == "1" || value == "yes" {
+            self.passthrough = true;
+        } else if !(value.is_empty() || value == "0" || value == "no") {
+            self.odd_passthrough = Some(value.to_owned());
+        }
     }
 
     /// Refuses `allow_other` for anybody but uid 0 (contract D6).

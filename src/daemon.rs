@@ -136,6 +136,8 @@ fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<Arc<Session>> {
     let threads = options.threads.map(|n| usize::from(n.get()));
     if options.passthrough {
         session.pass_through().context("starting the sweeper")?;
+    } else {
+        say_why_not(options);
     }
     if options.log == LogLevel::Debug {
         trace::debug(&session);
@@ -148,6 +150,19 @@ fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<Arc<Session>> {
     Ok(session)
 }
 
+/// Says that passthrough was not asked for: to whoever seems to have tried, and to whoever wants to know.
+fn say_why_not(options: &Options) {
+    if let Some(value) = &options.odd_passthrough {
+        log::error(format_args!(
+            "passthrough is off: ETCFS_ENABLE_PASSTHROUGH is {value:?}, and only 1 and yes switch it on; everything works without it"
+        ));
+    } else if options.log >= LogLevel::Info {
+        log::info(format_args!(
+            "passthrough is off: nobody asked for it (ETCFS_ENABLE_PASSTHROUGH=1, or -o passthrough); everything works without it"
+        ));
+    }
+}
+
 /// What etcfs wants of the kernel; see the table of flags in the README.
 fn wish(options: &Options) -> Wish {
     let mut flags = InitFlags::INIT_EXT
@@ -155,6 +170,7 @@ fn wish(options: &Options) -> Wish {
         | InitFlags::POSIX_LOCKS
         | InitFlags::FLOCK_LOCKS
         | InitFlags::ATOMIC_O_TRUNC
+        | InitFlags::AUTO_INVAL_DATA
         | InitFlags::BIG_WRITES
         | InitFlags::DONT_MASK
         | InitFlags::ASYNC_DIO

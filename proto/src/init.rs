@@ -281,6 +281,11 @@ fn agree_on_flags(offer: &Offer, wish: &Wish) -> InitFlags {
     if !flags.contains(InitFlags::DO_READDIRPLUS) {
         flags.remove(InitFlags::READDIRPLUS_AUTO);
     }
+    // Files that bypass the kernel's pages are always fresh. Only where such files cannot be mapped (before Linux 6.6) are
+    // pages kept, and then the kernel should drop those that a changed size or mtime makes old.
+    if flags.contains(InitFlags::DIRECT_IO_ALLOW_MMAP) {
+        flags.remove(InitFlags::AUTO_INVAL_DATA);
+    }
     // Without kernel-side permission checks the kernel fails the whole connection over this bit.
     if !wish.default_permissions && !flags.contains(InitFlags::POSIX_ACL) {
         flags.remove(InitFlags::ALLOW_IDMAP);

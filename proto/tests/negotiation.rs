@@ -437,3 +437,14 @@ fn the_same_offer_and_wish_agree_on_the_same() {
     };
     assert_eq!(negotiate(&kernel(45), &wish), negotiate(&kernel(45), &wish));
 }
+
+#[test]
+fn pages_are_dropped_for_a_changed_file_only_where_files_without_pages_cannot_be_mapped() {
+    let both = InitFlags::AUTO_INVAL_DATA | InitFlags::DIRECT_IO_ALLOW_MMAP;
+    let mut offer = kernel(45);
+    let agreed = agree(&offer, &wish(both)).flags & both;
+    assert_eq!(agreed, InitFlags::DIRECT_IO_ALLOW_MMAP);
+    offer.flags.remove(InitFlags::DIRECT_IO_ALLOW_MMAP);
+    let agreed = agree(&offer, &wish(both)).flags & both;
+    assert_eq!(agreed, InitFlags::AUTO_INVAL_DATA);
+}

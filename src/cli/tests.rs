@@ -248,16 +248,20 @@ fn allow_other_is_for_uid_0() {
 #[test]
 fn passthrough_is_switched_on_by_the_environment_too() {
     // Contract U11.
-    for (value, on) in [
-        (None, false),
-        (Some("1"), true),
-        (Some("yes"), true),
-        (Some("0"), false),
-        (Some(""), false),
+    for (value, on, odd) in [
+        (None, false, false),
+        (Some("1"), true, false),
+        (Some("yes"), true, false),
+        (Some("0"), false, false),
+        (Some("no"), false, false),
+        (Some(""), false, false),
+        (Some("true"), false, true),
+        (Some("1 "), false, true),
     ] {
         let mut options = run(&["/etc"]);
         options.take_environment(value.map(OsStr::new));
         assert_eq!(options.passthrough, on, "{value:?}");
+        assert_eq!(options.odd_passthrough.is_some(), odd, "{value:?}");
     }
     let mut options = with("passthrough");
     options.take_environment(Some(OsStr::new("no")));
