@@ -12,6 +12,10 @@ use super::Env;
 pub enum Lower {
     /// A tmpfs: fast, with birth times, user xattrs and O_TMPFILE.
     Tmpfs,
+    /// A ramfs: without birth times, sizes or O_TMPFILE.
+    Ramfs,
+    /// An overlayfs whose layers lie on the scratch tmpfs.
+    Overlay,
     /// ext4 in an image file on a loop device, 512 MiB, 4 KiB blocks, with ACLs.
     Ext4,
     /// A directory of the disk that holds the build.
@@ -25,6 +29,17 @@ impl Lower {
             Self::Tmpfs => {
                 rustix::mount::mount("lower", at, "tmpfs", MountFlags::empty(), c"mode=0755")
                     .map_err(|e| format!("mount a tmpfs at {}: {e}", at.display()))
+            }
+            Self::Ramfs => {
+                rustix::mount::mount("lower", at, "ramfs", MountFlags::empty(), c"mode=0755")
+                    .map_err(|e| format!("mount a ramfs at {}: {e}", at.display()))
+            }
+            Self::Overlay => {
+                let dirs = ["lowerdir", "upperdir", "workdir"];
+                let data = dirs.map(|dir| format!("{dir}={}", env.dir(dir).display()));
+                let data = std::ffi::CString::new(data.join(",")).expect("paths without NUL");
+                rustix::mount::mount("lower", at, "overlay", MountFlags::empty(), data.as_c_str())
+                    .map_err(|e| format!("mount an overlayfs at {}: {e}", at.display()))
             }
             Self::Ext4 => {
                 let image = env.scratch().join("ext4.img");

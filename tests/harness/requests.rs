@@ -33,6 +33,11 @@ pub struct Trace {
 impl Trace {
     /// Attaches to every thread of the daemon, and returns when that is done.
     pub fn of(env: &Env, etcfs: &Etcfs) -> Trace {
+        Trace::with(env, etcfs, &[])
+    }
+
+    /// The same with more arguments for strace, such as `--inject=...`, whose counters are a thread's own.
+    pub fn with(env: &Env, etcfs: &Etcfs, args: &[&str]) -> Trace {
         let dir = env.dir("trace");
         let prefix = dir.join("t");
         for old in std::fs::read_dir(&dir).expect("list the trace directory") {
@@ -42,6 +47,7 @@ impl Trace {
         let mut child = Command::new("strace")
             .args(["-ff", "-xx", "-s", "56", "-o"])
             .arg(&prefix)
+            .args(args)
             .args(["-p", &etcfs.pid().to_string()])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())

@@ -1,0 +1,428 @@
+//! What holds on every kernel (contract K10): the same tests run on this machine's and, by `scripts/kernels`, on others
+//! that are booted for them. What a kernel cannot do is known from its version, not from the daemon's word.
+
+mod harness;
+
+use etcfs_proto::Opcode;
+use harness::{Env, Etcfs, Lower, Opts, Pair, Trace, User, as_user, count, private};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(100);
+
+/// The running kernel's version, `(6, 12)`.
+fn linux() -> (u32, u32) {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().expect("a number of the kernel's version"));
+    (
+        numbers.next().expect("a version"),
+        numbers.next().expect("a version"),
+    )
+}
+
+/// `FUSE_PASSTHROUGH` came with protocol 7.40.
+fn passes_through() -> bool {
+    linux() >= (6, 9)
+}
+
+/// Serves `lower` with these options, as Bedrock does.
+fn served(env: &Env, lower: Lower, options: &[&str]) -> Etcfs {
+    let options = options.iter().map(|&o| o.to_owned()).collect();
+    Etcfs::start(
+        env,
+        Opts {
+            lower,
+            options,
+            ..Opts::default()
+        },
+    )
+}
+
+/// Runs `body` without passthrough and with it (or its refusal), on tmpfs and on a file system that knows no birth times.
+fn every_way(body: fn(&Etcfs)) {
+    for lower in [Lower::Tmpfs, Lower::Ramfs] {
+        for options in [&[][..], &["passthrough"]] {
+            private(DEADLINE, move |env| body(&served(env, lower, options)));
+        }
+    }
+}
+
+fn rdwr(path: &Path) -> File {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.unwrap_or_else(|e| panic!("open {}: {e}", path.display()))
+}
+
+#[test]
+fn asking_for_passthrough_gives_it_or_one_line_that_says_why() {
+    private(DEADLINE, |env| {
+        let etcfs = served(env, Lower::Tmpfs, &["passthrough"]);
+        let said = etcfs.stderr();
+        if passes_through() {
+            assert_eq!(said, "", "nothing speaks against it");
+        } else {
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(
+                said.contains("passthrough is off: the kernel does not offer it"),
+                "{said}"
+            );
+        }
+    });
+}
+
+/// Reads, writes, appends, maps and runs files, with two opens at once, as `user`.
+fn use_files(etcfs: &Etcfs, user: &User) {
+    let dir = etcfs.mnt().join(format!("of-{}", user.uid));
+    fs::create_dir(&dir).expect("mkdir");
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("chmod");
+    as_user(user, || {
+        let path = dir.join("file");
+        fs::write(&path, vec![b'a'; 10_000]).expect("create and write");
+        assert_eq!(fs::read(&path).expect("read").len(), 10_000);
+        let (one, two) = (rdwr(&path), rdwr(&path));
+        one.write_all_at(b"one", 0).expect("write");
+        two.write_all_at(b"two", 3).expect("write");
+        let mut beginning = [0; 8];
+        one.read_exact_at(&mut beginning, 0).expect("read");
+        assert_eq!(&beginning, b"onetwoaa");
+        let mut log = OpenOptions::new().append(true).open(&path).expect("open");
+        log.write_all(b"end").expect("append");
+        map(&one, b'm');
+        one.sync_all().expect("fsync");
+        drop((one, two, log));
+        let all = fs::read(&path).expect("read");
+        assert_eq!(
+            (all.len(), all[0], &all[1..6], &all[10_000..]),
+            (10_003, b'm', &b"netwo"[..], &b"end"[..])
+        );
+        let program = dir.join("program");
+        fs::copy(env!("CARGO_BIN_EXE_etcfs"), &program).expect("copy a program");
+        let output = Command::new(&program).arg("-V").output().expect("run it");
+        assert!(output.stdout.starts_with(b"etcfs "), "{output:?}");
+    });
+}
+
+/// Stores `byte` at the beginning of a shared mapping.
+#[allow(unsafe_code)]
+fn map(file: &File, byte: u8) {
+    use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping of one page of an open, longer file, written within it and unmapped again.
+    unsafe {
+        let at = mmap(std::ptr::null_mut(), 4096, prot, MapFlags::SHARED, file, 0).expect("mmap");
+        at.cast::<u8>().write_volatile(byte);
+        msync(at, 4096, MsyncFlags::SYNC).expect("msync");
+        munmap(at, 4096).expect("munmap");
+    }
+}
+
+#[test]
+fn reads_and_writes_come_to_the_daemon_only_where_the_kernel_cannot_pass_them() {
+    private(DEADLINE, |env| {
+        let etcfs = served(env, Lower::Tmpfs, &["passthrough"]);
+        let trace = Trace::of(env, &etcfs);
+        use_files(&etcfs, &User::plain(0));
+        use_files(&etcfs, &User::plain(1000));
+        let requests = trace.end();
+        assert!(count(&requests, Opcode::OPEN) >= 12);
+        for opcode in [Opcode::READ, Opcode::WRITE] {
+            let came = count(&requests, opcode);
+            assert_eq!(came == 0, passes_through(), "{came} {opcode}");
+        }
+    });
+}
+
+#[test]
+fn files_are_read_written_mapped_and_run() {
+    every_way(|etcfs| {
+        use_files(etcfs, &User::plain(0));
+        use_files(etcfs, &User::plain(1000));
+        let beneath = fs::read(etcfs.local().join("of-1000/file")).expect("read beneath");
+        assert_eq!((beneath.len(), beneath[0]), (10_003, b'm'));
+    });
+}
+
+#[test]
+fn what_changes_beneath_is_seen_by_the_next_open() {
+    every_way(|etcfs| {
+        let (path, below) = (etcfs.mnt().join("f"), etcfs.local().join("f"));
+        for round in 0..5 {
+            let text = format!("round {round} {}", "x".repeat(round * 1000));
+            fs::write(&below, &text).expect("write beneath");
+            assert_eq!(fs::read_to_string(&path).expect("read"), text);
+            let mut file = File::open(&path).expect("open");
+            let mut seen = String::new();
+            file.read_to_string(&mut seen).expect("read");
+            assert_eq!(seen, text);
+        }
+    });
+}
+
+#[test]
+fn what_changes_beneath_is_seen_through_an_open_handle() {
+    every_way(|etcfs| {
+        let (path, below) = (etcfs.mnt().join("f"), etcfs.local().join("f"));
+        fs::write(&below, [b'0'; 5000]).expect("write beneath");
+        let file = rdwr(&path);
+        let first = |file: &File| {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, 0).expect("read");
+            byte[0]
+        };
+        for digit in *b"123456" {
+            // Two ticks, within which the kernel may keep attributes and a lower file system the same time of change.
+            std::thread::sleep(Duration::from_millis(50));
+            rdwr(&below)
+                .write_all_at(&[digit], 0)
+                .expect("write beneath");
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(first(&file), digit);
+        }
+        let mut log = OpenOptions::new().append(true).open(&below).expect("open");
+        log.write_all(b"tail").expect("append beneath");
+        std::thread::sleep(Duration::from_millis(50));
+        let mut tail = [0; 4];
+        file.read_exact_at(&mut tail, 5000).expect("read the tail");
+        assert_eq!(&tail, b"tail");
+    });
+}
+
+#[test]
+fn many_opens_leave_neither_descriptors_nor_blocks() {
+    private(DEADLINE, |env| {
+        let etcfs = served(env, Lower::Tmpfs, &["passthrough"]);
+        let descriptors = || {
+            let fds = fs::read_dir(format!("/proc/{}/fd", etcfs.pid()));
+            fds.expect("the daemon's descriptors").count()
+        };
+        let free = || {
+            let stat = rustix::fs::statvfs(etcfs.local());
+            stat.expect("statvfs").f_bfree
+        };
+        let eventually = |what: &str, done: &dyn Fn() -> bool| {
+            let began = Instant::now();
+            while !done() {
+                assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        let (before, space) = (descriptors(), free());
+        for name in ["a", "b"] {
+            fs::write(etcfs.mnt().join(name), vec![5; 1 << 20]).expect("write");
+        }
+        for n in 0..1000 {
+            let path = etcfs.mnt().join(["a", "b"][n % 2]);
+            let held = rdwr(&path);
+            let mut page = [0; 16];
+            File::open(&path)
+                .and_then(|f| f.read_exact_at(&mut page, 4096))
+                .expect("open and read");
+            drop(held);
+        }
+        eventually("the daemon has descriptors left", &|| {
+            descriptors() == before
+        });
+        for name in ["a", "b"] {
+            fs::remove_file(etcfs.local().join(name)).expect("unlink beneath");
+        }
+        eventually("an id keeps blocks", &|| free() + 8 >= space);
+    });
+}
+
+#[test]
+fn every_kind_of_object_is_made_changed_moved_and_removed_as_natively() {
+    every_way(|etcfs| {
+        let mut pair = Pair::of(etcfs);
+        for user in [User::plain(0), User::plain(1000)] {
+            let uid = user.uid;
+            let dir = format!("by-{uid}");
+            let _ = pair.same("mkdir", |root| {
+                fs::create_dir(root.join(&dir)).map_err(harness::errno)?;
+                let all = fs::Permissions::from_mode(0o2777);
+                fs::set_permissions(root.join(&dir), all).map_err(harness::errno)
+            });
+            let outcomes = pair.each_as(&user, |root| objects(&root.join(&dir)));
+            for (what, outcome) in outcomes {
+                assert!(outcome.is_ok(), "{what} as {uid}, natively: {outcome:?}");
+            }
+        }
+        pair.same_trees();
+        pair.finish();
+    });
+}
+
+/// A row of calls on every kind of object below `dir`.
+fn objects(dir: &Path) -> Vec<(String, rustix::io::Result<String>)> {
+    use rustix::fs::{
+        CWD, FileType, chmodat, linkat, mkdirat, mknodat, openat, renameat, unlinkat,
+    };
+    let mut all = Vec::new();
+    let mut row = |what: &str, outcome: rustix::io::Result<String>| {
+        all.push((what.to_owned(), outcome));
+    };
+    let at = |name: &str| dir.join(name);
+    let done = |()| String::new();
+    let mode = Mode::from_raw_mode(0o640);
+    let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    row(
+        "create",
+        openat(CWD, at("file"), create, mode).map(|_| String::new()),
+    );
+    row(
+        "mkdir",
+        mkdirat(CWD, at("sub"), Mode::from_raw_mode(0o750)).map(done),
+    );
+    row(
+        "mkfifo",
+        mknodat(CWD, at("fifo"), FileType::Fifo, mode, 0).map(done),
+    );
+    row(
+        "symlink",
+        rustix::fs::symlinkat("file", CWD, at("sym")).map(done),
+    );
+    row(
+        "link",
+        linkat(CWD, at("file"), CWD, at("hard"), AtFlags::empty()).map(done),
+    );
+    for name in ["file", "sub", "fifo"] {
+        let mode = Mode::from_raw_mode(0o711);
+        row(
+            "chmod",
+            chmodat(CWD, at(name), mode, AtFlags::empty()).map(done),
+        );
+        let value = rustix::fs::setxattr(at(name), "user.mine", b"value", XattrFlags::CREATE);
+        // tmpfs and ramfs know user attributes from Linux 6.6 on, or never; natively the answer is the same.
+        row("setxattr", value.map(done).or_else(|e| Ok(e.to_string())));
+        let mut space = [0; 64];
+        let got = rustix::fs::getxattr(at(name), "user.mine", &mut space[..]);
+        row(
+            "getxattr",
+            got.map(|n| n.to_string()).or_else(|e| Ok(e.to_string())),
+        );
+    }
+    let time = Timespec {
+        tv_sec: 1_000_000_000,
+        tv_nsec: 7,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    for name in ["file", "sub", "fifo", "sym"] {
+        let set = rustix::fs::utimensat(CWD, at(name), &times, AtFlags::SYMLINK_NOFOLLOW);
+        row("utimens", set.map(done));
+        let own = rustix::fs::chownat(CWD, at(name), None, None, AtFlags::SYMLINK_NOFOLLOW);
+        row("chown", own.map(done));
+    }
+    row(
+        "readlink",
+        rustix::fs::readlinkat(CWD, at("sym"), Vec::new()).map(|l| format!("{l:?}")),
+    );
+    row(
+        "rename",
+        renameat(CWD, at("file"), CWD, at("sub/moved")).map(done),
+    );
+    row(
+        "rename over",
+        renameat(CWD, at("sub/moved"), CWD, at("fifo")).map(done),
+    );
+    row(
+        "rename a directory",
+        renameat(CWD, at("sub"), CWD, at("sub2")).map(done),
+    );
+    let truncated = rdwr(&at("hard"));
+    row(
+        "truncate",
+        rustix::fs::ftruncate(&truncated, 5000).map(done),
+    );
+    drop(truncated);
+    row(
+        "mkdir",
+        mkdirat(CWD, at("gone"), Mode::from_raw_mode(0o700)).map(done),
+    );
+    row(
+        "rmdir",
+        unlinkat(CWD, at("gone"), AtFlags::REMOVEDIR).map(done),
+    );
+    row(
+        "unlink",
+        unlinkat(CWD, at("fifo"), AtFlags::empty()).map(done),
+    );
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .expect("list")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    names.sort();
+    row("list", Ok(format!("{names:?}")));
+    all
+}
+
+#[test]
+fn a_listing_of_many_names_is_whole_and_rewinds() {
+    every_way(|etcfs| {
+        let dir = etcfs.mnt().join("many");
+        fs::create_dir(&dir).expect("mkdir");
+        for n in 0..700 {
+            File::create(etcfs.local().join(format!("many/name-{n:04}"))).expect("create beneath");
+        }
+        for _ in 0..2 {
+            let mut names: Vec<_> = fs::read_dir(&dir)
+                .expect("open the directory")
+                .map(|entry| entry.expect("an entry").file_name())
+                .collect();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), 700);
+        }
+    });
+}
+
+#[test]
+fn a_lock_taken_on_the_mount_holds_beneath() {
+    every_way(|etcfs| {
+        let path = etcfs.mnt().join("locked");
+        fs::write(&path, "x").expect("write");
+        let (held, other) = (rdwr(&path), rdwr(&path));
+        let below = rdwr(&etcfs.local().join("locked"));
+        let exclusive = FlockOperation::NonBlockingLockExclusive;
+        rustix::fs::flock(&held, exclusive).expect("lock");
+        for file in [&other, &below] {
+            assert_eq!(rustix::fs::flock(file, exclusive), Err(Errno::AGAIN));
+        }
+        rustix::fs::flock(&held, FlockOperation::Unlock).expect("unlock");
+        rustix::fs::flock(&below, exclusive).expect("lock beneath");
+        assert_eq!(rustix::fs::flock(&held, exclusive), Err(Errno::AGAIN));
+        rustix::fs::flock(&below, FlockOperation::Unlock).expect("unlock");
+        rustix::fs::fcntl_lock(&held, exclusive).expect("a record lock");
+        rustix::fs::fcntl_lock(&held, FlockOperation::Unlock).expect("unlock");
+    });
+}
+
+#[test]
+fn the_configuration_file_adds_global_names_and_overrides() {
+    every_way(|etcfs| {
+        fs::write(etcfs.global().join("hosts"), "global\n").expect("write the global file");
+        fs::write(etcfs.local().join("hosts"), "local\n").expect("write the local file");
+        let lines = ["add_global /hosts", "add_override symlink /link /target"];
+        etcfs.write_config(&lines).expect("configure");
+        let config = etcfs.read_config().expect("read the configuration");
+        for part in ["/hosts", "/link"] {
+            assert!(config.contains(part), "{config}");
+        }
+        let hosts = etcfs.mnt().join("hosts");
+        assert_eq!(fs::read_to_string(&hosts).expect("read"), "global\n");
+        let link = fs::read_link(etcfs.mnt().join("link")).expect("readlink");
+        assert_eq!(link, Path::new("/target"));
+        fs::rename(etcfs.mnt().join("hosts"), etcfs.mnt().join("plain")).expect("rename across");
+        let moved = fs::read_to_string(etcfs.local().join("plain")).expect("read beneath");
+        assert_eq!(moved, "global\n");
+    });
+}
