@@ -27,7 +27,12 @@ fn every_request_is_one_compatible_line_and_the_wire_below_it() {
         assert!(std::fs::metadata(etcfs.mnt().join("missing")).is_err());
 
         let exe = std::env::current_exe().expect("this program");
-        let said = etcfs.stderr();
+        // The lines come through a pipe that the harness reads when it can.
+        let mut said = etcfs.stderr();
+        while !said.contains("m_lookup(\"/missing\")") {
+            std::thread::sleep(Duration::from_millis(5));
+            said = etcfs.stderr();
+        }
         let find = |begin: &str| {
             let at = said.lines().position(|line| line.starts_with(begin));
             let at = at.unwrap_or_else(|| panic!("no line {begin:?} in:\n{said}"));

@@ -100,8 +100,16 @@ impl<W: Write> Tape<W> {
             Some(header) => Reader::continued(header, bytes),
             None if bytes.len() < HEADER => return Ok(0),
             None => {
-                let reader = Reader::new(bytes).map_err(TapeError::Read)?;
-                self.begin(reader.header())?;
+                let mut reader = Reader::new(bytes).map_err(TapeError::Read)?;
+                // The header is used together with the first record: what follows is read as a continuation.
+                match reader.next() {
+                    None | Some(Err(CaptureError::Truncated { .. })) => return Ok(0),
+                    Some(Err(error)) => return Err(TapeError::Read(error)),
+                    Some(Ok(record)) => {
+                        self.begin(reader.header())?;
+                        self.record(&record)?;
+                    }
+                }
                 reader
             }
         };
