@@ -60,6 +60,20 @@ pub struct Backing {
 }
 
 impl Backing {
+    /// No id, and nothing open.
+    pub const NONE: Backing = Backing {
+        registered: None,
+        passed: 0,
+        plain: 0,
+        listed: false,
+        used: false,
+    };
+
+    /// True if there is nothing to remember.
+    pub fn is_idle(&self) -> bool {
+        self.registered.is_none() && self.opens() == (0, 0) && !self.listed
+    }
+
     /// The id in force.
     pub fn id(&self) -> Option<u32> {
         self.registered.as_ref().map(|r| r.id)

@@ -8,7 +8,8 @@ use super::config_handle::ConfigHandle;
 use super::rules::{Place, Rules};
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// An open regular file.
 pub struct File {
@@ -45,6 +46,50 @@ pub struct Handles {
     configs: BTreeMap<u64, Arc<Mutex<ConfigHandle>>>,
     /// How the node's opens are served.
     pub backing: Backing,
+}
+
+/// What stands for the handles of a node that has none.
+static NONE: Handles = Handles {
+    files: BTreeMap::new(),
+    dirs: BTreeMap::new(),
+    configs: BTreeMap::new(),
+    backing: Backing::NONE,
+};
+
+/// The handles of a node, locked. They take memory from the first change on until nothing is left of them.
+pub struct HandlesGuard<'a>(MutexGuard<'a, Option<Box<Handles>>>);
+
+impl<'a> HandlesGuard<'a> {
+    /// The handles behind a lock.
+    pub fn new(locked: MutexGuard<'a, Option<Box<Handles>>>) -> HandlesGuard<'a> {
+        HandlesGuard(locked)
+    }
+}
+
+impl Deref for HandlesGuard<'_> {
+    type Target = Handles;
+
+    fn deref(&self) -> &Handles {
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for HandlesGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Handles {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Drop for HandlesGuard<'_> {
+    fn drop(&mut self) {
+        if self
+            .0
+            .as_ref()
+            .is_some_and(|all| all.is_empty() && all.backing.is_idle())
+        {
+            *self.0 = None;
+        }
+    }
 }
 
 impl Handles {

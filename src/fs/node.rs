@@ -6,7 +6,7 @@
 //!
 //! Finding a node, by number or by identity, takes no lock and allocates nothing.
 
-use super::handle::Handles;
+use super::handle::{Handles, HandlesGuard};
 use super::rules::{Place, Side};
 use crate::sys::file_handle::FileHandle;
 use arc_swap::ArcSwapOption;
@@ -14,6 +14,7 @@ use rustix::fd::OwnedFd;
 use scc::HashIndex;
 use scc::hash_index::Entry;
 use std::ffi::CStr;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -86,7 +87,8 @@ pub struct Node {
     pub dir: ArcSwapOption<OwnedFd>,
     /// Set by each use of `dir`, cleared by the clock that decides which descriptors to give up.
     pub dir_used: AtomicBool,
-    handles: Mutex<Handles>,
+    /// Boxed, and only while there are some: most known nodes are not open.
+    handles: Mutex<Option<Box<Handles>>>,
     /// A POSIX lock was asked for at some time.
     posix_locks: AtomicBool,
 }
@@ -106,7 +108,7 @@ impl Node {
             place: AtomicU64::new(0),
             dir: ArcSwapOption::empty(),
             dir_used: AtomicBool::new(false),
-            handles: Mutex::new(Handles::default()),
+            handles: Mutex::new(None),
             posix_locks: AtomicBool::new(false),
         }
     }
@@ -127,8 +129,8 @@ impl Node {
     }
 
     /// The open handles of the node.
-    pub fn handles(&self) -> MutexGuard<'_, Handles> {
-        lock(&self.handles)
+    pub fn handles(&self) -> HandlesGuard<'_> {
+        HandlesGuard::new(lock(&self.handles))
     }
 
     /// Notes that POSIX locks are used on this file.
@@ -193,7 +195,10 @@ impl Node {
 /// All known nodes.
 pub struct Nodes {
     by_id: HashIndex<NodeId, Arc<Node>>,
-    by_key: HashIndex<Key, Arc<Node>>,
+    /// By the hash of the identity, which takes less room than the identity; the node has that itself. Should two
+    /// identities ever share one, the later node is found and the earlier one known by its number only.
+    by_key: HashIndex<u64, Arc<Node>>,
+    hasher: RandomState,
     next: AtomicU64,
     root: Arc<Node>,
     /// Directories found elsewhere than before: the places remembered below them are good no more.
@@ -208,11 +213,13 @@ impl Nodes {
         let nodes = Nodes {
             by_id: HashIndex::default(),
             by_key: HashIndex::default(),
+            hasher: RandomState::new(),
             next: AtomicU64::new(NodeId::FIRST),
             root: Arc::new(node),
             moves: AtomicU64::new(0),
         };
-        let _ = nodes.by_key.insert_sync(root, nodes.root.clone());
+        let hash = nodes.hasher.hash_one(root);
+        let _ = nodes.by_key.insert_sync(hash, nodes.root.clone());
         nodes
     }
 
@@ -231,7 +238,9 @@ impl Nodes {
 
     /// The node of that inode if it is known; no lookup is counted.
     pub fn find(&self, key: &Key) -> Option<Arc<Node>> {
-        self.by_key.peek_with(key, |_, node| node.clone())
+        let hash = self.hasher.hash_one(key);
+        let same = |_: &u64, node: &Arc<Node>| (node.key == *key).then(|| node.clone());
+        self.by_key.peek_with(&hash, same)?
     }
 
     /// The node of the inode `key`, found as `name` in `parent`, with one more lookup counted.
@@ -249,10 +258,10 @@ impl Nodes {
             let _ = self.by_id.insert_sync(id, node.clone());
             node
         };
-        match self.by_key.entry_sync(key) {
+        match self.by_key.entry_sync(self.hasher.hash_one(key)) {
             Entry::Occupied(mut entry) => {
                 let node = entry.get().clone();
-                if node.kind == kind && node.revive() {
+                if node.key == key && node.kind == kind && node.revive() {
                     drop(entry);
                     self.note(&node, parent, name);
                     return node;
@@ -302,12 +311,14 @@ impl Nodes {
         if before == 0 || before > count {
             return;
         }
+        let hash = self.hasher.hash_one(node.key);
         self.by_key
-            .remove_if_sync(&node.key, |known| known.id == node.id);
+            .remove_if_sync(&hash, |known| known.id == node.id);
         self.by_id.remove_sync(&id);
         // The table frees its memory some time after the last reader has left; a descriptor must not wait for that.
         node.dir.store(None);
-        *node.handles() = Handles::default();
+        let handles = lock(&node.handles).take();
+        drop(handles);
     }
 
     /// How many nodes are known, the root included.
