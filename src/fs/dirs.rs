@@ -7,6 +7,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+/// How many descriptors are given up at once when there is none left for a file.
+const RELIEF: usize = 64;
+
 /// The clock over the directories that hold a descriptor. The root's is not in it and is never given up.
 pub struct DirClock {
     limit: usize,
@@ -42,6 +45,21 @@ impl DirClock {
             give_up(&old);
         }
         fd
+    }
+
+    /// Descriptors have run out: gives up those of some directories, the ones unused for longest first. False if there was
+    /// none to give up.
+    pub fn relieve(&self, nodes: &Nodes) -> bool {
+        let mut ring = lock(&self.ring);
+        let mut given_up = 0;
+        while given_up < RELIEF {
+            let Some(id) = ring.pop_front() else { break };
+            if let Some(node) = nodes.get(id) {
+                give_up(&node);
+                given_up += 1;
+            }
+        }
+        given_up > 0
     }
 
     /// How many entries the clock has; a forgotten directory stays in it until the hand passes.

@@ -40,12 +40,9 @@ impl Fs {
     /// EACCES, ESTALE, ENFILE.
     pub fn open_listing(&self, node: &Arc<Node>) -> Result<Dir, Errno> {
         let at = self.dir_fd(node)?;
-        let fd = rustix::fs::openat(
-            &*at,
-            c".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(&*at, c".", flags, rustix::fs::Mode::empty());
+        let fd = self.with_relief(open)?;
         let rules = arc_swap::Guard::into_inner(self.rules());
         let merge = self
             .place_of(&rules, node)

@@ -123,13 +123,9 @@ impl Fs {
 
     fn pin_by_name(&self, node: &Node) -> Result<Pinned, Errno> {
         let (dir, name) = self.spot_of(node).map_err(gone_is_stale)?;
-        let fd = rustix::fs::openat(
-            &*dir,
-            name.as_c_str(),
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(gone_is_stale)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty());
+        let fd = self.with_relief(open).map_err(gone_is_stale)?;
         if Stat::of(fd.as_fd())?.key(node.side()) != node.key {
             return Err(Errno::STALE);
         }

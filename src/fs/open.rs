@@ -149,8 +149,8 @@ impl Fs {
             Ok(found) => found,
             Err(errno) => return self.reopen(node, flags).ok_or(errno),
         };
-        let opened =
-            past_leases(|| rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty()));
+        let open = || rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty());
+        let opened = self.with_relief(|| past_leases(open));
         let fd = match opened {
             Err(Errno::NOENT | Errno::LOOP) => {
                 return self.reopen(node, flags).ok_or(Errno::STALE);

@@ -193,7 +193,7 @@ impl Fs {
                 Some(fd) => fd,
                 None => {
                     let (dir, name) = self.spot_of(&next)?;
-                    let fd = open_dir(dir.as_fd(), name.as_c_str())?;
+                    let fd = self.with_relief(|| open_dir(dir.as_fd(), name.as_c_str()))?;
                     if Stat::of(fd.as_fd())?.key(next.side()) != next.key {
                         return Err(Errno::STALE);
                     }
@@ -205,10 +205,23 @@ impl Fs {
         found.ok_or(Errno::STALE)
     }
 
+    /// Runs `open`; when descriptors have run out, gives up some directories' and runs it again: clients' open files come
+    /// first, and a directory is opened again when it is used.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn with_relief<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        match open() {
+            Err(Errno::MFILE | Errno::NFILE) if self.clock.relieve(&self.nodes) => open(),
+            other => other,
+        }
+    }
+
     /// Opens `node` by its file handle, if it has one and still is the inode that it was.
     pub fn by_file_handle(&self, node: &Node, flags: OFlags) -> Option<OwnedFd> {
         let handle = node.link().handle.clone()?;
-        let fd = handle.open(&*self.base(node.side()).dir, flags).ok()?;
+        let base = &self.base(node.side()).dir;
+        let fd = self.with_relief(|| handle.open(&**base, flags)).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;
         (stat.key(node.side()) == node.key).then_some(fd)
     }
@@ -271,7 +284,7 @@ impl Fs {
         if path == c"." || path.is_empty() {
             return Ok(base.clone());
         }
-        match open_beneath(base.as_fd(), path) {
+        match self.with_relief(|| open_beneath(base.as_fd(), path)) {
             Err(Errno::NOENT) if make => {
                 make_dirs(base.as_fd(), path)?;
                 open_beneath(base.as_fd(), path).map(Arc::new)

@@ -57,9 +57,10 @@ pub fn create(call: &mut Call<'_>) -> Result<(), Errno> {
     // O_EXCL always: the kernel has checked the right to make a file here, not the right to open one that somebody
     // else has made since. ESTALE sends the kernel back to look the name up, unless the client wants EEXIST.
     let flags = lower_flags(args.flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    let opened = in_callers_name(call, args.umask, || {
-        rustix::fs::openat(spot.dir(), name, flags, mode)
-    });
+    let open = || rustix::fs::openat(spot.dir(), name, flags, mode);
+    let opened = call
+        .fs
+        .with_relief(|| in_callers_name(call, args.umask, open));
     let fd = match opened {
         Err(Errno::EXIST) if args.flags & libc::O_EXCL as u32 == 0 => return Err(Errno::STALE),
         other => other?,
@@ -80,9 +81,10 @@ pub fn tmpfile(call: &mut Call<'_>) -> Result<(), Errno> {
     if args.flags & libc::O_EXCL as u32 != 0 {
         flags |= OFlags::EXCL;
     }
-    let fd = in_callers_name(call, args.umask, || {
-        rustix::fs::openat(spot.dir(), c".", flags, mode)
-    })?;
+    let open = || rustix::fs::openat(spot.dir(), c".", flags, mode);
+    let fd = call
+        .fs
+        .with_relief(|| in_callers_name(call, args.umask, open))?;
     let stat = Stat::of(fd.as_fd())?;
     let node = call
         .fs

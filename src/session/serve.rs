@@ -101,6 +101,8 @@ pub fn finish<'r>(
 ) -> &'r [u8] {
     let answer = match result {
         Ok(()) => reply.finish(frame.head.unique),
+        // The daemon's descriptors have run out, not the client's own.
+        Err(Errno::MFILE) => reply.finish_error(frame.head.unique, Errno::NFILE.raw_os_error()),
         Err(errno) => reply.finish_error(frame.head.unique, errno.raw_os_error()),
     };
     session
