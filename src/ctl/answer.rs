@@ -72,6 +72,7 @@ impl Control {
             passthrough: self.passthrough(),
             transport: "/dev/fuse".to_owned(),
             init: self.init(),
+            lock_waiters: session.waiters.len(),
             listeners: self.listeners.load(Ordering::Relaxed),
         };
         if reset {

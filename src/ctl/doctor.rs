@@ -87,6 +87,13 @@ impl Control {
             );
             findings.say(Level::Problem, "requests", text);
         }
+        match self.session.waiters.len() {
+            0 => {}
+            n => {
+                let text = format!("{n} requests wait for a file lock that somebody holds");
+                findings.say(Level::Note, "locks", text);
+            }
+        }
         if !any {
             let text = format!(
                 "{} being worked on, none for long",

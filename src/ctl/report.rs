@@ -37,6 +37,9 @@ pub struct Stats {
     pub transport: String,
     /// What INIT agreed on.
     pub init: Init,
+    /// Requests that wait for a file lock.
+    #[serde(default)]
+    pub lock_waiters: usize,
     /// Who listens to `log`, `trace` or `top`.
     pub listeners: usize,
 }

@@ -383,3 +383,24 @@ fn in_the_background_lines_go_to_syslog() {
         assert!(line.contains("add_global"), "{line}");
     });
 }
+
+#[test]
+fn a_request_that_waits_for_a_lock_is_counted_and_no_hang() {
+    use rustix::fs::{FlockOperation, flock};
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let mnt = etcfs.mnt();
+        let open = || fs::File::create(mnt.join("lock")).expect("open");
+        let (holder, waiter) = (open(), open());
+        flock(&holder, FlockOperation::LockExclusive).expect("lock");
+        let waits = std::thread::spawn(move || flock(&waiter, FlockOperation::LockExclusive));
+        while json(&["stats", arg(&mnt)])["lock_waiters"] != 1 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let said = text(&["doctor", arg(&mnt)]);
+        assert!(said.contains("1 requests wait for a file lock"), "{said}");
+        drop(holder);
+        waits.join().expect("the waiter").expect("it gets the lock");
+        assert_eq!(json(&["stats", arg(&mnt)])["lock_waiters"], 0);
+    });
+}

@@ -82,8 +82,8 @@ fn head(out: &mut String, stats: &Stats) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "\nnodes {}, handles {}, backing ids {}, listeners {}",
-        stats.nodes, stats.handles, stats.backing_ids, stats.listeners
+        "\nnodes {}, handles {}, backing ids {}, lock waiters {}, listeners {}",
+        stats.nodes, stats.handles, stats.backing_ids, stats.lock_waiters, stats.listeners
     )?;
     for role in ["worker", "aside"] {
         let busy: Vec<String> = stats
@@ -240,7 +240,7 @@ fn export(out: &mut String, stats: &Stats) -> std::fmt::Result {
         .in_flight
         .first()
         .map_or(0.0, |oldest| oldest.age_us / 1e6);
-    let gauges: [(&str, &str, f64); 7] = [
+    let gauges: [(&str, &str, f64); 8] = [
         (
             "etcfs_uptime_seconds",
             "Time since the session began.",
@@ -256,6 +256,11 @@ fn export(out: &mut String, stats: &Stats) -> std::fmt::Result {
             "etcfs_backing_ids",
             "Registered backing files.",
             stats.backing_ids as f64,
+        ),
+        (
+            "etcfs_lock_waiters",
+            "Requests that wait for a file lock.",
+            stats.lock_waiters as f64,
         ),
         (
             "etcfs_passthrough",
