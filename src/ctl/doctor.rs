@@ -173,7 +173,8 @@ impl Control {
         let path = printable(path.as_os_str().as_encoded_bytes());
         let dir = self.session.fs.base(side).dir.as_fd();
         let kind = match fstatfs(dir) {
-            Ok(stat) => u64::from(stat.f_type.cast_unsigned() as u32),
+            // The field is signed or not, of 32 bits or of 64; the magic numbers have 32.
+            Ok(stat) => u64::from(stat.f_type as u32),
             Err(errno) => {
                 findings.say(Level::Problem, &about, format!("{path}: {errno}"));
                 return;
