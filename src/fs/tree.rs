@@ -90,11 +90,7 @@ impl Fs {
         };
         let dir = match above {
             Some(above) if side != parent.side() => self.twin(rules.path(above), side, make)?,
-            _ => match self.dir_fd(parent) {
-                // Natively a removed directory has no entries.
-                Err(Errno::STALE) if self.is_gone(parent) => return Err(Errno::NOENT),
-                other => other?,
-            },
+            _ => self.dir_fd(parent)?,
         };
         let epoch = self.place_epoch(rules);
         Ok(Spot {
@@ -156,7 +152,8 @@ impl Fs {
     /// The descriptor of the directory `node`; opened if it has none at the moment.
     ///
     /// # Errors
-    /// ENOTDIR for anything else; ESTALE when it is not where it was last seen; EMFILE or ENFILE.
+    /// ENOTDIR for anything else; ENOENT when it was removed; ESTALE when it is not where it was last seen and that is all
+    /// that is known; EMFILE or ENFILE.
     pub fn dir_fd(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>, Errno> {
         if let Some(fd) = &*node.dir.load() {
             if !node.dir_used.load(Ordering::Relaxed) {
@@ -167,7 +164,11 @@ impl Fs {
         if !node.is_dir() {
             return Err(Errno::NOTDIR);
         }
-        self.reopen_dir(node)
+        match self.reopen_dir(node) {
+            // Natively a removed directory has no entries; the kernel asks for its attributes before it looks for one.
+            Err(Errno::STALE) if self.is_gone(node) => Err(Errno::NOENT),
+            other => other,
+        }
     }
 
     /// Opens a directory again, from the top if the directories above it hold no descriptor either. Goes up first and
