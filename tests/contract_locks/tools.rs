@@ -158,6 +158,9 @@ fn the_daemon_ends_while_clients_wait_d19() {
         let (mut etcfs, mount, _) = one_file(env, &[]);
         let holder = File::open(&mount).expect("open");
         native_flock(&holder, libc::LOCK_EX).expect("the lock is free");
+        let tasks =
+            || fs::read_dir(format!("/proc/{}/task", etcfs.pid())).map_or(0, Iterator::count);
+        let before = tasks();
         let mut waiters: Vec<Child> = (0..20)
             .map(|_| {
                 let mut flock = Command::new("flock");
@@ -165,10 +168,9 @@ fn the_daemon_ends_while_clients_wait_d19() {
                 flock.spawn().expect("flock(1)")
             })
             .collect();
-        let tasks =
-            || fs::read_dir(format!("/proc/{}/task", etcfs.pid())).map_or(0, Iterator::count);
         let until = Instant::now() + SOON;
-        while tasks() < 20 {
+        // Every waiter has a thread of its own; one that came after the end would lock the file beneath.
+        while tasks() < before + 20 {
             assert!(Instant::now() < until, "the waiters never came");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -43,7 +43,8 @@ impl Kernel {
             stratum: Box::from(*b"here"),
             mountpoint: Box::from(*b"/etc"),
             exact_globals: false,
-            dir_limit: 100,
+            // Locks have as many descriptors, and one user a quarter of them.
+            dir_limit: 1000,
             privileged: true,
         };
         let fs = Fs::new(base(), base(), settings).unwrap();
