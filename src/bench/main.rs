@@ -59,14 +59,15 @@ fn main() -> Result<()> {
         Some(path) => path,
         None => std::env::current_exe()?.with_file_name("etcfs"),
     };
-    let mut results = report::Results::new(arguments.rounds);
+    let scale = arguments.scale.max(1);
+    let mut results = report::Results::new(arguments.rounds, scale);
     for lower in lowers {
         let bench = modes::Bench::new(lower, &etcfs, !arguments.without_bindfs)
             .with_context(|| format!("setting up {}", lower.name()))?;
         plan::measure(
             &bench,
             arguments.rounds,
-            arguments.scale.max(1),
+            scale,
             arguments.only.as_deref(),
             &mut results,
         )?;

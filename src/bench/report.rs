@@ -67,6 +67,7 @@ pub struct Results {
     /// The rows, in the order of measurement.
     pub rows: Vec<Row>,
     rounds: usize,
+    scale: usize,
 }
 
 /// The modes in the order of the table's columns.
@@ -74,10 +75,11 @@ pub const MODES: [&str; 4] = ["native", "etcfs", "etcfs passthrough", "bindfs"];
 
 impl Results {
     /// Nothing yet.
-    pub fn new(rounds: usize) -> Results {
+    pub fn new(rounds: usize, scale: usize) -> Results {
         Results {
             rows: Vec::new(),
             rounds,
+            scale,
         }
     }
 
@@ -115,8 +117,12 @@ impl Results {
             .find_map(|line| line.strip_prefix("model name")?.split(':').nth(1))
             .map_or("unknown CPU", str::trim);
         let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+        let scale = match self.scale {
+            1 => String::new(),
+            n => format!(" Every count is the named one divided by {n}."),
+        };
         format!(
-            "{cpus} CPUs ({model}), Linux {}, medians of {} rounds; in brackets times slower than native in the same round.",
+            "{cpus} CPUs ({model}), Linux {}, medians of {} rounds; in brackets times slower than native in the same round.{scale}",
             uname.release().to_string_lossy(),
             self.rounds
         )
