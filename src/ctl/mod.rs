@@ -19,8 +19,8 @@ use rustix::fd::OwnedFd;
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, bind, listen, recv,
-    send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, accept_with, bind,
+    listen, recv, send, shutdown, socket_with,
 };
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -193,6 +193,11 @@ impl Client {
         let head = serde_json::to_vec(&Head::new(Some(error))).unwrap_or_default();
         // Nobody is waited for: this is also said by the thread that accepts.
         let _ = self.send(&head, SendFlags::DONTWAIT);
+        // A socket closed over a request that nobody has read gives the client ECONNRESET in place of the reason
+        // (unix_release_sock). After the shutdown no request comes in any more, and what has come is taken off.
+        let _ = shutdown(&self.0, Shutdown::Both);
+        let mut unread = [0; 1];
+        while recv(&self.0, &mut unread[..], RecvFlags::DONTWAIT).is_ok_and(|(_, len)| len > 0) {}
     }
 
     fn report(&self, text: &[u8]) {
