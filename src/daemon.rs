@@ -23,6 +23,9 @@ use std::time::Duration;
 /// Directories that hold a descriptor: a quarter of what the process may open, the rest being for files.
 const DIR_SHARE: u64 = 4;
 
+/// How long the last lines of `-d` may take to be printed at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// Serves until the mount is gone or a signal ends it. Call it in a process that has one thread.
 ///
 /// A failure is told here, in one line that names the path and the remedy; nothing is left mounted then. In the
@@ -36,7 +39,11 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
     });
     // In the background stderr ends with readiness; what takes its place is opened before there is a mount.
     let system = (!options.foreground).then(log::System::open);
-    let (session, attached) = match start(options) {
+    let Served {
+        session,
+        attached,
+        printer,
+    } = match start(options) {
         Ok(started) => started,
         Err(error) => {
             readiness.failed(&format!("etcfs: {error:#}"));
@@ -51,7 +58,11 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
     if let Some(system) = system {
         system.use_from_now_on();
     }
-    match wait(&session, &attached, signals) {
+    let ended = wait(&session, &attached, signals);
+    if let Some(printer) = printer {
+        printer.flush(LAST_LINES);
+    }
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error(format_args!("{error:#}"));
@@ -60,14 +71,22 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
     }
 }
 
-fn start(options: &Options) -> Result<(Arc<Session>, Attached)> {
+/// A mount that is being served.
+struct Served {
+    session: Arc<Session>,
+    attached: Attached,
+    /// What prints for `-d`.
+    printer: Option<Arc<trace::Printer>>,
+}
+
+fn start(options: &Options) -> Result<Served> {
     let mountpoint = std::path::absolute(&options.mount.mountpoint)
         .with_context(|| format!("{}", options.mount.mountpoint.display()))?;
     mount::replace_dead(&mountpoint, options.mount.way)?;
     let fs = tree(options, &mountpoint)?;
     let prepared = mount::prepare(&options.mount)?;
     let device = prepared.pending.device();
-    let session = serve(prepared.device, fs, options)?;
+    let (session, printer) = serve(prepared.device, fs, options)?;
     ctl::serve(
         &session,
         ctl::Start {
@@ -79,7 +98,11 @@ fn start(options: &Options) -> Result<(Arc<Session>, Attached)> {
         },
     );
     let attached = prepared.pending.attach()?;
-    Ok((session, attached))
+    Ok(Served {
+        session,
+        attached,
+        printer,
+    })
 }
 
 /// Takes both base directories, beneath any FUSE mount, before there is a mount of our own (contract F1, D8).
@@ -128,8 +151,12 @@ fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
-/// Answers INIT and starts the workers.
-fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<Arc<Session>> {
+/// Answers INIT and starts the workers, and with `-d` what prints.
+fn serve(
+    device: OwnedFd,
+    fs: Fs,
+    options: &Options,
+) -> Result<(Arc<Session>, Option<Arc<trace::Printer>>)> {
     let wish = wish(options);
     let agreed = handshake(rustix::fd::AsFd::as_fd(&device), &wish).context("/dev/fuse")?;
     let session = Session::new(device, fs, agreed, None).context("making the session")?;
@@ -140,15 +167,19 @@ fn serve(device: OwnedFd, fs: Fs, options: &Options) -> Result<Arc<Session>> {
     } else {
         say_why_not(options);
     }
-    if options.log == LogLevel::Debug {
-        trace::debug(&session);
-    }
+    // In the background there is no stderr to print every request on.
+    let printer = match options.log {
+        LogLevel::Debug if options.foreground => {
+            Some(trace::debug(&session).context("starting the printer of -d")?)
+        }
+        _ => None,
+    };
     session.start(threads).context("starting the workers")?;
     if options.watchdog > 0 {
         let limit = Duration::from_secs(options.watchdog.into());
         watchdog::start(&session, limit).context("starting the watchdog")?;
     }
-    Ok(session)
+    Ok((session, printer))
 }
 
 /// Says that passthrough was not asked for: to whoever seems to have tried, and to whoever wants to know.

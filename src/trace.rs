@@ -2,8 +2,10 @@
 //! [`wire`] everywhere: for `-d`, for a live trace and for recordings.
 
 mod debug;
+mod printer;
 
 pub use debug::{Outcome, debug, wire};
+pub use printer::Printer;
 
 use crate::fs::Fs;
 use crate::fs::node::NodeId;

@@ -2,7 +2,9 @@
 
 mod harness;
 
-use harness::{Etcfs, Opts, private};
+use harness::{Bases, Etcfs, Lower, Opts, mounts, private};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -65,5 +67,44 @@ fn every_request_is_one_compatible_line_and_the_wire_below_it() {
             !said.contains("secret"),
             "contents stay out of the log:\n{said}"
         );
+    });
+}
+
+/// Whoever reads the lines may itself wait for the mount.
+#[test]
+fn lines_that_nobody_reads_never_hold_up_the_mount() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let opts = Opts {
+            flags: vec!["-d".into()],
+            options: vec!["threads=1".into()],
+            ..Opts::default()
+        };
+        let mut daemon = Etcfs::command(&bases, &opts)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start");
+        let mnt = bases.mnt();
+        while !mounts().iter().any(|mount| mount.at == mnt) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // Three lines each: more than ten times what a pipe holds.
+        for n in 0..2000 {
+            assert!(std::fs::metadata(mnt.join(format!("missing-{n}"))).is_err());
+        }
+        let stderr = daemon.stderr.take().expect("a pipe");
+        let reader = std::thread::spawn(move || {
+            let lines = BufReader::new(stderr).lines();
+            lines.map_while(Result::ok).collect::<Vec<_>>()
+        });
+        rustix::mount::unmount(&mnt, rustix::mount::UnmountFlags::DETACH).expect("unmount");
+        daemon.wait().expect("it ends");
+        let lines = reader.join().expect("the lines");
+        let looked_up = |n| format!("etcfs: m_lookup(\"/missing-{n}\") called at ");
+        let mut expected = (0..2000).map(looked_up).peekable();
+        for line in &lines {
+            expected.next_if(|begin| line.starts_with(begin));
+        }
+        assert_eq!(expected.next(), None, "all are there, in order");
     });
 }

@@ -76,8 +76,9 @@ pub fn exe(pid: u32) -> Option<Vec<u8>> {
 
 /// The arguments of the process `pid`, joined by spaces and cut after 4 KiB. `None` as [`comm`].
 ///
-/// This reads the other process's memory. A process could keep its arguments in a mapping of a file of the mount, and
-/// reading them would then need an answer from another worker: for debugging only.
+/// This reads the other process's memory (`access_remote_vm`) and waits for its `mmap_lock`, which a thread of it may hold
+/// while the kernel asks this very daemon for a page; the arguments may lie in a mapping of a file of the mount, too. So a
+/// thread that answers requests must never call it.
 pub fn cmdline(pid: u32) -> Option<Vec<u8>> {
     if pid == 0 {
         return None;

@@ -10,40 +10,32 @@
 //!   < LOOKUP unique=34 ok node=7 ...
 //! ```
 //!
-//! File contents are shown by their length only.
+//! File contents are shown by their length only. The lines are printed by a thread of their own, in the order in which the
+//! answers became ready; see [`Printer`].
 
+use super::printer::{Line, Printer};
 use super::{Subject, is_passed, side_word};
 use crate::fs::node::lock;
 use crate::session::{Observer, Session, Times};
-use crate::sys::proc;
 use etcfs_proto::abi::OutHeader;
 use etcfs_proto::{Frame, Opcode, show};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, Weak};
 use zerocopy::FromBytes;
 
 /// Prints every request of a session on stderr.
-pub struct Debug {
+struct Debug {
     session: Weak<Session>,
+    printer: Arc<Printer>,
     /// Requests in progress: what they are about must be asked before they change it.
     begun: Mutex<HashMap<u64, Subject>>,
 }
 
-impl Debug {
-    /// An observer of `session`, which does not keep it alive.
-    pub fn new(session: &Arc<Session>) -> Arc<Debug> {
-        Arc::new(Debug {
-            session: Arc::downgrade(session),
-            begun: Mutex::default(),
-        })
-    }
-}
-
 impl Observer for Debug {
     fn request(&self, frame: &Frame<'_>) {
+        self.printer.caller(frame.head.pid);
         if let Some(session) = self.session.upgrade() {
             let subject = Subject::of(&session.fs, frame);
             lock(&self.begun).insert(frame.head.unique, subject);
@@ -52,29 +44,22 @@ impl Observer for Debug {
 
     fn answer(&self, frame: &Frame<'_>, answer: &[u8], times: Times) {
         let subject = lock(&self.begun).remove(&frame.head.unique);
-        let mut text = String::with_capacity(512);
+        let subject = subject.unwrap_or_default();
+        let (mut front, mut back) = (String::with_capacity(160), String::with_capacity(400));
         // Writing into a String does not fail.
-        let _ = line(
-            &mut text,
-            frame,
-            &subject.unwrap_or_default(),
-            answer,
-            times,
-        );
-        let _ = wire(&mut text, frame, answer);
-        // There is nobody to tell that telling failed.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let _ = begin(&mut front, frame, &subject);
+        let _ = end(&mut back, frame, &subject, answer, times);
+        let _ = wire(&mut back, frame, answer);
+        self.printer.line(Line {
+            pid: frame.head.pid,
+            front,
+            back,
+        });
     }
 }
 
-/// Writes the line of contract B27 with the result, the latency and the layer appended.
-fn line(
-    out: &mut String,
-    frame: &Frame<'_>,
-    subject: &Subject,
-    answer: &[u8],
-    times: Times,
-) -> fmt::Result {
+/// Writes the line of contract B27 up to the caller's program.
+fn begin(out: &mut String, frame: &Frame<'_>, subject: &Subject) -> fmt::Result {
     let head = frame.head;
     let opcode = frame.opcode();
     match opcode.name() {
@@ -91,20 +76,22 @@ fn line(
         out,
         ") called at time={seconds} by UID={} PID={}",
         head.uid, head.pid
-    )?;
-    let exe = proc::exe(head.pid).unwrap_or_default();
-    let cmdline = proc::cmdline(head.pid).unwrap_or_default();
-    write!(
-        out,
-        " exe=\"{}\" cmdline=\"{}\"",
-        exe.escape_ascii(),
-        cmdline.escape_ascii()
-    )?;
+    )
+}
+
+/// Writes what follows the caller's arguments: the result, the latency and the layer, which etcfs 0.7 did not tell.
+fn end(
+    out: &mut String,
+    frame: &Frame<'_>,
+    subject: &Subject,
+    answer: &[u8],
+    times: Times,
+) -> fmt::Result {
     write!(out, " result={}", Outcome(answer))?;
     let us = times.done.saturating_sub(times.taken) / 1000;
     write!(out, " latency={us}us layer={}", layer(subject))?;
     let body = answer.get(size_of::<OutHeader>()..).unwrap_or_default();
-    if is_passed(opcode, body) {
+    if is_passed(frame.opcode(), body) {
         out.write_str(",passthrough")?;
     }
     out.write_char('\n')
@@ -146,12 +133,21 @@ impl fmt::Display for Outcome<'_> {
 }
 
 /// Prints what INIT agreed on, then every request of `session`.
-pub fn debug(session: &Arc<Session>) {
+///
+/// # Errors
+/// When no thread can be made.
+pub fn debug(session: &Arc<Session>) -> std::io::Result<Arc<Printer>> {
     let mut reply = etcfs_proto::Reply::with_capacity(64);
     reply.put(&session.agreed.to_out().0);
     crate::log::info(format_args!(
         "agreed: {}",
         show::answer(Opcode::INIT, reply.finish(1))
     ));
-    session.observers.add(Debug::new(session));
+    let printer = Arc::new(Printer::start()?);
+    session.observers.add(Arc::new(Debug {
+        session: Arc::downgrade(session),
+        printer: printer.clone(),
+        begun: Mutex::default(),
+    }));
+    Ok(printer)
 }
