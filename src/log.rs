@@ -1,5 +1,6 @@
-//! What the daemon says about itself: lines on stderr, and once it is in the background lines for syslog or, where there
-//! is none, for the kernel's log.
+//! What the daemon says about itself: lines on stderr, and once it is in the background lines for syslog and for the
+//! kernel's log. Both: there may be no syslog yet when /etc is mounted, and one that waits for this mount takes lines
+//! and never writes them.
 //!
 //! Nothing here opens a file or asks for the time zone while the mount lives: a logger that read `/etc/localtime` would
 //! wait for the very mount it logs about (contract D21). Nothing waits either: what a sink does not take at once is lost.
@@ -121,9 +122,8 @@ impl System {
 
     fn send(&self, level: Level, message: fmt::Arguments<'_>) {
         let text = line(level, std::process::id(), message);
-        if !self.to_syslog(&text)
-            && let Some(kmsg) = &self.kmsg
-        {
+        self.to_syslog(&text);
+        if let Some(kmsg) = &self.kmsg {
             let _ = rustix::io::write(kmsg, text.as_bytes());
         }
     }
@@ -138,14 +138,14 @@ impl System {
         window.1 <= BURST
     }
 
-    fn to_syslog(&self, text: &str) -> bool {
+    fn to_syslog(&self, text: &str) {
         let Some(socket) = &self.socket else {
-            return false;
+            return;
         };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        SocketAddrUnix::new(c"/dev/log")
-            .and_then(|log| sendto(socket.as_fd(), text.as_bytes(), flags, &log))
-            .is_ok()
+        // Where there is no syslog, the kernel's log has the line.
+        let _ = SocketAddrUnix::new(c"/dev/log")
+            .and_then(|log| sendto(socket.as_fd(), text.as_bytes(), flags, &log));
     }
 }
 

@@ -3,6 +3,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod idle;
+mod lines;
 mod live;
 mod reports;
 mod screen;
