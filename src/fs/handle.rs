@@ -5,6 +5,7 @@
 
 use super::backing::Backing;
 use super::config_handle::ConfigHandle;
+use super::listing::ahead::Ahead;
 use super::rules::{Place, Rules};
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
@@ -34,8 +35,8 @@ pub struct Dir {
     pub fd: OwnedFd,
     /// What a rule adds to the listing or hides from it: the rules in force at open, and the directory's place.
     pub merge: Option<(Arc<Rules>, Place)>,
-    /// The lower cookie at which `fd` stands.
-    pub position: Mutex<u64>,
+    /// What was read through `fd` and may still be asked for.
+    pub ahead: Mutex<Ahead>,
 }
 
 /// Everything open on one node, by handle number.

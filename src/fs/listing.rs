@@ -1,7 +1,10 @@
 //! Directory listings: the lower directory's own order and offsets, with what rules add and hide (contract S6).
 //!
 //! Offsets must survive changes of the directory, so an entry of the lower directory keeps the lower file system's
-//! cookie, moved up by [`OWN`]; offsets below that count the names that rules bring in, which come first.
+//! cookie, moved up by [`OWN`]; offsets below that count the names that rules bring in, which come first. Where a cookie
+//! does not survive changes, `ahead` reads on without it.
+
+pub mod ahead;
 
 use super::handle::Dir;
 use super::node::Node;
@@ -9,17 +12,13 @@ use super::rules::{OverrideKind, Place, Rules};
 use super::stat::Stat;
 use super::{CONFIG_INO, CONFIG_NAME, Fs};
 use rustix::fd::AsFd;
-use rustix::fs::{OFlags, RawDir, SeekFrom};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex};
 
 /// How many offsets are set aside for names that rules bring in; also the most that one directory can show of them.
 const OWN: u64 = 1 << 20;
-
-/// Bytes of lower entries read at once. An entry takes about as many bytes in the answer.
-const CHUNK: usize = 16 * 1024;
 
 /// One entry of a listing.
 pub struct Entry<'a> {
@@ -51,7 +50,7 @@ impl Fs {
         Ok(Dir {
             fd,
             merge,
-            position: Mutex::new(0),
+            ahead: Mutex::default(),
         })
     }
 
@@ -72,14 +71,14 @@ impl Fs {
         {
             return Ok(());
         }
-        self.list_lower(node, dir, lower_cookie(offset), take)
+        self.list_lower(node, dir, offset, take)
     }
 
     fn list_lower(
         &self,
         node: &Arc<Node>,
         dir: &Dir,
-        cookie: u64,
+        offset: u64,
         take: &mut dyn FnMut(&Entry<'_>) -> bool,
     ) -> Result<(), Errno> {
         let hidden = |name: &[u8]| {
@@ -91,34 +90,16 @@ impl Fs {
                             .is_some_and(|child| brings_in(rules, child))
                 })
         };
-        let mut position = super::node::lock(&dir.position);
-        if *position != cookie {
-            rustix::fs::seek(&dir.fd, SeekFrom::Start(cookie))?;
-        }
-        *position = u64::MAX;
-        let mut last = cookie;
-        let mut buffer = [MaybeUninit::<u8>::uninit(); CHUNK];
-        let mut entries = RawDir::new(&dir.fd, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            let next = entry.next_entry_cookie();
-            if !hidden(name) {
-                let shown = Entry {
-                    ino: self.ino(node.key.dev, entry.ino()),
-                    offset: shown_offset(next),
-                    kind: dirent_kind(entry.file_type()),
-                    name,
-                };
-                if !take(&shown) {
-                    // The lower descriptor stands behind entries that the client has not got.
-                    return Ok(());
-                }
-            }
-            last = next;
-        }
-        *position = last;
-        Ok(())
+        let mut ahead = super::node::lock(&dir.ahead);
+        ahead.go_to(&dir.fd, lower_cookie(offset), offset == 0)?;
+        ahead.give(&dir.fd, hidden, &mut |lower| {
+            take(&Entry {
+                ino: self.ino(node.key.dev, lower.ino),
+                offset: shown_offset(lower.next),
+                kind: lower.kind,
+                name: lower.name,
+            })
+        })
     }
 
     /// Gives the names that rules bring into the directory at `at`: the configuration file, overrides, and global names
@@ -213,19 +194,5 @@ fn lower_cookie(offset: u64) -> u64 {
         offset
     } else {
         offset.saturating_sub(OWN)
-    }
-}
-
-fn dirent_kind(kind: rustix::fs::FileType) -> u8 {
-    use rustix::fs::FileType;
-    match kind {
-        FileType::RegularFile => libc::DT_REG,
-        FileType::Directory => libc::DT_DIR,
-        FileType::Symlink => libc::DT_LNK,
-        FileType::Fifo => libc::DT_FIFO,
-        FileType::Socket => libc::DT_SOCK,
-        FileType::CharacterDevice => libc::DT_CHR,
-        FileType::BlockDevice => libc::DT_BLK,
-        FileType::Unknown => libc::DT_UNKNOWN,
     }
 }

@@ -1,7 +1,7 @@
 //! Listings while files come and go: each stable entry exactly once, and offsets that stay good.
 
-use crate::harness::Etcfs;
-use crate::on_each_lower;
+use crate::harness::{Etcfs, Lower, Opts, private};
+use crate::{DEADLINE, on_each_lower};
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use std::collections::HashMap;
 use std::fs;
@@ -182,5 +182,100 @@ fn a_directory_removed_while_it_is_listed_ends_the_listing() {
         assert_eq!(rustix::fs::fstat(&fd).map(|s| s.st_nlink), Ok(0));
         let made = rustix::fs::mkdirat(&fd, "x", Mode::RWXU);
         assert_eq!(made, Err(rustix::io::Errno::NOENT));
+    });
+}
+
+/// What rm -r does: lists a part, removes what it has got, goes on listing.
+fn removed_while_listed(dir: &Path, buffer: usize, entries: usize) {
+    let fd = open(dir);
+    let mut space = vec![MaybeUninit::<u8>::uninit(); buffer];
+    let mut list = RawDir::new(&fd, &mut space);
+    let mut batch = Vec::new();
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    loop {
+        let entry = list.next().transpose().expect("an entry");
+        let ended = entry.is_none();
+        if let Some(entry) = entry {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('e') {
+                batch.push(name);
+            }
+        }
+        if list.is_buffer_empty() {
+            for name in batch.drain(..) {
+                let at = dir.join(&name);
+                fs::remove_file(&at).unwrap_or_else(|e| panic!("{}: {e}", at.display()));
+                *seen.entry(name).or_default() += 1;
+            }
+        }
+        if ended {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), entries, "{buffer} bytes at a time: all entries");
+    fs::remove_dir(dir).unwrap_or_else(|e| panic!("{buffer} bytes at a time: {e}"));
+}
+
+#[test]
+fn a_large_directory_is_removed_while_it_is_listed() {
+    // On ramfs, and on tmpfs before Linux 6.6, the offset in a directory is the number of entries that lie before it.
+    for lower in [Lower::Ramfs, Lower::Tmpfs, Lower::Ext4] {
+        private(DEADLINE, move |env| {
+            let etcfs = Etcfs::start(
+                env,
+                Opts {
+                    lower,
+                    ..Opts::default()
+                },
+            );
+            for (buffer, entries) in [(280, 500), (4096, 5000), (32768, 5000)] {
+                let below = etcfs.local().join("d");
+                fs::create_dir(&below).expect("mkdir");
+                for n in 0..entries {
+                    fs::write(below.join(format!("e{n}")), "").expect("write");
+                }
+                removed_while_listed(&etcfs.mnt().join("d"), buffer, entries);
+                assert!(!below.exists());
+            }
+        });
+    }
+}
+
+#[test]
+fn a_rewound_listing_shows_what_has_come_and_gone() {
+    on_each_lower(|_, etcfs| {
+        let dir = etcfs.local().join("d");
+        fs::create_dir(&dir).expect("mkdir");
+        fs::write(dir.join("gone"), "").expect("write");
+        let fd = open(&etcfs.mnt().join("d"));
+        let names = || {
+            let mut names: Vec<_> = rest(&fd, 2000).into_iter().map(|(name, _)| name).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(), [".", "..", "gone"]);
+        fs::remove_file(dir.join("gone")).expect("remove");
+        fs::write(dir.join("come"), "").expect("write");
+        rustix::fs::seek(&fd, SeekFrom::Start(0)).expect("rewinddir");
+        assert_eq!(names(), [".", "..", "come"]);
+    });
+}
+
+#[test]
+fn a_rewound_listing_of_hidden_names_shows_what_has_come() {
+    on_each_lower(|_, etcfs| {
+        etcfs
+            .write_config(&["add_global /here", "add_global /there"])
+            .expect("configure");
+        fs::write(etcfs.local().join("here"), "hidden").expect("write");
+        let fd = open(&etcfs.mnt());
+        let has = |name: &str| rest(&fd, 2000).iter().any(|(listed, _)| listed == name);
+        assert!(!has("here") && !has("there"));
+        fs::write(etcfs.global().join("there"), "").expect("write");
+        fs::write(etcfs.local().join("plain"), "").expect("write");
+        rustix::fs::seek(&fd, SeekFrom::Start(0)).expect("rewinddir");
+        assert!(has("there"));
+        rustix::fs::seek(&fd, SeekFrom::Start(0)).expect("rewinddir");
+        assert!(has("plain"));
     });
 }
