@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-/// Set in the environment of an agent.
+/// Set in the environment of an agent: to 1, or to [`WAIT`].
 const MARK: &str = "ETCFS_TEST_LOCK_AGENT";
+/// An agent that locks one file, waits for it if need be, and ends.
+const WAIT: &str = "wait";
 
 /// How long a call may take that does not have to wait for a lock.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -37,6 +39,19 @@ pub struct Agent {
 pub struct Started(u64);
 
 impl Agent {
+    /// What starts a process that takes a POSIX lock on a file, waiting for it, and ends. `program` is this test's own
+    /// program; the file is to be added as the last argument.
+    pub fn waiter(program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(["--exact", "agent_process", "--nocapture"])
+            .args(["--test-threads=1", "--skip"])
+            .env(MARK, WAIT)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
     /// Starts a process.
     pub fn new() -> Self {
         let exe = std::env::current_exe().expect("the test's own path");
@@ -155,8 +170,18 @@ impl Drop for Agent {
 
 /// What an agent's process does; nothing in the test's own.
 pub fn main() {
-    if std::env::var_os(MARK).is_none() {
+    let Some(mark) = std::env::var_os(MARK) else {
         return;
+    };
+    if mark == WAIT {
+        let path = std::env::args_os().next_back().expect("a path");
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .expect("open");
+        posix(file.as_raw_fd(), libc::F_SETLKW, "w", 0, 0).expect("lock");
+        std::process::exit(0);
     }
     for line in std::io::stdin().lines().map_while(Result::ok) {
         std::thread::spawn(move || {
@@ -171,7 +196,8 @@ pub fn main() {
     std::process::exit(0);
 }
 
-fn obey(call: &str) -> Answer {
+/// Makes the call that a line names: what an agent does with each of its lines.
+pub fn obey(call: &str) -> Answer {
     let words: Vec<&str> = call.split(' ').collect();
     let number = |at: usize| -> i64 { words[at].parse().expect("a number") };
     let fd = |at: usize| number(at) as RawFd;
@@ -285,4 +311,9 @@ pub fn native_flock(file: &std::fs::File, operation: i32) -> Result<(), Errno> {
     // SAFETY: plain numbers.
     #[allow(unsafe_code)]
     done(unsafe { libc::flock(file.as_raw_fd(), operation) }).map(drop)
+}
+
+/// A lock on the whole of an open file that belongs to the test's own process, waited for.
+pub fn native_posix(file: &std::fs::File) -> Result<(), Errno> {
+    posix(file.as_raw_fd(), libc::F_SETLKW, "w", 0, 0).map(drop)
 }

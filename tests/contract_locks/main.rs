@@ -1,9 +1,11 @@
 //! File locks reach the lower files, wait without occupying the daemon, and end as natively (contract F2, B15, B16).
 
 mod agent;
+mod exclusion;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod semantics;
+mod owners;
+mod places;
 mod storm;
 mod tools;
 

@@ -1,42 +1,75 @@
 //! A thousand waiters, and everybody else.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::agent::{Agent, native_flock};
+use crate::agent::{Agent, native_flock, native_posix};
 use crate::harness::{CONFIG, Etcfs, Opts, private};
-use crate::semantics::two_strata;
+use crate::places::two_strata;
 
 const DEADLINE: Duration = Duration::from_secs(240);
 const WAITERS: usize = 1000;
 
+/// How lockers wait: `flock(2)` by flock(1), and `fcntl(F_SETLKW)` by agents, each a process of its own, as POSIX locks
+/// belong to processes.
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Flock,
+    Posix,
+}
+
 /// F2: one user's thousand blocked lockers leave root's work alone, and killing them frees everything.
 #[test]
-fn a_thousand_blocked_lockers_hinder_nobody_f2() {
-    private(DEADLINE, |env| {
+fn f2_a_thousand_blocked_lockers_hinder_nobody() {
+    for how in [How::Flock, How::Posix] {
+        hinder_nobody(how);
+    }
+}
+
+fn hinder_nobody(how: How) {
+    private(DEADLINE, move |env| {
         let etcfs = Etcfs::start(env, Opts::default());
-        fs::write(etcfs.local().join("passwd"), "root\n").expect("write");
+        let below = etcfs.local().join("passwd");
+        fs::write(&below, "root\n").expect("write");
+        fs::set_permissions(&below, PermissionsExt::from_mode(0o666)).expect("chmod");
         fs::write(etcfs.local().join("other"), "x").expect("write");
+        // The test's own program, where uid 1000 may run it.
+        let program = env.scratch().join("agent");
+        fs::write(&program, "").expect("write");
+        let own = std::env::current_exe().expect("the test's own path");
+        rustix::mount::mount_bind(own, &program).expect("bind");
         let file = etcfs.mnt().join("passwd");
         let threads = || tasks(etcfs.pid());
         let idle = threads();
         let descriptors =
             || fs::read_dir(format!("/proc/{}/fd", etcfs.pid())).map_or(0, Iterator::count);
         let few = descriptors();
-        let holder = fs::File::open(&file).expect("open");
-        native_flock(&holder, libc::LOCK_EX).expect("the lock is free");
+        // The holder is another process than the one that reads the file below: with a close go a process's locks.
+        let take = |agent: &mut Agent| {
+            let fd = agent.open(&file, libc::O_RDWR);
+            let taken = agent.call(&match how {
+                How::Flock => format!("flock {fd} {}", libc::LOCK_EX | libc::LOCK_NB),
+                How::Posix => format!("setlk {fd} w 0 0"),
+            });
+            taken.expect("the lock is free");
+        };
+        let mut holder = Agent::new();
+        take(&mut holder);
         let mut waiters: Vec<Child> = (0..WAITERS)
             .map(|_| {
-                Command::new("flock")
-                    .arg(&file)
-                    .arg("true")
-                    .uid(1000)
-                    .gid(1000)
-                    .stderr(Stdio::null())
-                    .spawn()
-                    .expect("flock(1)")
+                let mut waiter = match how {
+                    How::Flock => Command::new("flock"),
+                    How::Posix => Agent::waiter(&program),
+                };
+                waiter.arg(&file);
+                if let How::Flock = how {
+                    waiter.arg("true");
+                }
+                waiter.uid(1000).gid(1000).stderr(Stdio::null());
+                waiter.spawn().expect("start a locker")
             })
             .collect();
         wait_for("all lockers wait", || threads() >= idle + WAITERS);
@@ -47,15 +80,23 @@ fn a_thousand_blocked_lockers_hinder_nobody_f2() {
             fs::metadata(&file).expect("stat");
             assert_eq!(fs::read(&file).expect("read"), b"root\n");
             fs::write(etcfs.mnt().join("other"), round.to_string()).expect("write");
-            let second = fs::File::open(etcfs.mnt().join("other")).expect("open");
-            native_flock(&second, libc::LOCK_EX).expect("another file's lock");
+            let second = fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(etcfs.mnt().join("other"))
+                .expect("open");
+            match how {
+                How::Flock => native_flock(&second, libc::LOCK_EX),
+                How::Posix => native_posix(&second),
+            }
+            .expect("another file's lock");
         }
         etcfs
             .write_config(&["add_global /somewhere"])
             .expect("configure");
         assert!(etcfs.read_config().expect("read").contains("/somewhere"));
         eprintln!(
-            "200 rounds of root's work among {WAITERS} waiters: {:?}",
+            "{how:?}: 200 rounds of root's work among {WAITERS} waiters: {:?}",
             start.elapsed()
         );
         assert!(waiters.iter_mut().all(|w| matches!(w.try_wait(), Ok(None))));
@@ -68,11 +109,14 @@ fn a_thousand_blocked_lockers_hinder_nobody_f2() {
         for waiter in &mut waiters {
             waiter.wait().expect("wait");
         }
-        eprintln!("{WAITERS} waiters killed and gone: {:?}", start.elapsed());
+        eprintln!(
+            "{how:?}: {WAITERS} waiters killed and gone: {:?}",
+            start.elapsed()
+        );
         wait_for("the threads are gone", || threads() <= idle + 2);
-        drop(holder);
-        let next = fs::File::open(&file).expect("open");
-        native_flock(&next, libc::LOCK_EX | libc::LOCK_NB).expect("the lock is free");
+        holder.kill();
+        let mut next = Agent::new();
+        take(&mut next);
         assert!(etcfs.mnt().join(CONFIG).exists());
         drop(next);
         // A directory or two may stay open.
@@ -115,7 +159,7 @@ fn waiters_get_the_lock_one_after_the_other() {
 
 /// Two processes each on two strata and natively, all of them counting in one global file: no count is lost.
 #[test]
-fn nobody_gets_between_b16() {
+fn b16_nobody_gets_between() {
     const TIMES: usize = 150;
     for how in ["flock", "posix", "try"] {
         private(DEADLINE, move |env| {

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::DEADLINE;
 use crate::agent::{Agent, SOON, native_flock};
 use crate::harness::private;
-use crate::semantics::{done, one_file, two_strata};
+use crate::places::{done, one_file, two_strata};
 
 const RDWR: i32 = libc::O_RDWR;
 

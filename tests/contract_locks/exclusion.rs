@@ -1,0 +1,180 @@
+//! Who excludes whom, on which files, and what F_GETLK says of it.
+
+use std::fs;
+
+use rustix::io::Errno;
+
+use crate::DEADLINE;
+use crate::agent::Agent;
+use crate::harness::private;
+use crate::places::{AGAIN, RDONLY, RDWR, done, ok, on_both, one_file, two_strata};
+
+#[test]
+fn posix_locks_exclude_across_strata_and_native_processes_b16() {
+    private(DEADLINE, |env| {
+        let (alpha, beta, native) = two_strata(env, &[]);
+        let places = [
+            alpha.mnt().join("shared"),
+            beta.mnt().join("shared"),
+            native,
+        ];
+        for holder_place in &places {
+            for other_place in &places {
+                let (mut holder, mut other) = (Agent::new(), Agent::new());
+                let held = holder.open(holder_place, RDWR);
+                let wanted = other.open(other_place, RDWR);
+                assert_eq!(holder.call(&format!("setlk {held} w 10 5")), ok());
+                assert_eq!(other.call(&format!("setlk {wanted} r 14 1")), AGAIN);
+                assert_eq!(other.call(&format!("setlk {wanted} w 15 5")), ok());
+                let waiting = other.start(&format!("setlkw {wanted} w 0 0"));
+                assert!(other.waits(waiting));
+                assert_eq!(holder.call(&format!("setlk {held} u 0 0")), ok());
+                assert_eq!(other.answer(waiting), ok());
+                assert_eq!(holder.call(&format!("setlk {held} r 0 1")), AGAIN);
+            }
+        }
+    });
+}
+
+#[test]
+fn flock_excludes_across_strata_and_native_processes_b16() {
+    private(DEADLINE, |env| {
+        let (alpha, beta, native) = two_strata(env, &[]);
+        let places = [
+            alpha.mnt().join("shared"),
+            beta.mnt().join("shared"),
+            native,
+        ];
+        for holder_place in &places {
+            for other_place in &places {
+                let (mut holder, mut other) = (Agent::new(), Agent::new());
+                let held = holder.open(holder_place, RDONLY);
+                let wanted = other.open(other_place, RDONLY);
+                assert_eq!(
+                    holder.call(&format!("flock {held} {}", libc::LOCK_EX)),
+                    done()
+                );
+                let try_shared = format!("flock {wanted} {}", libc::LOCK_SH | libc::LOCK_NB);
+                assert_eq!(other.call(&try_shared), AGAIN);
+                let waiting = other.start(&format!("flock {wanted} {}", libc::LOCK_SH));
+                assert!(other.waits(waiting));
+                assert_eq!(holder.call(&format!("close {held}")), done());
+                assert_eq!(other.answer(waiting), done());
+            }
+        }
+    });
+}
+
+#[test]
+fn getlk_names_range_kind_and_process() {
+    on_both(|file| {
+        let (mut holder, mut other) = (Agent::new(), Agent::new());
+        let held = holder.open(file, RDWR);
+        let asked = other.open(file, RDWR);
+        assert_eq!(other.call(&format!("getlk {asked} w 0 0")), Ok("u".into()));
+        assert_eq!(holder.call(&format!("setlk {held} r 5 10")), ok());
+        assert_eq!(holder.call(&format!("getlk {held} w 0 0")), Ok("u".into()));
+        assert_eq!(other.call(&format!("getlk {asked} r 0 0")), Ok("u".into()));
+        let expected = format!("r 5 10 {}", holder.pid());
+        assert_eq!(other.call(&format!("getlk {asked} w 0 0")), Ok(expected));
+        assert_eq!(holder.call(&format!("setlk {held} w 20 0")), ok());
+        let expected = format!("w 20 0 {}", holder.pid());
+        assert_eq!(other.call(&format!("getlk {asked} r 15 0")), Ok(expected));
+    });
+}
+
+#[test]
+fn getlk_across_strata_names_a_native_process_and_no_other() {
+    private(DEADLINE, |env| {
+        let (alpha, beta, native) = two_strata(env, &[]);
+        let (mut holder, mut other) = (Agent::new(), Agent::new());
+        let asked = other.open(&beta.mnt().join("shared"), RDWR);
+        let held = holder.open(&native, RDWR);
+        assert_eq!(holder.call(&format!("setlk {held} w 0 0")), ok());
+        let expected = format!("w 0 0 {}", holder.pid());
+        assert_eq!(other.call(&format!("getlk {asked} w 0 0")), Ok(expected));
+        assert_eq!(holder.call(&format!("close {held}")), done());
+        let held = holder.open(&alpha.mnt().join("shared"), RDWR);
+        assert_eq!(holder.call(&format!("setlk {held} w 0 0")), ok());
+        let answer = other.call(&format!("getlk {asked} w 0 0"));
+        assert_eq!(answer, Ok("w 0 0 0".into()));
+    });
+}
+
+#[test]
+fn locks_the_descriptor_does_not_allow_are_ebadf() {
+    on_both(|file| {
+        let mut agent = Agent::new();
+        let (reading, writing) = (agent.open(file, RDONLY), agent.open(file, libc::O_WRONLY));
+        let bad = Err(Errno::BADF);
+        assert_eq!(agent.call(&format!("setlk {reading} w 0 0")), bad);
+        assert_eq!(agent.call(&format!("setlk {writing} r 0 0")), bad);
+        assert_eq!(agent.call(&format!("setlk {reading} r 0 0")), ok());
+        assert_eq!(agent.call(&format!("setlk {writing} w 0 0")), ok());
+        let exclusive = libc::LOCK_EX;
+        assert_eq!(agent.call(&format!("flock {reading} {exclusive}")), done());
+    });
+}
+
+#[test]
+fn a_removed_file_can_be_locked_through_its_handles() {
+    on_both(|file| {
+        let (mut holder, mut other) = (Agent::new(), Agent::new());
+        let held = holder.open(file, RDWR);
+        let wanted = other.open(file, RDWR);
+        fs::remove_file(file).expect("rm");
+        assert_eq!(holder.call(&format!("setlk {held} w 0 0")), ok());
+        assert_eq!(other.call(&format!("setlk {wanted} w 0 0")), AGAIN);
+        assert_eq!(holder.call(&format!("close {held}")), done());
+        assert_eq!(other.call(&format!("setlk {wanted} w 0 0")), ok());
+    });
+}
+
+/// A package manager's or editor's rename: the old file is locked through its handles, the new one is another file.
+#[test]
+fn a_replaced_file_is_locked_apart_from_its_successor() {
+    on_both(|file| {
+        let (mut holder, mut other) = (Agent::new(), Agent::new());
+        let held = holder.open(file, RDWR);
+        let old = other.open(file, RDONLY);
+        fs::write(file.with_extension("new"), "y").expect("write");
+        fs::rename(file.with_extension("new"), file).expect("rename");
+        let new = other.open(file, RDWR);
+        assert_eq!(holder.call(&format!("setlk {held} w 0 0")), ok());
+        assert_eq!(other.call(&format!("setlk {old} r 0 0")), AGAIN);
+        assert_eq!(other.call(&format!("setlk {new} w 0 0")), ok());
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_written_can_be_read_locked() {
+    on_both(|file| {
+        let set = |flags: u32| {
+            let file = fs::File::open(file).expect("open");
+            etcfs::sys::fileattr::set_flags(&file, flags).expect("chattr");
+        };
+        const IMMUTABLE: u32 = 0x10;
+        set(IMMUTABLE);
+        let (mut one, mut two) = (Agent::new(), Agent::new());
+        let (first, second) = (one.open(file, RDONLY), two.open(file, RDONLY));
+        assert_eq!(one.call(&format!("setlk {first} r 0 0")), ok());
+        assert_eq!(two.call(&format!("setlk {second} r 0 0")), ok());
+        let exclusive = libc::LOCK_EX | libc::LOCK_NB;
+        assert_eq!(one.call(&format!("flock {first} {exclusive}")), done());
+        assert_eq!(two.call(&format!("flock {second} {exclusive}")), AGAIN);
+        set(0);
+    });
+}
+
+#[test]
+fn the_configuration_file_takes_no_locks() {
+    private(DEADLINE, |env| {
+        let (etcfs, ..) = one_file(env, &[]);
+        let mut agent = Agent::new();
+        let fd = agent.open(&etcfs.mnt().join(crate::harness::CONFIG), RDONLY);
+        assert_eq!(
+            agent.call(&format!("flock {fd} {}", libc::LOCK_SH)),
+            Err(Errno::NOLCK)
+        );
+    });
+}
