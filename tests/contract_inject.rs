@@ -39,7 +39,7 @@ fn text(path: &Path) -> String {
 }
 
 #[test]
-fn d41_text_is_added_to_files_that_exist_and_hold_something() {
+fn d41_b7_text_is_added_to_files_that_exist_and_hold_something() {
     private(DEADLINE, |env| {
         let etcfs = Etcfs::start(env, Opts::default());
         let (mnt, local) = (etcfs.mnt(), etcfs.local());

@@ -10,7 +10,7 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
-fn every_request_is_one_compatible_line_and_the_wire_below_it() {
+fn b27_every_request_is_one_compatible_line_and_the_wire_below_it() {
     private(DEADLINE, |env| {
         let opts = Opts {
             flags: vec!["-d".into()],

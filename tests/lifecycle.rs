@@ -59,7 +59,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn exit_0_of_the_parent_means_that_the_mount_answers() {
+fn d1_d2_d9_d11_exit_0_of_the_parent_means_that_the_mount_answers() {
     // Contract D1, D2, D9, D11.
     private(DEADLINE, |env| {
         let etcfs = Etcfs::start(env, background());
@@ -91,7 +91,7 @@ fn exit_0_of_the_parent_means_that_the_mount_answers() {
 }
 
 #[test]
-fn ending_signals_unmount_even_if_busy_and_exit_0() {
+fn d19_ending_signals_unmount_even_if_busy_and_exit_0() {
     // Contract D19.
     private(DEADLINE, |env| {
         for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
@@ -118,7 +118,7 @@ fn ending_signals_unmount_even_if_busy_and_exit_0() {
 }
 
 #[test]
-fn sigpipe_ends_nothing() {
+fn d20_sigpipe_ends_nothing() {
     // Contract D20.
     private(DEADLINE, |env| {
         let etcfs = Etcfs::start(env, Opts::default());
@@ -128,7 +128,7 @@ fn sigpipe_ends_nothing() {
 }
 
 #[test]
-fn daemon_leaves_with_the_last_user_of_a_lazily_unmounted_mount() {
+fn d18_daemon_leaves_with_the_last_user_of_a_lazily_unmounted_mount() {
     // Contract D18.
     private(DEADLINE, |env| {
         let mut etcfs = Etcfs::start(env, Opts::default());
@@ -169,7 +169,7 @@ fn mount_over_ours_survives_our_end() {
 }
 
 #[test]
-fn mount_of_a_killed_daemon_is_replaced() {
+fn d15_mount_of_a_killed_daemon_is_replaced() {
     // Contract D15.
     private(DEADLINE, |env| {
         let bases = Bases::new(env, Lower::Tmpfs);
@@ -193,7 +193,7 @@ fn mount_of_a_killed_daemon_is_replaced() {
 }
 
 #[test]
-fn refusals_are_one_line_and_exit_code_1() {
+fn d2_d6_d7_d8_refusals_are_one_line_and_exit_code_1() {
     // Contract D2, D6, D7, D8.
     private(DEADLINE, |env| {
         let bases = Bases::new(env, Lower::Tmpfs);
@@ -241,7 +241,7 @@ fn refusals_are_one_line_and_exit_code_1() {
 }
 
 #[test]
-fn help_and_version_exit_0() {
+fn d7_help_and_version_exit_0() {
     // Contract D7.
     for (arg, part) in [
         ("-h", "Usage: etcfs"),
@@ -260,7 +260,7 @@ fn help_and_version_exit_0() {
 }
 
 #[test]
-fn inherited_descriptors_stay_open() {
+fn d4_inherited_descriptors_stay_open() {
     // Contract D4.
     private(DEADLINE, |env| {
         let bases = Bases::new(env, Lower::Tmpfs);
@@ -294,7 +294,7 @@ fn stratum(env: &Env) -> PathBuf {
 }
 
 #[test]
-fn daemon_in_an_empty_stratum_serves_its_etc_and_stays_in_its_root() {
+fn d1_d10_daemon_in_an_empty_stratum_serves_its_etc_and_stays_in_its_root() {
     // Contract D1, D8, D10, D12, K5: no libc, no /dev/null, no environment.
     private(DEADLINE, |env| {
         let root = stratum(env);
@@ -406,7 +406,7 @@ fn running(program: &Path) -> bool {
 }
 
 #[test]
-fn nothing_is_opened_by_an_absolute_path_once_it_is_mounted() {
+fn d21_nothing_is_opened_by_an_absolute_path_once_it_is_mounted() {
     // Contract D21.
     private(DEADLINE, |env| {
         let bases = Bases::new(env, Lower::Tmpfs);

@@ -39,7 +39,7 @@ fn mountpoint_alone_gives_the_defaults() {
 }
 
 #[test]
-fn bedrocks_command_lines_are_understood() {
+fn d1_d3_d5_bedrocks_command_lines_are_understood() {
     // Contract D1, D3, D5.
     let normal = run(&["-o", "allow_other", "/etc"]);
     assert!(normal.mount.allow_other);
@@ -76,7 +76,7 @@ fn fsname_goes_before_a_positional_source() {
 }
 
 #[test]
-fn options_may_be_repeated_joined_and_behind_the_mountpoint() {
+fn d7_options_may_be_repeated_joined_and_behind_the_mountpoint() {
     let options = run(&["-oro", "/etc", "-o", "noexec,,sync", "-fsothreads=1"]);
     assert!(
         options.mount.read_only && options.mount.noexec && options.mount.sync && options.foreground
@@ -235,7 +235,7 @@ fn refusals_name_the_option_and_the_remedy() {
 }
 
 #[test]
-fn allow_other_is_for_uid_0() {
+fn d6_allow_other_is_for_uid_0() {
     // Contract D6, with the C program's own words.
     let refused = with("allow_other")
         .check_user(1000)

@@ -1,4 +1,4 @@
-//! The mount in use: D16, D17, D23, D24, D45, F1.
+//! The mount in use: D16, D17, D23, D24, D45, F1, S4.
 
 use super::harness::{CONFIG, User, as_user, errno};
 use super::minibedrock::until;
@@ -178,5 +178,35 @@ fn f1_a_global_file_passes_through_one_daemon_only() {
             fs::read_to_string(world.etc("bedrock", "hosts")).expect("read"),
             "new\n"
         );
+    });
+}
+
+/// The test's own threads are outside of the daemons' pid namespace, so that requests name no process.
+#[test]
+fn s4_callers_of_other_pid_namespaces_keep_their_identity_and_groups() {
+    world(|world| {
+        let many: Vec<u32> = (2000..2300).collect();
+        let dir = world.etc("alpha", "team");
+        fs::create_dir(&dir).expect("mkdir");
+        std::os::unix::fs::chown(&dir, Some(0), Some(2299)).expect("chown");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o2770)).expect("chmod");
+        let made = as_user(&User::plain(1000).in_groups(&many), || {
+            fs::write(dir.join("made"), "x").map_err(errno)?;
+            fs::read(dir.join("made")).map_err(errno)
+        });
+        assert_eq!(made, Ok(b"x".to_vec()));
+        let stat = fs::metadata(dir.join("made")).expect("stat");
+        assert_eq!((stat.uid(), stat.gid()), (1000, 2299));
+        let stranger = as_user(&User::plain(1000).in_groups(&many[..299]), || {
+            fs::read(dir.join("made")).map(drop).map_err(errno)
+        });
+        assert_eq!(stranger, Err(Errno::ACCESS));
+        // Set-id bits go as for anybody.
+        fs::set_permissions(dir.join("made"), fs::Permissions::from_mode(0o6777)).expect("chmod");
+        as_user(&User::plain(1001).in_groups(&many), || {
+            fs::write(dir.join("made"), "y").expect("write");
+        });
+        let stat = fs::metadata(dir.join("made")).expect("stat");
+        assert_eq!(stat.mode() & 0o7777, 0o777);
     });
 }

@@ -12,7 +12,7 @@ fn status(pid: i32, name: &str) -> String {
 }
 
 #[test]
-fn d1_d2_every_stratum_starts_and_takes_its_configuration_at_once() {
+fn d1_d2_d5_every_stratum_starts_and_takes_its_configuration_at_once() {
     bare(|world| {
         for stratum in STRATA {
             world

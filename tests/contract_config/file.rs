@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[test]
-fn the_file_is_listed_once_at_the_root_and_is_ordinary_elsewhere() {
+fn d23_the_file_is_listed_once_at_the_root_and_is_ordinary_elsewhere() {
     served(|_, etcfs| {
         fs::write(etcfs.local().join(CONFIG), "hidden").expect("write");
         fs::create_dir(etcfs.mnt().join("sub")).expect("mkdir");
@@ -44,7 +44,7 @@ fn the_file_is_listed_once_at_the_root_and_is_ordinary_elsewhere() {
 }
 
 #[test]
-fn its_attributes_are_fixed_and_its_size_is_what_a_read_returns() {
+fn d24_its_attributes_are_fixed_and_its_size_is_what_a_read_returns() {
     served(|_, etcfs| {
         etcfs
             .write_config(&[
@@ -89,7 +89,7 @@ fn its_attributes_are_fixed_and_its_size_is_what_a_read_returns() {
 }
 
 #[test]
-fn only_uid_0_opens_it_whatever_the_capabilities() {
+fn d24_only_uid_0_opens_it_whatever_the_capabilities() {
     served(|_, etcfs| {
         let all = CapabilitySet::all();
         for flags in [OFlags::RDONLY, OFlags::WRONLY, OFlags::RDWR] {
@@ -103,7 +103,7 @@ fn only_uid_0_opens_it_whatever_the_capabilities() {
 }
 
 #[test]
-fn every_way_of_opening_appends_and_truncate_alone_is_refused() {
+fn d26_every_way_of_opening_appends_and_truncate_alone_is_refused() {
     served(|_, etcfs| {
         let mut expected = String::new();
         for (n, flags) in [
@@ -151,7 +151,7 @@ fn every_way_of_opening_appends_and_truncate_alone_is_refused() {
 }
 
 #[test]
-fn reading_ends_and_pieces_of_any_size_make_up_the_whole() {
+fn d25_d45_reading_ends_and_pieces_of_any_size_make_up_the_whole() {
     served(|_, etcfs| {
         let lines: Vec<_> = (0..300)
             .map(|n| format!("add_global /some/directory/file-number-{n}"))
@@ -205,7 +205,7 @@ fn reading_ends_and_pieces_of_any_size_make_up_the_whole() {
 }
 
 #[test]
-fn commands_answer_their_whole_length_and_do_nothing_twice() {
+fn d27_d28_d33_commands_answer_their_whole_length_and_do_nothing_twice() {
     served(|env, etcfs| {
         let source = env.scratch().join("source");
         fs::write(&source, "# injected\n").expect("write");
@@ -247,7 +247,7 @@ fn commands_answer_their_whole_length_and_do_nothing_twice() {
 }
 
 #[test]
-fn bad_lines_are_einval_every_time_and_change_nothing() {
+fn d29_d31_bad_lines_are_einval_every_time_and_change_nothing() {
     served(|env, etcfs| {
         etcfs.write_config(&["add_global /kept"]).expect("write");
         let long = format!("add_global /{}\n", "n".repeat(70_000));
@@ -296,7 +296,7 @@ fn bad_lines_are_einval_every_time_and_change_nothing() {
 }
 
 #[test]
-fn several_lines_in_one_write_are_all_in_force_or_none() {
+fn d30_several_lines_in_one_write_are_all_in_force_or_none() {
     served(|_, etcfs| {
         assert_eq!(
             write(etcfs, b"add_global /a\nadd_global /b\nadd_global /c\n"),
@@ -347,7 +347,7 @@ fn several_lines_in_one_write_are_all_in_force_or_none() {
 }
 
 #[test]
-fn every_request_sees_the_old_or_the_new_configuration() {
+fn d35_every_request_sees_the_old_or_the_new_configuration() {
     served(|_, etcfs| {
         for (dir, what) in [(etcfs.local(), "local"), (etcfs.global(), "global")] {
             for name in ["a", "b"] {

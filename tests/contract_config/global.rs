@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 #[test]
-fn children_of_a_global_directory_are_global() {
+fn d39_children_of_a_global_directory_are_global() {
     served(|_, etcfs| {
         for (dir, what) in [(etcfs.local(), "local"), (etcfs.global(), "global")] {
             fs::create_dir_all(dir.join("gd/deep")).expect("mkdir");
@@ -75,7 +75,7 @@ fn children_of_a_global_directory_are_global() {
 }
 
 #[test]
-fn a_global_name_needs_its_local_parent_and_makes_its_global_one() {
+fn d40_a_global_name_needs_its_local_parent_and_makes_its_global_one() {
     served(|_, etcfs| {
         etcfs
             .write_config(&["add_global /resolvconf/run/x", "add_global /top"])
@@ -111,7 +111,7 @@ fn a_global_name_needs_its_local_parent_and_makes_its_global_one() {
 }
 
 #[test]
-fn listings_merge_both_sides() {
+fn s6_listings_merge_both_sides() {
     served(|_, etcfs| {
         for name in ["both", "only-local", "hidden"] {
             fs::write(etcfs.local().join(name), "l").expect("write");
@@ -140,7 +140,7 @@ fn listings_merge_both_sides() {
 }
 
 #[test]
-fn a_link_to_the_other_side_is_exdev() {
+fn s6_a_link_to_the_other_side_is_exdev() {
     served(|_, etcfs| {
         etcfs
             .write_config(&["add_global /g", "add_global /h", "add_global /gd"])
@@ -191,7 +191,7 @@ fn cost(env: &Env, etcfs: &Etcfs) -> Vec<(Opcode, usize)> {
 }
 
 #[test]
-fn ten_thousand_rules_cost_no_more_calls_than_forty() {
+fn u6_ten_thousand_rules_cost_no_more_calls_than_forty() {
     served(|env, etcfs| {
         fs::create_dir(etcfs.mnt().join("plain")).expect("mkdir");
         fs::write(etcfs.mnt().join("plain/f"), "x").expect("write");

@@ -67,7 +67,7 @@ fn uncovered_directory_is_opened_as_it_is() {
 }
 
 #[test]
-fn directory_is_taken_beneath_living_and_dead_etcfs() {
+fn f1_directory_is_taken_beneath_living_and_dead_etcfs() {
     private(DEADLINE, |env| {
         let (request, lower) = two_views(env);
         let (_living, _server) = mount(&request);
@@ -86,7 +86,7 @@ fn directory_is_taken_beneath_living_and_dead_etcfs() {
 }
 
 #[test]
-fn base_taken_before_mounting_is_not_covered_by_the_mount() {
+fn s1_base_taken_before_mounting_is_not_covered_by_the_mount() {
     private(DEADLINE, |env| {
         let (request, lower) = two_views(env);
         let base = take(&request.mountpoint);

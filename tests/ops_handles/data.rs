@@ -10,7 +10,7 @@ use rustix::io::{Errno, pwrite};
 use std::os::fd::AsRawFd as _;
 
 #[test]
-fn holes_are_found_where_they_are_natively() {
+fn b35_holes_are_found_where_they_are_natively() {
     compared(|pair| {
         let seen = pair.same("seek", |root| {
             let fd = open(root, "sparse", OFlags::RDWR | OFlags::CREATE)?;
@@ -100,7 +100,7 @@ fn allocation_modes_do_what_they_do_natively() {
 }
 
 #[test]
-fn copy_file_range_copies_within_the_mount() {
+fn b17_copy_file_range_copies_within_the_mount() {
     compared(|pair| {
         let seen = pair.same("copy", |root| {
             let from = open(root, "from", OFlags::RDWR | OFlags::CREATE)?;
@@ -183,7 +183,7 @@ fn appends_go_to_the_end_and_truncation_sets_the_length() {
 }
 
 #[test]
-fn an_unnamed_file_gets_a_name_by_linking() {
+fn b17_an_unnamed_file_gets_a_name_by_linking() {
     compared(|pair| {
         let seen = pair.same("unnamed", |root| {
             rustix::fs::mkdirat(&root.dir, "d", Mode::RWXU)?;

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 #[test]
-fn a_name_that_was_missing_is_found_once_it_is_there() {
+fn s3_a_name_that_was_missing_is_found_once_it_is_there() {
     on_each_lower(|_, etcfs| {
         let (mnt, local) = (etcfs.mnt(), etcfs.local());
         for n in 0..200 {
@@ -29,7 +29,7 @@ fn a_name_that_was_missing_is_found_once_it_is_there() {
 }
 
 #[test]
-fn every_kind_of_change_is_seen_by_the_next_call() {
+fn s3_every_kind_of_change_is_seen_by_the_next_call() {
     on_each_lower(|_, etcfs| {
         let (mnt, local) = (etcfs.mnt(), etcfs.local());
         let f = local.join("f");

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt as _;
 const NEW: OFlags = OFlags::CREATE.union(OFlags::EXCL);
 
 #[test]
-fn a_file_created_read_only_is_written_through_its_handle() {
+fn b5_a_file_created_read_only_is_written_through_its_handle() {
     compared(|pair| {
         let _ = pair.same("chmod", |root| {
             fs::set_permissions(&root.path, open_to_all()).map_err(errno)
@@ -43,7 +43,7 @@ fn open_to_all() -> fs::Permissions {
 }
 
 #[test]
-fn a_handle_outlives_its_openers_privileges() {
+fn b5_a_handle_outlives_its_openers_privileges() {
     compared(|pair| {
         let read = pair.same("open as root, read as another", |root| {
             fs::write(root.join("secret"), "known to root").map_err(errno)?;
@@ -69,7 +69,7 @@ fn a_handle_outlives_its_openers_privileges() {
 }
 
 #[test]
-fn an_unlinked_file_does_everything_through_its_handle() {
+fn b12_an_unlinked_file_does_everything_through_its_handle() {
     compared(|pair| {
         let seen = pair.same("unlinked", |root| {
             let fd = open(root, "gone", OFlags::RDWR | NEW)?;
@@ -141,7 +141,7 @@ fn an_unlinked_file_is_opened_again_through_proc() {
 }
 
 #[test]
-fn a_file_removed_or_replaced_beneath_stays_open_as_it_was() {
+fn b32_a_file_removed_or_replaced_beneath_stays_open_as_it_was() {
     on_each_lower(|_, etcfs| {
         for flags in [OFlags::RDONLY, OFlags::RDWR] {
             let below = etcfs.local().join("f");

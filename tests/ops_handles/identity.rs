@@ -36,7 +36,7 @@ const NAMES: [&str; 11] = [
 ];
 
 #[test]
-fn stat_is_the_lower_objects() {
+fn s2_stat_is_the_lower_objects() {
     on_each_lower(|_, etcfs| {
         one_of_each(&etcfs.local());
         for name in NAMES {
@@ -98,7 +98,7 @@ fn entries(dir: &Path) -> BTreeMap<Vec<u8>, (u64, FileType)> {
 }
 
 #[test]
-fn listings_tell_the_same_number_and_type_as_stat() {
+fn b13_listings_tell_the_same_number_and_type_as_stat() {
     on_each_lower(|_, etcfs| {
         one_of_each(&etcfs.local());
         one_of_each(&etcfs.local().join("dir"));
@@ -124,7 +124,7 @@ fn listings_tell_the_same_number_and_type_as_stat() {
 }
 
 #[test]
-fn two_lower_file_systems_never_show_the_same_number() {
+fn b14_two_lower_file_systems_never_show_the_same_number() {
     private(DEADLINE, |env| {
         let bases = Bases::new(env, crate::Lower::Tmpfs);
         rustix::mount::mount(
@@ -187,7 +187,7 @@ fn two_lower_file_systems_never_show_the_same_number() {
 }
 
 #[test]
-fn hard_links_are_one_object_with_one_set_of_pages() {
+fn b28_hard_links_are_one_object_with_one_set_of_pages() {
     on_each_lower(|_, etcfs| {
         let (one, two) = (etcfs.mnt().join("one"), etcfs.mnt().join("two"));
         fs::write(&one, "0123456789").expect("write");

@@ -100,7 +100,7 @@ fn a_mapped_write_reaches_the_lower_file_and_its_mtime() {
 }
 
 #[test]
-fn reads_and_writes_of_a_mapped_file_see_each_other() {
+fn b21_reads_and_writes_of_a_mapped_file_see_each_other() {
     on_each_lower(|_, etcfs| {
         let path = etcfs.mnt().join("f");
         fs::write(&path, vec![b'a'; 4096]).expect("write");
@@ -122,7 +122,7 @@ fn reads_and_writes_of_a_mapped_file_see_each_other() {
 }
 
 #[test]
-fn data_written_beneath_is_read_at_once_and_mapped_after_the_next_open() {
+fn b21_data_written_beneath_is_read_at_once_and_mapped_after_the_next_open() {
     on_each_lower(|_, etcfs| {
         let (path, below) = (etcfs.mnt().join("f"), etcfs.local().join("f"));
         fs::write(&below, vec![b'1'; 4096]).expect("write");

@@ -18,7 +18,7 @@ fn read(root: &Root, name: &str) -> Result<String> {
 }
 
 #[test]
-fn renameat2_exchanges_refuses_to_replace_and_knows_no_whiteout() {
+fn b1_renameat2_exchanges_refuses_to_replace_and_knows_no_whiteout() {
     compared(|pair| {
         let _ = pair.same("make", |root| {
             for name in ["a", "b", "dir1/inner", "dir2/other"] {
@@ -65,7 +65,7 @@ fn renameat2_exchanges_refuses_to_replace_and_knows_no_whiteout() {
 }
 
 #[test]
-fn a_whiteout_is_refused() {
+fn b1_a_whiteout_is_refused() {
     crate::on_each_lower(|_, etcfs| {
         fs::write(etcfs.mnt().join("a"), "x").expect("write");
         let at = rustix::fs::CWD;
@@ -211,7 +211,7 @@ fn renames_links_and_removals_fail_as_natively() {
 }
 
 #[test]
-fn symlinks_are_read_at_every_buffer_size() {
+fn b25_symlinks_are_read_at_every_buffer_size() {
     compared(|pair| {
         for len in [1, 2, 7, 59, 60, 61, 255, 1023, 4094, 4095] {
             let target = "t".repeat(len);

@@ -9,7 +9,7 @@ use std::fs;
 use std::mem::MaybeUninit;
 
 #[test]
-fn paths_beyond_4095_bytes_work_relative_to_a_directory() {
+fn b31_paths_beyond_4095_bytes_work_relative_to_a_directory() {
     compared(|pair| {
         let name = "a-component-of-forty-bytes-in-a-deep-tree";
         let seen = pair.same("deep", |root| {
@@ -56,7 +56,7 @@ fn paths_beyond_4095_bytes_work_relative_to_a_directory() {
 }
 
 #[test]
-fn statfs_works_on_what_nobody_may_open() {
+fn b26_statfs_works_on_what_nobody_may_open() {
     compared(|pair| {
         let _ = pair.same("make", |root| {
             mkdirat(&root.dir, "closed", Mode::empty())?;
@@ -140,7 +140,7 @@ fn a_working_directory_removed_beneath_has_no_entries() {
 }
 
 #[test]
-fn inotify_tells_changes_made_through_the_mount() {
+fn b19_inotify_tells_changes_made_through_the_mount() {
     compared(|pair| {
         let seen = pair.same("watch", |root| {
             mkdirat(&root.dir, "d", Mode::RWXU)?;

@@ -54,7 +54,7 @@ fn list(root: &Root, name: &str) -> Result<Vec<Vec<u8>>> {
 }
 
 #[test]
-fn every_namespace_passes_through_on_every_kind() {
+fn b11_every_namespace_passes_through_on_every_kind() {
     compared(|pair| {
         assert_eq!(pair.same("make", make), Ok(()));
         for user in [User::plain(0), User::plain(1000)] {
@@ -116,7 +116,7 @@ fn every_namespace_passes_through_on_every_kind() {
 }
 
 #[test]
-fn sizes_have_the_native_limits() {
+fn b11_sizes_have_the_native_limits() {
     compared(|pair| {
         assert_eq!(pair.same("make", make), Ok(()));
         for name in ["file", "dir"] {

@@ -132,7 +132,7 @@ fn chmod_and_access_list_agree() {
 }
 
 #[test]
-fn a_default_list_is_inherited_and_replaces_the_umask() {
+fn b23_a_default_list_is_inherited_and_replaces_the_umask() {
     on_each_lower(|_, _, pair| {
         for (n, (what, list)) in lists().into_iter().enumerate() {
             let parent = format!("d{n}");

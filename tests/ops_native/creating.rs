@@ -166,3 +166,29 @@ fn creating_where_the_daemon_alone_could_not_works_for_whom_the_kernel_allows() 
         assert_eq!(made, Ok("100600 1000:1000 size 0".to_owned()));
     });
 }
+
+/// More groups than a page of their numbers, or than any fixed table, would hold.
+#[test]
+fn s4_every_supplementary_group_counts() {
+    on_each_lower(|_, _, pair| {
+        let _ = pair.same("make", |root| {
+            crate::file(root, "shared", 0, 67_000, 0o640)?;
+            dir(root, "team", 0, 67_000, 0o2770)
+        });
+        for count in [1, 64, 65, 2000] {
+            // The group that opens the way is the last, or is just not there.
+            for (last, is_allowed) in [(67_000, true), (66_999, false)] {
+                let groups: Vec<u32> = (last + 1 - count..=last).collect();
+                let user = User::plain(1000).in_groups(&groups);
+                let seen = pair.same_as(&user, &format!("{count} groups to {last}"), |root| {
+                    let name = format!("team/made{count}");
+                    crate::open(root, "shared", OFlags::RDONLY)?;
+                    crate::open(root, &name, OFlags::WRONLY | OFlags::CREATE)?;
+                    crate::look(root, &name)
+                });
+                assert_eq!(seen.is_ok(), is_allowed, "{count}: {seen:?}");
+                assert!(!is_allowed || seen.is_ok_and(|look| look.contains("1000:67000")));
+            }
+        }
+    });
+}

@@ -16,7 +16,7 @@ fn done<T>(result: Result<T>) -> Result<String> {
 }
 
 #[test]
-fn calls_on_a_file_are_allowed_to_the_same_users_as_natively() {
+fn f3_calls_on_a_file_are_allowed_to_the_same_users_as_natively() {
     on_each_lower(|_, _, pair| {
         for user in users() {
             for mode in FILE_MODES {
@@ -166,7 +166,7 @@ fn on_file(root: &Root, name: &str) -> Vec<(String, Result<String>)> {
 }
 
 #[test]
-fn calls_in_a_directory_are_allowed_to_the_same_users_as_natively() {
+fn f3_calls_in_a_directory_are_allowed_to_the_same_users_as_natively() {
     on_each_lower(|_, _, pair| {
         for (n, user) in users().into_iter().enumerate() {
             for mode in DIR_MODES {
@@ -281,7 +281,7 @@ fn in_directory(root: &Root, name: &str) -> Vec<(String, Result<String>)> {
 }
 
 #[test]
-fn the_real_user_decides_access_and_the_effective_one_eaccess() {
+fn b20_the_real_user_decides_access_and_the_effective_one_eaccess() {
     on_each_lower(|_, _, pair| {
         let _ = pair.same("make", |root| file(root, "secret", 0, 0, 0o600));
         let seen = pair.each_as(&crate::harness::User::plain(0), |root| {

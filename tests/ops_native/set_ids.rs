@@ -138,7 +138,7 @@ fn may_chmod(user: &User) -> bool {
 }
 
 #[test]
-fn set_ids_and_capabilities_go_as_natively() {
+fn b22_set_ids_and_capabilities_go_as_natively() {
     on_each_lower(|_, _, pair| {
         let _ = pair.same("make", |root| file(root, "source", 0, 0, 0o644));
         let mut cleared = 0;
@@ -189,7 +189,7 @@ fn set_ids_and_capabilities_go_as_natively() {
 }
 
 #[test]
-fn an_unprivileged_write_to_a_set_id_file_succeeds_and_clears_it() {
+fn b30_an_unprivileged_write_to_a_set_id_file_succeeds_and_clears_it() {
     on_each_lower(|_, _, pair| {
         let _ = pair.same("make", |root| file(root, "f", 0, 0, 0o4777));
         let wrote = pair.same_as(&User::plain(1000), "write", |root| {

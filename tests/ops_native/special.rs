@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 #[test]
-fn fifos_open_for_the_same_users_as_natively() {
+fn b29_fifos_open_for_the_same_users_as_natively() {
     on_each_lower(|_, _, pair| {
         for mode in [0, 0o600, 0o640, 0o622, 0o666] {
             let name = &format!("fifo{mode:o}");
@@ -43,7 +43,7 @@ fn fifos_open_for_the_same_users_as_natively() {
 }
 
 #[test]
-fn a_fifo_carries_bytes_between_clients_and_stays_quiet_below() {
+fn s5_a_fifo_carries_bytes_between_clients_and_stays_quiet_below() {
     on_each_lower(|_, etcfs: &Etcfs, pair: &mut Pair| {
         let _ = pair.same("make", |root| {
             mknodat(
@@ -74,7 +74,7 @@ fn a_fifo_carries_bytes_between_clients_and_stays_quiet_below() {
 }
 
 #[test]
-fn sockets_are_bound_and_connected_with_the_native_checks() {
+fn b29_sockets_are_bound_and_connected_with_the_native_checks() {
     on_each_lower(|_, _, pair| {
         for mode in [0, 0o600, 0o620, 0o666] {
             let name = &format!("sock{mode:o}");
@@ -111,7 +111,7 @@ fn sockets_are_bound_and_connected_with_the_native_checks() {
 }
 
 #[test]
-fn devices_show_their_numbers_and_the_mount_refuses_to_open_them() {
+fn s5_devices_show_their_numbers_and_the_mount_refuses_to_open_them() {
     on_each_lower(|_, _, pair| {
         for (n, (major, minor)) in [(1, 3), (8, 255), (259, 300), (511, 0xfffff)]
             .into_iter()
