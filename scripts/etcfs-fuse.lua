@@ -6,7 +6,7 @@
 -- A packet is: kind u8, flags u8 (1: the message is big-endian), cpu u16, thread u32, opcode u32, length u32, all of them
 -- little-endian, and then the FUSE message as far as it was recorded.
 
-local kinds = { [1] = "INIT", [2] = "request", [3] = "answer", [4] = "done", [5] = "lost" }
+local kinds = { [1] = "INIT", [2] = "request", [3] = "answer", [4] = "done", [5] = "lost", [6] = "rules" }
 
 -- Opcodes of protocol 7.45: name, length of the fixed arguments, and how many names follow them.
 local opcodes = {
@@ -152,6 +152,10 @@ function etcfs.dissector(buffer, pinfo, root)
     if kind == 5 then
         tree:add_le(f.lost, buffer(12, 4))
         pinfo.cols.info = len .. " records are missing here"
+        return buffer:len()
+    end
+    if kind == 6 then
+        pinfo.cols.info = "rules in force, " .. len .. " bytes"
         return buffer:len()
     end
     tree:add_le(f.len, buffer(12, 4))

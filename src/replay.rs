@@ -8,7 +8,9 @@ pub mod listing;
 pub mod pcapng;
 pub mod record;
 pub mod report;
+pub mod rules;
 pub mod run;
+pub mod sides;
 pub mod tape;
 pub mod tree;
 
@@ -17,6 +19,7 @@ use etcfs_proto::abi::{InHeader, InitOut, OutHeader};
 use etcfs_proto::capture::{CaptureError, Header, Kind, Reader, Record};
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::{Agreed, Offer, Refusal, Wish, negotiate};
+use rules::Recorded;
 use std::collections::HashMap;
 use zerocopy::FromBytes as _;
 
@@ -29,6 +32,14 @@ pub struct Exchange<'a> {
     pub answer: Option<Record<'a>>,
 }
 
+impl Exchange<'_> {
+    /// Whether the client gave up before there was an answer, or the recording ended.
+    fn was_given_up(&self) -> bool {
+        let errno = self.answer.map(|answer| errno_of(answer.kept));
+        errno.is_none_or(|errno| errno == rustix::io::Errno::INTR.raw_os_error())
+    }
+}
+
 /// A recording, read as a whole.
 pub struct Recording<'a> {
     /// The file's header.
@@ -37,6 +48,8 @@ pub struct Recording<'a> {
     pub init: Record<'a>,
     /// Requests in the order in which they were begun.
     pub exchanges: Vec<Exchange<'a>>,
+    /// Rules, each with the number of requests before them; none in recordings of version 1.
+    pub rules: Vec<(usize, Recorded)>,
     /// Records that are missing.
     pub lost: u64,
     /// Why the rest of the file could not be read: a recording that was interrupted ends within a record.
@@ -56,6 +69,7 @@ impl<'a> Recording<'a> {
             header,
             init,
             exchanges: Vec::new(),
+            rules: Vec::new(),
             lost: 0,
             cut: None,
         };
@@ -91,8 +105,18 @@ impl<'a> Recording<'a> {
                 }
             }
             Kind::Lost => self.lost += u64::from(record.len),
+            Kind::Rules => {
+                let rules = Recorded::read(record.kept);
+                self.rules.push((self.exchanges.len(), rules));
+            }
             Kind::Init | Kind::Done => {}
         }
+    }
+
+    /// The rules in force when the recording began; none in recordings of version 1.
+    pub fn first_rules(&self) -> Recorded {
+        let first = self.rules.first().filter(|(before, _)| *before == 0);
+        first.map(|(_, rules)| rules.clone()).unwrap_or_default()
     }
 
     /// What INIT had agreed on, without passthrough: there is no kernel to pass anything through.
@@ -131,7 +155,6 @@ fn is_left_out(opcode: Opcode) -> Option<&'static str> {
     match opcode {
         Opcode::INIT | Opcode::DESTROY | Opcode::CUSE_INIT => Some("about the connection itself"),
         Opcode::INTERRUPT => Some("interrupts of requests"),
-        Opcode::SETLKW => Some("locks that may have to be waited for"),
         Opcode::READDIRPLUS => Some("READDIRPLUS, which etcfs does not agree on"),
         _ => None,
     }

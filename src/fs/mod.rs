@@ -30,6 +30,7 @@ use rules::{Rules, Side};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use stat::Stat;
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -95,6 +96,8 @@ pub struct Fs {
     journal: Journal,
     /// Files that enforcement has put others in the place of.
     replaced: enforce::Replaced,
+    /// In place of the files that inject overrides name: see [`Fs::make_up_sources`].
+    sources: Option<HashMap<Box<[u8]>, Arc<[u8]>>>,
 }
 
 impl Fs {
@@ -122,6 +125,7 @@ impl Fs {
             config_handles: Mutex::new(handle::Handles::default()),
             journal: Journal::default(),
             replaced: enforce::Replaced::default(),
+            sources: None,
         })
     }
 

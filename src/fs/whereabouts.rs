@@ -2,7 +2,7 @@
 
 use super::Fs;
 use super::node::Node;
-use super::rules::{Found, Side};
+use super::rules::{Found, Rules, Side};
 use super::stat::Stat;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -10,15 +10,20 @@ use rustix::io::Errno;
 use std::ffi::CStr;
 use std::sync::Arc;
 
+/// The side that `rules` put a path on, of which they say `found`; `exact`: only listed names are global.
+pub fn side_of(found: &Found<'_>, rules: &Rules, exact: bool) -> Side {
+    let by_itself = found.exact && rules.is_global(found.place);
+    if exact && !by_itself {
+        Side::Local
+    } else {
+        found.side
+    }
+}
+
 impl Fs {
     /// The side that the rules put a path on.
     pub fn side_of(&self, found: &Found<'_>) -> Side {
-        let by_itself = found.exact && self.rules().is_global(found.place);
-        if self.settings.exact_globals && !by_itself {
-            Side::Local
-        } else {
-            found.side
-        }
+        side_of(found, &self.rules(), self.settings.exact_globals)
     }
 
     /// What stands at `path` (below the mount, without a leading slash) on `side`, and its node if it is known. Follows

@@ -1,6 +1,7 @@
 //! A recording in words: every message as `-d` shows it, and what is wrong with the conversation.
 
 use super::errno_of;
+use crate::trace::printable;
 use etcfs_proto::capture::{
     CaptureError, CaptureFlags, Conversation, Finding, Kind, Message, Reader, Record,
 };
@@ -17,7 +18,7 @@ const NODES: usize = 10;
 pub struct Line {
     /// Nanoseconds since the recording began.
     pub time_ns: u64,
-    /// `init`, `request`, `answer`, `done` or `lost`.
+    /// `init`, `rules`, `request`, `answer`, `done` or `lost`.
     pub kind: &'static str,
     /// The thread that handled it.
     pub thread: u32,
@@ -130,6 +131,7 @@ impl Teller<'_> {
             Kind::Request => '>',
             Kind::Init | Kind::Answer | Kind::Done => '<',
             Kind::Lost => '!',
+            Kind::Rules => '=',
         };
         write!(
             self.out,
@@ -173,6 +175,7 @@ impl Teller<'_> {
                 (kind, show_answer(record, bytes))
             }
             Kind::Done => ("done", format!("{} is not answered", record.opcode)),
+            Kind::Rules => ("rules", format!("rules: {}", lines(record.kept))),
             Kind::Lost => ("lost", format!("{} records are missing here", record.len)),
         };
         Line {
@@ -231,6 +234,19 @@ impl Teller<'_> {
         }
         let word = if fault { "FAULT" } else { "note" };
         writeln!(self.out, "{word}: {finding}")
+    }
+}
+
+/// Lines in one.
+fn lines(text: &[u8]) -> String {
+    let lines = text.split(|&byte| byte == b'\n');
+    let shown: Vec<String> = lines
+        .filter(|line| !line.is_empty())
+        .map(printable)
+        .collect();
+    match shown.is_empty() {
+        true => "none".to_owned(),
+        false => shown.join("; "),
     }
 }
 

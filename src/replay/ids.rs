@@ -32,7 +32,7 @@ fn places(opcode: Opcode) -> &'static [(usize, Names)] {
         Opcode::LSEEK => &[(offset_of!(LseekIn, fh), Handle)],
         Opcode::IOCTL => &[(offset_of!(IoctlIn, fh), Handle)],
         Opcode::POLL => &[(offset_of!(PollIn, fh), Handle)],
-        Opcode::GETLK | Opcode::SETLK => &[(offset_of!(LkIn, fh), Handle)],
+        Opcode::GETLK | Opcode::SETLK | Opcode::SETLKW => &[(offset_of!(LkIn, fh), Handle)],
         Opcode::COPY_FILE_RANGE | Opcode::COPY_FILE_RANGE_64 => &[
             (offset_of!(CopyFileRangeIn, fh_in), Handle),
             (offset_of!(CopyFileRangeIn, nodeid_out), Node),

@@ -1,11 +1,13 @@
 //! Recording a running session.
 
-use crate::fs::node::lock;
+use super::rules;
+use crate::fs::node::{NodeId, lock};
 use crate::session::{Observer, Session, Times, meter};
 use etcfs_proto::capture::{CaptureFlags, Header, Kind, Record, strip, write_record};
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::time::{ClockId, clock_gettime};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use zerocopy::IntoBytes as _;
 
@@ -24,16 +26,34 @@ pub struct Recorder {
 struct Tap {
     /// When the recording began, see [`meter::now`].
     began: u64,
+    /// Whose rules are recorded. The session holds its observers.
+    session: Weak<Session>,
     data: bool,
     queue: Mutex<Queue>,
     more: Condvar,
+    /// The last request in progress was answered after the end.
+    answered: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
     lost: u32,
+    /// Requests that were recorded and not answered yet.
+    open: HashSet<u64>,
+    ended: bool,
 }
+
+impl Queue {
+    /// Notes that a request has come; false if it is not to be recorded any more.
+    fn begins(&mut self, unique: u64) -> bool {
+        !self.ended && self.open.insert(unique)
+    }
+}
+
+/// How long the answers of requests that are in progress at the end are waited for. Some may never come: whoever waits
+/// for a lock.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 impl Recorder {
     /// Records every request of `session` from the next one on; `data`: with the contents of files and attributes.
@@ -47,15 +67,18 @@ impl Recorder {
         };
         let tap = Arc::new(Tap {
             began: meter::now(),
+            session: Arc::downgrade(session),
             data,
             queue: Mutex::default(),
             more: Condvar::new(),
+            answered: Condvar::new(),
         });
         lock(&tap.queue).bytes.extend(header.to_bytes());
         let mut agreed = Reply::with_capacity(64);
         agreed.put(&session.agreed.to_out().0);
         let message = agreed.finish(0);
         tap.push(Kind::Init, Opcode::INIT, message.len(), &[message]);
+        tap.rules();
         let observer: Arc<dyn Observer> = tap.clone();
         session.observers.add(observer.clone());
         Recorder {
@@ -65,8 +88,16 @@ impl Recorder {
         }
     }
 
-    /// Records nothing more, except the answer of a request that has been begun. What was recorded can still be taken.
+    /// Records nothing more, except the answers of requests that have been begun, as far as they come soon. What was
+    /// recorded can still be taken.
     pub fn stop(&self) {
+        let mut queue = lock(&self.tap.queue);
+        queue.ended = true;
+        let waited = self
+            .tap
+            .answered
+            .wait_timeout_while(queue, LAST_ANSWERS, |queue| !queue.open.is_empty());
+        drop(waited);
         self.session.observers.remove(&self.observer);
     }
 
@@ -89,6 +120,14 @@ impl Drop for Recorder {
 }
 
 impl Tap {
+    /// Adds the rules in force.
+    fn rules(&self) {
+        if let Some(session) = self.session.upgrade() {
+            let text = rules::write(&session.fs);
+            self.push(Kind::Rules, Opcode::INIT, text.len(), &[&text]);
+        }
+    }
+
     /// Adds one record, whose message of `len` bytes is kept as far as `parts` go.
     fn push(&self, kind: Kind, opcode: Opcode, len: usize, parts: &[&[u8]]) {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
@@ -128,10 +167,14 @@ impl Tap {
 
 impl Observer for Tap {
     fn request(&self, frame: &Frame<'_>) {
+        if !lock(&self.queue).begins(frame.head.unique) {
+            return;
+        }
         let head = frame.head.as_bytes();
         let whole = [head, frame.args, frame.tail, frame.ext];
         let len = whole.iter().map(|part| part.len()).sum();
-        if self.data {
+        // Without the commands to the configuration file nobody could say what came after them.
+        if self.data || frame.head.nodeid == NodeId::CONFIG.0 {
             return self.push(Kind::Request, frame.opcode(), len, &whole);
         }
         // Contents are the end of the tail, and such requests have no extensions.
@@ -143,6 +186,22 @@ impl Observer for Tap {
     }
 
     fn answer(&self, frame: &Frame<'_>, answer: &[u8], _: Times) {
+        let unique = frame.head.unique;
+        // A request from before the recording is not in it, and neither is its answer.
+        if !lock(&self.queue).open.contains(&unique) {
+            return;
+        }
+        self.answered(frame, answer);
+        let mut queue = lock(&self.queue);
+        queue.open.remove(&unique);
+        if queue.ended && queue.open.is_empty() {
+            self.answered.notify_all();
+        }
+    }
+}
+
+impl Tap {
+    fn answered(&self, frame: &Frame<'_>, answer: &[u8]) {
         let opcode = frame.opcode();
         if answer.is_empty() {
             return self.push(Kind::Done, opcode, 0, &[]);
@@ -153,5 +212,8 @@ impl Observer for Tap {
             strip::answer(frame, answer)
         };
         self.push(Kind::Answer, opcode, answer.len(), &[&answer[..kept]]);
+        if opcode == Opcode::WRITE && frame.head.nodeid == NodeId::CONFIG.0 {
+            self.rules();
+        }
     }
 }

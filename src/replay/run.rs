@@ -5,6 +5,7 @@ use super::compare::{Knows, Side, compare};
 use super::ids::{Ids, Unknown};
 use super::listing::Listing;
 use super::report::{Difference, Report};
+use super::rules::Recorded;
 use super::{Exchange, Recording, errno_of, is_left_out};
 use crate::fs::node::NodeId;
 use crate::fs::{Base, Fs, Settings};
@@ -27,7 +28,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 pub struct Trees<'a> {
     /// The stratum's own directory.
     pub local: &'a Path,
-    /// The directory that strata share; empty as long as the recording sets no rules.
+    /// The directory that strata share.
     pub global: &'a Path,
     /// They are copies of the recording's, not made up from it.
     pub are_copies: bool,
@@ -46,8 +47,9 @@ pub fn run(recording: &Recording<'_>, trees: &Trees<'_>) -> Result<Report> {
             let mut replay = Replay::new(&session, trees);
             for (at, exchange) in recording.exchanges.iter().enumerate() {
                 replay.exchange(at + 1, exchange);
+                replay.ask_waiting(exchange.request.opcode);
             }
-            prepared.map(|()| replay.report)
+            prepared.map(|()| replay.end())
         });
         thread.join()
     })
@@ -65,26 +67,32 @@ fn session(recording: &Recording<'_>, trees: &Trees<'_>) -> Result<Arc<Session>>
             .and_then(|fd: OwnedFd| Base::new(&fd))
             .with_context(|| format!("opening {}", path.display()))
     };
+    let rules = recording.first_rules();
     let settings = Settings {
         stratum: b"replay".as_slice().into(),
         mountpoint: b"/etc".as_slice().into(),
-        exact_globals: false,
+        exact_globals: rules.exact,
         dir_limit: 256,
         privileged: rustix::process::geteuid().is_root(),
     };
-    let fs = Fs::new(open(trees.local)?, open(trees.global)?, settings)
+    let mut fs = Fs::new(open(trees.local)?, open(trees.global)?, settings)
         .context("looking at the directories")?;
+    fs.make_up_sources(Recorded::made_up_sources(&recording.rules));
+    fs.change_config(&rules.commands)
+        .map_err(|error| anyhow::anyhow!("the recorded rules: {error}"))?;
     // Nothing is read from it, and what is written to it says that a notice has been sent.
     let device = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .context("opening /dev/null")?;
     Session::new(device, fs, agreed, None).context("making the session")
 }
 
-struct Replay<'s> {
+struct Replay<'s, 'r> {
     session: &'s Session,
     seat: Seat,
     ids: Ids,
     listings: HashMap<u64, Listing>,
+    /// Locks that could not be had yet, with their numbers.
+    waiting: Vec<(usize, &'s Exchange<'r>)>,
     knows: Knows,
     asked: Message,
     sent: Message,
@@ -95,13 +103,14 @@ struct Replay<'s> {
     report: Report,
 }
 
-impl<'s> Replay<'s> {
-    fn new(session: &'s Session, trees: &Trees<'_>) -> Replay<'s> {
+impl<'s, 'r> Replay<'s, 'r> {
+    fn new(session: &'s Session, trees: &Trees<'_>) -> Replay<'s, 'r> {
         Replay {
             session,
             seat: session.meters.sit(Role::Worker),
             ids: Ids::default(),
             listings: HashMap::new(),
+            waiting: Vec::new(),
             knows: Knows {
                 tree: trees.are_copies,
                 owners: rustix::process::geteuid().is_root(),
@@ -115,12 +124,36 @@ impl<'s> Replay<'s> {
         }
     }
 
-    fn exchange(&mut self, number: usize, exchange: &Exchange<'_>) {
+    /// Tries the locks that are waited for again, after a request that may have let one go.
+    fn ask_waiting(&mut self, done: Opcode) {
+        if matches!(
+            done,
+            Opcode::SETLK | Opcode::SETLKW | Opcode::FLUSH | Opcode::RELEASE
+        ) {
+            for (number, exchange) in std::mem::take(&mut self.waiting) {
+                self.exchange(number, exchange);
+            }
+        }
+    }
+
+    fn end(mut self) -> Report {
+        for _ in &self.waiting {
+            self.report.leave_out("locks that others hold");
+        }
+        self.report
+    }
+
+    fn exchange(&mut self, number: usize, exchange: &'s Exchange<'r>) {
         let asked = std::mem::take(&mut self.asked);
         self.asked = self.carry_out(number, exchange, asked);
     }
 
-    fn carry_out(&mut self, number: usize, exchange: &Exchange<'_>, mut asked: Message) -> Message {
+    fn carry_out(
+        &mut self,
+        number: usize,
+        exchange: &'s Exchange<'r>,
+        mut asked: Message,
+    ) -> Message {
         let request = &exchange.request;
         let Ok(frame) = Frame::cut(asked.load(request)) else {
             self.report.leave_out("malformed");
@@ -128,6 +161,11 @@ impl<'s> Replay<'s> {
         };
         if let Some(reason) = is_left_out(frame.opcode()) {
             self.report.leave_out(reason);
+            return asked;
+        }
+        if frame.opcode() == Opcode::SETLKW && exchange.was_given_up() {
+            self.report
+                .leave_out("locks that were not waited for to the end");
             return asked;
         }
         if frame.head.nodeid == NodeId::CONFIG.0 && request.is_cut() {
@@ -151,12 +189,15 @@ impl<'s> Replay<'s> {
         asked
     }
 
-    fn ask_and_compare(&mut self, number: usize, exchange: &Exchange<'_>, frame: &Frame<'_>) {
+    fn ask_and_compare(&mut self, number: usize, exchange: &'s Exchange<'r>, frame: &Frame<'_>) {
+        let opcode = frame.opcode();
         let Some(ns) = self.serve() else {
-            self.report.leave_out("locks that others hold");
+            match opcode {
+                Opcode::SETLKW => self.waiting.push((number, exchange)),
+                _ => self.report.leave_out("locks that others hold"),
+            }
             return;
         };
-        let opcode = frame.opcode();
         self.count(exchange, opcode, ns);
         if let (Opcode::RELEASEDIR, Ok(args)) = (opcode, frame.args::<ReleaseIn>()) {
             self.listings.remove(&args.fh);

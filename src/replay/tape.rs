@@ -61,8 +61,10 @@ pub struct Tape<W> {
     header: Option<Header>,
     /// The end of what came, not yet a whole record.
     pending: Vec<u8>,
-    kept: VecDeque<Vec<u8>>,
+    kept: VecDeque<(Kind, Vec<u8>)>,
     kept_bytes: usize,
+    /// The latest rules that are older than everything kept.
+    rules: Option<Vec<u8>>,
     written: Written,
 }
 
@@ -76,6 +78,7 @@ impl<W: Write> Tape<W> {
             pending: Vec::new(),
             kept: VecDeque::new(),
             kept_bytes: 0,
+            rules: None,
             written: Written::default(),
         }
     }
@@ -153,12 +156,18 @@ impl<W: Write> Tape<W> {
             return Ok(());
         };
         self.kept_bytes += bytes.len();
-        self.kept.push_back(bytes);
+        self.kept.push_back((record.kind, bytes));
         while self.kept_bytes > size {
-            let Some(oldest) = self.kept.pop_front() else {
+            let Some((kind, oldest)) = self.kept.pop_front() else {
                 break;
             };
             self.kept_bytes -= oldest.len();
+            if kind == Kind::Rules {
+                // What follows is to be read under these, however many records come after them.
+                self.written.records -= u64::from(self.rules.is_some());
+                self.rules = Some(oldest);
+                continue;
+            }
             self.written.records -= 1;
             self.written.dropped += 1;
         }
@@ -170,7 +179,8 @@ impl<W: Write> Tape<W> {
     /// # Errors
     /// [`TapeError::Write`].
     pub fn finish(mut self) -> Result<Written, TapeError> {
-        for record in &self.kept {
+        let kept = self.kept.iter().map(|(_, record)| record);
+        for record in self.rules.iter().chain(kept) {
             self.out.write_all(record)?;
         }
         self.out.flush()?;

@@ -4,6 +4,9 @@
 //! root) owner; files are full of zeros and symlinks of unknown target point nowhere.
 
 use super::Recording;
+use super::rules::Compiled;
+use super::sides::{Dirs, parents};
+use crate::fs::rules::Side;
 use etcfs_proto::abi::{Attr, AttrOut, Dirent, EntryOut, LinkIn, OutHeader, Rename2In, RenameIn};
 use etcfs_proto::capture::{Message, Record};
 use etcfs_proto::op::Body;
@@ -11,48 +14,72 @@ use etcfs_proto::{Frame, Opcode};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::{self, Errno};
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use zerocopy::FromBytes as _;
 
 /// One object as far as the recording tells. Numbered by their place in [`Seen::objects`]; 0 is the root.
-#[derive(Default)]
 struct Object {
     /// Its paths from the root when the recording began; none for what was made later.
-    paths: Vec<Vec<u8>>,
+    paths: Vec<(Side, Vec<u8>)>,
+    /// Where it is now, as far as that matters for what is below it.
+    side: Side,
     attr: Option<Attr>,
     /// `DT_*` of a listing, for what was only listed.
     kind: u32,
     target: Option<Vec<u8>>,
+    /// The text that it was found with, by an inject override.
+    injected: Option<Arc<[u8]>>,
 }
+
+impl Object {
+    fn new(side: Side) -> Object {
+        Object {
+            paths: Vec::new(),
+            side,
+            attr: None,
+            kind: 0,
+            target: None,
+            injected: None,
+        }
+    }
+}
+
+/// A name in a directory. A rule that comes or goes puts another object there, on the other side.
+type Name = (usize, Side, Vec<u8>);
 
 /// What a recording tells of its tree.
 struct Seen {
     objects: Vec<Object>,
     nodes: HashMap<u64, usize>,
+    /// The rules at the present moment of the recording.
+    rules: Compiled,
     /// Names at the present moment of the recording.
-    names: HashMap<(usize, Vec<u8>), usize>,
+    names: HashMap<Name, usize>,
     /// Names that the recording has changed: what is found there later says nothing about the beginning.
-    changed: HashSet<(usize, Vec<u8>)>,
+    changed: HashSet<Name>,
 }
 
-/// Makes up the tree of `recording` in the empty directory `dir`.
+/// Makes up the trees of `recording` in two empty directories.
 ///
 /// # Errors
 /// What making the objects answers.
-pub fn make_up(recording: &Recording<'_>, dir: &Path) -> io::Result<()> {
+pub fn make_up(recording: &Recording<'_>, local: &Path, global: &Path) -> io::Result<()> {
+    let mut root = Object::new(Side::Local);
+    root.paths.push((Side::Local, Vec::new()));
     let mut seen = Seen {
-        objects: vec![Object {
-            paths: vec![Vec::new()],
-            ..Object::default()
-        }],
+        objects: vec![root],
         nodes: HashMap::from([(1, 0)]),
+        rules: Compiled::default(),
         names: HashMap::new(),
         changed: HashSet::new(),
     };
     let (mut asked, mut answered) = (Message::default(), Message::default());
-    for exchange in &recording.exchanges {
+    let mut changes = recording.rules.iter().peekable();
+    for (at, exchange) in recording.exchanges.iter().enumerate() {
+        while let Some((_, rules)) = changes.next_if(|(before, _)| *before <= at) {
+            seen.rules = rules.compile();
+        }
         let Some(answer) = &exchange.answer else {
             continue;
         };
@@ -66,7 +93,7 @@ pub fn make_up(recording: &Recording<'_>, dir: &Path) -> io::Result<()> {
             seen.take(&frame, answer, body);
         }
     }
-    seen.make(dir)
+    seen.make(&Dirs { local, global })
 }
 
 impl Seen {
@@ -110,21 +137,45 @@ impl Seen {
 
     /// A name that was looked up.
     fn found(&mut self, dir: usize, name: &[u8], entry: &EntryOut) {
-        let key = (dir, name.to_vec());
+        let key = self.name(dir, name);
         let known = self.nodes.get(&entry.nodeid).copied();
         let object = match self.names.get(&key) {
             Some(&object) if known.is_none() => object,
             Some(_) => return,
             None if self.changed.contains(&key) => return,
             None => {
-                let object = known.unwrap_or_else(|| self.add());
+                let object = known.unwrap_or_else(|| self.add(key.1));
                 self.note_path(dir, name, object);
                 self.names.insert(key, object);
                 object
             }
         };
         self.nodes.insert(entry.nodeid, object);
-        self.objects[object].attr.get_or_insert(entry.attr);
+        if self.objects[object].attr.is_none() {
+            let path = self.path(dir, name).unwrap_or_default();
+            let object = &mut self.objects[object];
+            object.attr = Some(entry.attr);
+            object.injected = self.rules.injected(&path);
+            object.target = self.rules.target(&path);
+        }
+    }
+
+    /// A name with the side that it is on.
+    fn name(&self, dir: usize, name: &[u8]) -> Name {
+        let side = match self.path(dir, name) {
+            Some(path) => self.rules.side(&path),
+            None => self.objects[dir].side,
+        };
+        (dir, side, name.to_vec())
+    }
+
+    /// The path of a name from the root, if its directory was there at the beginning.
+    fn path(&self, dir: usize, name: &[u8]) -> Option<Vec<u8>> {
+        let (_, above) = self.objects[dir].paths.first()?;
+        Some(match &**above {
+            b"" => name.to_vec(),
+            above => [above, b"/", name].concat(),
+        })
     }
 
     /// An object made by the request.
@@ -132,7 +183,7 @@ impl Seen {
         let Ok((entry, _)) = EntryOut::read_from_prefix(body) else {
             return;
         };
-        let object = self.add();
+        let object = self.add(self.objects[dir].side);
         self.objects[object].attr = Some(entry.attr);
         self.nodes.insert(entry.nodeid, object);
         let name = match frame.opcode() {
@@ -159,8 +210,8 @@ impl Seen {
         let Some(&newdir) = self.nodes.get(&newdir) else {
             return;
         };
-        let from = self.names.get(&(dir, old.to_bytes().to_vec())).copied();
-        let to = self.names.get(&(newdir, new.to_bytes().to_vec())).copied();
+        let from = self.names.get(&self.name(dir, old.to_bytes())).copied();
+        let to = self.names.get(&self.name(newdir, new.to_bytes())).copied();
         // RENAME_EXCHANGE
         let left = if flags & 2 != 0 { to } else { None };
         self.change(dir, old.to_bytes(), left);
@@ -173,13 +224,13 @@ impl Seen {
             let Some(name) = rest.get(..entry.namelen as usize) else {
                 return;
             };
-            let key = (dir, name.to_vec());
+            let key = self.name(dir, name);
             let ours: [&[u8]; 3] = [b".", b"..", crate::fs::CONFIG_NAME.to_bytes()];
             if !ours.contains(&name)
                 && !self.names.contains_key(&key)
                 && !self.changed.contains(&key)
             {
-                let object = self.add();
+                let object = self.add(key.1);
                 self.objects[object].kind = entry.r#type;
                 self.note_path(dir, name, object);
                 self.names.insert(key, object);
@@ -189,28 +240,25 @@ impl Seen {
         }
     }
 
-    fn add(&mut self) -> usize {
-        self.objects.push(Object::default());
+    fn add(&mut self, side: Side) -> usize {
+        self.objects.push(Object::new(side));
         self.objects.len() - 1
     }
 
     /// A name of the beginning.
     fn note_path(&mut self, dir: usize, name: &[u8], object: usize) {
-        let Some(mut path) = self.objects[dir].paths.first().cloned() else {
+        let Some(path) = self.path(dir, name) else {
             return;
         };
         if name == crate::fs::CONFIG_NAME.to_bytes() {
             return;
         }
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
-        self.objects[object].paths.push(path);
+        let side = self.rules.side(&path);
+        self.objects[object].paths.push((side, path));
     }
 
     fn change(&mut self, dir: usize, name: &[u8], object: Option<usize>) {
-        let key = (dir, name.to_vec());
+        let key = self.name(dir, name);
         match object {
             Some(object) => self.names.insert(key.clone(), object),
             None => self.names.remove(&key),
@@ -219,39 +267,37 @@ impl Seen {
     }
 
     /// Makes the objects, each below one that was seen before it. Modes come last, so that none is in the way.
-    fn make(&self, dir: &Path) -> io::Result<()> {
+    fn make(&self, dirs: &Dirs<'_>) -> io::Result<()> {
         for object in &self.objects {
-            if let Some((first, more)) = object.paths.split_first() {
-                let first = join(dir, first);
+            if let Some(((side, first), more)) = object.paths.split_first() {
+                let first = dirs.path(*side, first);
+                parents(&first)?;
                 object.make(&first)?;
-                for path in more {
-                    rustix::fs::linkat(CWD, &first, CWD, join(dir, path), AtFlags::empty())?;
+                for (side, path) in more {
+                    let path = dirs.path(*side, path);
+                    parents(&path)?;
+                    rustix::fs::linkat(CWD, &first, CWD, path, AtFlags::empty())?;
                 }
             }
         }
         for object in self.objects.iter().rev() {
-            if let Some(first) = object.paths.first() {
-                object.own(&join(dir, first))?;
+            if let Some((side, first)) = object.paths.first() {
+                object.own(&dirs.path(*side, first))?;
             }
         }
         Ok(())
     }
 }
 
-fn join(dir: &Path, path: &[u8]) -> PathBuf {
-    match path {
-        b"" => dir.to_owned(),
-        path => dir.join(OsStr::from_bytes(path)),
-    }
-}
-
 impl Object {
+    fn is_root(&self) -> bool {
+        self.paths.first().is_some_and(|(_, path)| path.is_empty())
+    }
+
     fn kind(&self) -> FileType {
         let raw = self.attr.map_or(self.kind << 12, |attr| attr.mode);
         match FileType::from_raw_mode(raw) {
-            FileType::Unknown if self.paths.first().is_some_and(Vec::is_empty) => {
-                FileType::Directory
-            }
+            FileType::Unknown if self.is_root() => FileType::Directory,
             FileType::Unknown => FileType::RegularFile,
             kind => kind,
         }
@@ -262,7 +308,8 @@ impl Object {
         let mode = Mode::RUSR | Mode::WUSR;
         match self.kind() {
             FileType::Directory => match rustix::fs::mkdir(path, Mode::RWXU) {
-                Err(Errno::EXIST) if self.paths.first().is_some_and(Vec::is_empty) => Ok(()),
+                // The root, and what a global name below it has needed before.
+                Err(Errno::EXIST) => Ok(()),
                 other => other,
             },
             FileType::Symlink => {
@@ -273,7 +320,12 @@ impl Object {
             FileType::RegularFile => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
                 let fd = rustix::fs::open(path, flags, mode)?;
-                rustix::fs::ftruncate(fd, size)
+                rustix::fs::ftruncate(&fd, size)?;
+                let text = self.injected.as_deref().unwrap_or_default();
+                match size.checked_sub(text.len() as u64) {
+                    Some(at) => rustix::io::pwrite(&fd, text, at).map(drop),
+                    None => Ok(()),
+                }
             }
             kind => {
                 let dev = self.attr.map_or(0, |attr| attr.rdev);

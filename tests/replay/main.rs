@@ -30,7 +30,7 @@ fn replay(scratch: &Path, bytes: &[u8]) -> Report {
     for dir in [&local, &global] {
         fs::create_dir(dir).expect("a fresh directory");
     }
-    make_up(&recording, &local).expect("the tree is made up");
+    make_up(&recording, &local, &global).expect("the trees are made up");
     let trees = Trees {
         local: &local,
         global: &global,
@@ -242,5 +242,35 @@ fn a_recording_that_begins_late_leaves_out_what_it_cannot_know() {
         let cut = &bytes[..bytes.len() - 7];
         let recording = Recording::read(cut).expect("its beginning is a recording");
         assert!(recording.cut.is_some() && recording.exchanges.len() > 30);
+    });
+}
+
+#[test]
+fn locks_that_were_waited_for_replay_without_a_difference() {
+    use rustix::fs::{FlockOperation, flock};
+    private(DEADLINE, |env| {
+        let local = env.dir("etc");
+        let bytes = mounted::record(env, &local, false, |mnt| {
+            let open = || fs::File::create(mnt.join("lock")).expect("open");
+            let (holder, waiter) = (open(), open());
+            flock(&holder, FlockOperation::LockExclusive).expect("lock");
+            let waits = std::thread::spawn(move || flock(&waiter, FlockOperation::LockExclusive));
+            let threads = || {
+                fs::read_dir("/proc/self/task")
+                    .expect("the threads")
+                    .count()
+            };
+            // The daemon's waiter is a thread of this process.
+            let before = threads();
+            while threads() <= before && !waits.is_finished() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            drop(holder);
+            waits.join().expect("the waiter").expect("it gets the lock");
+        });
+        let report = replay(env.scratch(), &bytes);
+        assert_eq!(report.differing(), 0, "{report}");
+        assert!(report.left_out.is_empty(), "{report}");
+        assert_eq!(count(&report, Opcode::SETLKW), 2, "{report}");
     });
 }

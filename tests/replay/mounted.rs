@@ -35,6 +35,8 @@ pub fn record(env: &Env, local: &Path, data: bool, body: impl FnOnce(&Path)) -> 
     let prepared = mount::prepare(&request).expect("a mount");
     let wish = Wish {
         flags: InitFlags::INIT_EXT
+            | InitFlags::POSIX_LOCKS
+            | InitFlags::FLOCK_LOCKS
             | InitFlags::ATOMIC_O_TRUNC
             | InitFlags::BIG_WRITES
             | InitFlags::DONT_MASK

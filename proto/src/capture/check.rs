@@ -147,7 +147,7 @@ impl Conversation {
         let mut message = std::mem::take(&mut self.message);
         let bytes = message.load(record);
         let result = match record.kind {
-            Kind::Init => Ok(()),
+            Kind::Init | Kind::Rules => Ok(()),
             Kind::Request => self.request(record, bytes, find),
             Kind::Answer => self.answer(record, bytes, find),
             Kind::Done => Ok(()),

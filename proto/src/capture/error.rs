@@ -1,6 +1,6 @@
 //! What can be wrong with a recording.
 
-use super::{MESSAGE_MAX, VERSION};
+use super::{MESSAGE_MAX, OLDEST, VERSION};
 use std::fmt;
 
 /// Why a recording cannot be read, or not further. `at` is a record's offset in the file, in bytes.
@@ -57,8 +57,8 @@ impl fmt::Display for CaptureError {
             Self::NotARecording => f.write_str("this is no recording of etcfsctl"),
             Self::Version { found } => write!(
                 f,
-                "the recording is of version {found}, and only version {VERSION} can be read here: use the etcfsctl of \
-                 its time"
+                "the recording is of version {found}, and versions {OLDEST} to {VERSION} can be read here: use the \
+                 etcfsctl of its time"
             ),
             Self::ByteOrder => f.write_str(
                 "the recording was made on a machine of the other byte order and can be read on such a one only",

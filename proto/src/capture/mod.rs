@@ -1,7 +1,7 @@
 //! Recordings of a conversation with the kernel: bytes of a file in, records out, and the reverse.
 //!
 //! ```text
-//! file    header | record ...                          the first record is what INIT agreed on
+//! file    header | record ...                          the first record is what INIT agreed on, the second the rules
 //! header  "etcfsrec" | version u16 | flags u16 | 0 u32 | began u64 | 0 u64                             32 bytes
 //! record  kind u8 | 0 u8 | cpu u16 | thread u32 | time u64 | opcode u32 | len u32 | kept u32 | bytes   28 bytes + kept
 //! ```
@@ -12,6 +12,10 @@
 //! `len` is the message's length on the wire and `kept` how many of its bytes, from the first on, follow: the contents of
 //! files and extended attributes come last in every message that holds any ([`strip`]), and are cut off unless they were
 //! asked for. What was cut off reads as zeros. Names may be hidden by [`Redactor`], which keeps every length.
+//!
+//! The rules are text, one line each: `legacy_global exact` if that was set, `source LEN PATH` for the text of LEN bytes
+//! that an inject override has from PATH, `more N` for N lines that did not fit, and for everything else the commands
+//! that make the configuration as it is. Version 1 has no such records.
 
 mod check;
 mod error;
@@ -30,8 +34,10 @@ use crate::Opcode;
 
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"etcfsrec";
-/// The version of the format that this crate writes, and the only one that it reads.
-pub const VERSION: u16 = 1;
+/// The version of the format that this crate writes.
+pub const VERSION: u16 = 2;
+/// The oldest version that it reads.
+pub const OLDEST: u16 = 1;
 /// Length of the header in bytes.
 pub const HEADER: usize = 32;
 /// Length of a record without its message, in bytes.
@@ -98,6 +104,8 @@ pub enum Kind {
     Done = 4,
     /// `len` records are missing here, because they came faster than they could be written. No message.
     Lost = 5,
+    /// The rules in force from here on; not a message of the wire.
+    Rules = 6,
 }
 
 impl Kind {
@@ -108,6 +116,7 @@ impl Kind {
             Kind::Answer,
             Kind::Done,
             Kind::Lost,
+            Kind::Rules,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -1,7 +1,8 @@
 //! Bytes as records.
 
 use super::{
-    CaptureError, CaptureFlags, HEADER, Header, Kind, MAGIC, MESSAGE_MAX, RECORD, Record, VERSION,
+    CaptureError, CaptureFlags, HEADER, Header, Kind, MAGIC, MESSAGE_MAX, OLDEST, RECORD, Record,
+    VERSION,
 };
 use crate::Opcode;
 use zerocopy::IntoBytes as _;
@@ -34,7 +35,7 @@ impl<'a> Reader<'a> {
             have: bytes.len(),
         };
         let found = u16::from_le_bytes(fields.array().ok_or(cut)?);
-        if found != VERSION {
+        if !(OLDEST..=VERSION).contains(&found) {
             return Err(CaptureError::Version { found });
         }
         let flags = u16::from_le_bytes(fields.array().ok_or(cut)?);

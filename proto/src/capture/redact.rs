@@ -11,6 +11,21 @@ use zerocopy::FromBytes as _;
 /// Names that say nothing about anybody and without which a recording could not be understood.
 pub const KEPT_NAMES: &[&[u8]] = &[b"", b".", b"..", b".bedrock-config-filesystem"];
 
+/// Words of rules that say nothing about anybody.
+const KEPT_WORDS: &[&[u8]] = &[
+    b"add_global",
+    b"rm_global",
+    b"add_override",
+    b"rm_override",
+    b"symlink",
+    b"directory",
+    b"inject",
+    b"legacy_global",
+    b"exact",
+    b"source",
+    b"more",
+];
+
 /// The letters of hidden names: 64 of them, legal in every file system.
 const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
 /// An extension longer than this, its dot included, is hidden too.
@@ -45,6 +60,7 @@ impl Redactor {
         match record.kind {
             Kind::Request => self.request(record.opcode, message),
             Kind::Answer => self.answer(record.opcode, message),
+            Kind::Rules => self.rules(message),
             Kind::Init | Kind::Done | Kind::Lost => {}
         }
     }
@@ -81,6 +97,8 @@ impl Redactor {
                 }
             }
             (_, Tail::Name | Tail::Names) => self.names(tail),
+            // The only contents that are kept without being asked for are lines for the configuration file.
+            (Opcode::WRITE, _) => self.rules(tail),
             _ => {}
         }
     }
@@ -96,6 +114,19 @@ impl Redactor {
             (Opcode::LISTXATTR, _) => self.attribute(body),
             (_, None | Some(Body::Unknown)) => blank(message, size_of::<OutHeader>()),
             _ => {}
+        }
+    }
+
+    /// Lines of the configuration file and of a record of rules: words that are the same everywhere stay.
+    fn rules(&mut self, text: &mut [u8]) {
+        for line in text.split_mut(|&byte| byte == b'\n') {
+            let counts = line.starts_with(b"source ") || line.starts_with(b"more ");
+            for (at, word) in line.split_mut(|&byte| byte == b' ').enumerate() {
+                let stays = counts && at == 1 || KEPT_WORDS.contains(&&*word);
+                if !stays {
+                    self.path(word);
+                }
+            }
         }
     }
 

@@ -168,6 +168,32 @@ fn a_recording_cut_anywhere_gives_all_whole_records_and_tells_where_it_ends() {
 }
 
 #[test]
+fn rules_are_hidden_by_the_tokens_of_their_names() {
+    let mut redactor = Redactor::new([3; 16]);
+    let mut name = *b"hosts";
+    let lookup = name_request(7, Opcode::LOOKUP, &name);
+    let mut kept = lookup.clone();
+    redactor.message(&record(Kind::Request, Opcode::LOOKUP, &lookup), &mut kept);
+    let at = kept.len() - name.len();
+    name.copy_from_slice(&kept[at..at + 5]);
+    let token = std::str::from_utf8(&name).expect("letters");
+    assert_ne!(token, "hosts");
+    let rules = b"legacy_global exact\nadd_global /hosts\nsource 12 /a/hosts\nadd_override inject /hosts /a/hosts\n";
+    let mut hidden = rules.to_vec();
+    redactor.message(&record(Kind::Rules, Opcode::INIT, rules), &mut hidden);
+    let hidden = String::from_utf8(hidden).expect("letters");
+    let lines: Vec<&str> = hidden.lines().collect();
+    assert_eq!(lines[0], "legacy_global exact");
+    assert_eq!(lines[1], format!("add_global /{token}"));
+    let source = lines[2].strip_prefix("source 12 ").expect("a source");
+    assert!(
+        source.ends_with(token) && !source.starts_with("/a/"),
+        "{source}"
+    );
+    assert_eq!(lines[3], format!("add_override inject /{token} {source}"));
+}
+
+#[test]
 fn what_is_no_recording_is_refused_by_name() {
     let good = recording(&[]);
     let with = |at: usize, byte: u8| {
@@ -184,7 +210,9 @@ fn what_is_no_recording_is_refused_by_name() {
     };
     assert_eq!(begins(&with(0, b'x')), CaptureError::NotARecording);
     assert_eq!(begins(&with(8, 9)), CaptureError::Version { found: 9 });
-    assert_eq!(VERSION, 1);
+    assert_eq!(begins(&with(8, 0)), CaptureError::Version { found: 0 });
+    assert_eq!(VERSION, 2);
+    assert!(Reader::new(&with(8, 1)).is_ok(), "older recordings");
     let other = CaptureFlags::native().bits() as u8 ^ 4;
     assert_eq!(begins(&with(10, other)), CaptureError::ByteOrder);
     let at = HEADER;

@@ -7,7 +7,7 @@ use argh::FromArgs;
 use etcfs::fs::CONFIG_NAME;
 use etcfs::replay::report::{Report, median};
 use etcfs::replay::run::{Trees, run};
-use etcfs::replay::{Recording, decode, pcapng, tree};
+use etcfs::replay::{Recording, decode, pcapng, sides, tree};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufWriter, Write as _};
@@ -37,6 +37,9 @@ pub struct ReplayArgs {
     /// up from what the recording tells
     #[argh(option)]
     against: Option<PathBuf>,
+    /// the global side for --against; without it, what the recorded rules say is global is taken from the same tree
+    #[argh(option)]
+    global: Option<PathBuf>,
     /// on a copy of the tree as this mount shows it; the mount itself is only read
     #[argh(option)]
     mount: Option<PathBuf>,
@@ -84,7 +87,23 @@ pub fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
     }
     let scratch = Scratch::new()?;
     let (local, global) = (scratch.0.join("local"), scratch.0.join("global"));
-    fs::create_dir(&global).with_context(|| format!("creating {}", global.display()))?;
+    if args.global.is_some() && args.against.is_none() {
+        bail!("--global goes with --against");
+    }
+    match &args.global {
+        Some(dir) => copy(dir, &global)?,
+        None => {
+            fs::create_dir(&global).with_context(|| format!("creating {}", global.display()))?;
+        }
+    }
+    let rules = recording.first_rules();
+    if rules.missing > 0 {
+        eprintln!(
+            "etcfsctl: {}: {} rules are missing, which may make differences",
+            args.file.display(),
+            rules.missing
+        );
+    }
     match (&args.against, &args.mount) {
         (Some(_), Some(_)) => bail!("--against and --mount exclude each other"),
         (Some(dir), None) => copy(dir, &local)?,
@@ -95,14 +114,18 @@ pub fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
         }
         (None, None) => {
             fs::create_dir(&local).with_context(|| format!("creating {}", local.display()))?;
-            tree::make_up(&recording, &local)
-                .with_context(|| format!("making up the tree in {}", local.display()))?;
+            tree::make_up(&recording, &local, &global)
+                .with_context(|| format!("making up the tree in {}", scratch.0.display()))?;
         }
+    }
+    if args.global.is_none() && trees_are_copied(args) {
+        sides::part(&rules, &local, &global)
+            .with_context(|| format!("parting the tree in {}", scratch.0.display()))?;
     }
     let trees = Trees {
         local: &local,
         global: &global,
-        are_copies: args.against.is_some() || args.mount.is_some(),
+        are_copies: trees_are_copied(args),
     };
     let report = run(&recording, &trees)?;
     match how.json {
@@ -113,6 +136,10 @@ pub fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+fn trees_are_copied(args: &ReplayArgs) -> bool {
+    args.against.is_some() || args.mount.is_some()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
