@@ -58,6 +58,9 @@ impl Base {
     }
 }
 
+/// Texts in place of files, by path.
+pub type Sources = HashMap<Box<[u8]>, Arc<[u8]>>;
+
 /// What the daemon was told at start.
 pub struct Settings {
     /// The stratum's name, the answer to `user.bedrock.stratum` on local paths (contract D36).
@@ -97,7 +100,7 @@ pub struct Fs {
     /// Files that enforcement has put others in the place of.
     replaced: enforce::Replaced,
     /// In place of the files that inject overrides name: see [`Fs::make_up_sources`].
-    sources: Option<HashMap<Box<[u8]>, Arc<[u8]>>>,
+    sources: Option<Sources>,
 }
 
 impl Fs {

@@ -3,10 +3,9 @@
 use super::config::{Command, CommandError, Config, Problem};
 use super::node::{NodeId, lock};
 use super::rules::Side;
-use super::{CONFIG_NAME, Fs};
+use super::{CONFIG_NAME, Fs, Sources};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
@@ -62,7 +61,7 @@ impl Fs {
 
     /// From here on the texts of inject overrides come from `sources`, by path, and no file is read for them: whoever
     /// carries out somebody else's recording must not put files of this machine into it.
-    pub fn make_up_sources(&mut self, sources: HashMap<Box<[u8]>, Arc<[u8]>>) {
+    pub fn make_up_sources(&mut self, sources: Sources) {
         self.sources = Some(sources);
     }
 

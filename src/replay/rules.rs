@@ -1,9 +1,9 @@
 //! The rules that a recording was made under, as lines of text; see `etcfs_proto::capture` for their form.
 
-use crate::fs::Fs;
 use crate::fs::config::{Command, Config, parse_line};
 use crate::fs::rules::{OverrideKind, Rules, Side};
 use crate::fs::whereabouts::side_of;
+use crate::fs::{Fs, Sources};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ impl Recorded {
     }
 
     /// Texts of the recorded lengths in place of those that were injected.
-    pub fn made_up_sources(all: &[(usize, Recorded)]) -> HashMap<Box<[u8]>, Arc<[u8]>> {
+    pub fn made_up_sources(all: &[(usize, Recorded)]) -> Sources {
         let sources = all.iter().flat_map(|(_, rules)| &rules.sources);
         sources
             .map(|(path, len)| (path.clone(), made_up(path, *len)))
