@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// All that a rename must keep, as it is beneath the mount.
 #[derive(Debug, PartialEq)]
-struct State {
+pub struct State {
     mode: u32,
     owner: (u32, u32),
     size: u64,
@@ -20,7 +20,8 @@ struct State {
     xattrs: BTreeMap<String, Vec<u8>>,
 }
 
-fn state(path: &Path) -> State {
+/// What a rename must keep of the object at `path`.
+pub fn state(path: &Path) -> State {
     let stat = fs::symlink_metadata(path).expect("stat");
     let mut names = vec![0; 65536];
     let len = rustix::fs::llistxattr(path, &mut names).expect("listxattr");
@@ -46,7 +47,8 @@ fn state(path: &Path) -> State {
     }
 }
 
-fn set_times(path: &Path) {
+/// Times that no clock shows by itself.
+pub fn set_times(path: &Path) {
     let times = Timestamps {
         last_access: Timespec {
             tv_sec: 1_000_000_000,

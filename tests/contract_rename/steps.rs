@@ -1,16 +1,18 @@
 //! The steps of a copy: what is left when it ends after any of them, and what happens when others interfere between
 //! them.
 
-use super::harness::{Etcfs, Lower, private};
+use super::carried::{set_times, state};
+use super::harness::{Etcfs, Lower, private, run};
 use super::{DEADLINE, Sides, leftovers};
 use etcfs::fs::cross::{Move, Step, copy_across, rename_natively};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Two directories on different file systems, without a daemon.
 fn with_dirs(body: impl Fn(&Path, &Path) + Send + 'static) {
@@ -87,7 +89,7 @@ const STEPS: [Step; 9] = [
 ];
 
 #[test]
-fn a_crash_after_any_step_loses_neither_file() {
+fn b4_a_crash_after_any_step_loses_neither_file() {
     with_dirs(|from, to| {
         let mut stopped = BTreeSet::new();
         for is_link in [false, true] {
@@ -153,6 +155,52 @@ fn the_steps_come_in_their_order() {
         let mut seen = Vec::new();
         assert_eq!(across(from, to, false, &mut |step| seen.push(step)), Ok(()));
         assert_eq!(seen, STEPS);
+    });
+}
+
+/// B4: at no moment does the target's name lead to something that is not the whole file, its metadata included.
+#[test]
+fn b4_metadata_is_complete_before_the_name_appears() {
+    with_dirs(|from, to| {
+        for replaced in [false, true] {
+            clear(from);
+            clear(to);
+            let source = from.join("old");
+            fs::write(&source, "source").expect("write");
+            chown(&source, Some(1000), Some(1001)).expect("chown");
+            fs::set_permissions(&source, fs::Permissions::from_mode(0o6640)).expect("chmod");
+            run(Command::new("setfacl")
+                .args(["-m", "u:1234:rw"])
+                .arg(&source))
+            .expect("setfacl");
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(&source, "user.note", b"kept", flags).expect("setxattr");
+            set_times(&source);
+            if replaced {
+                fs::write(to.join("new"), "target").expect("write");
+            }
+            let whole = state(&source);
+            let old = replaced.then(|| state(&to.join("new")));
+            let mut seen = Vec::new();
+            let moved = across(from, to, false, &mut |step| {
+                let target = to.join("new");
+                let now = target.exists().then(|| state(&target));
+                if step < Step::Published {
+                    assert_eq!(now, old, "{step:?}");
+                } else {
+                    assert_eq!(now.as_ref(), Some(&whole), "{step:?}");
+                }
+                if step == Step::Named {
+                    let hidden = leftovers(to);
+                    assert_eq!(hidden.len(), 1, "{hidden:?}");
+                    assert_eq!(state(&to.join(&hidden[0])), whole);
+                }
+                seen.push(step);
+            });
+            assert_eq!(moved, Ok(()));
+            assert!(seen.contains(&Step::Published) && seen.contains(&Step::Durable));
+            assert_eq!(seen.contains(&Step::Named), replaced, "{seen:?}");
+        }
     });
 }
 
