@@ -128,6 +128,9 @@ pub fn copy_across(work: &Move<'_>, reached: &mut dyn FnMut(Step)) -> Result<(),
     let mut work = *work;
     // New inodes must get the modes that are asked for; this thread's umask may be the last caller's.
     creds::set_umask(0);
+    for dir in [work.from, work.to] {
+        let _ = hidden::sweep(dir, hidden::STALE_AFTER);
+    }
     for _ in 0..ATTEMPTS {
         let source = Stat::at(work.from, work.old)?;
         if source.is_dir() {

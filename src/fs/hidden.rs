@@ -2,7 +2,8 @@
 //!
 //! What replaces a file in one step must have a name in the same directory first. Names that begin with [`PREFIX`] are
 //! set aside for that: they are in no listing, a lookup finds nothing, and creating one through the mount is EPERM. A
-//! daemon that is killed at the wrong moment leaves one behind; [`sweep`] removes those.
+//! daemon that is killed at the wrong moment leaves one behind; [`sweep`] removes those, before the next such work in
+//! their directory and before the directory itself is removed.
 
 use super::stat::Stat;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -87,7 +88,12 @@ pub fn sweep(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
             continue;
         }
         if is_stale(dir.as_fd(), name, stale_after) {
-            removed |= rustix::fs::unlinkat(&dir, name, AtFlags::empty()).is_ok();
+            let gone = match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+                // A directory that an override was about to put in place; one that holds something is nobody's work.
+                Err(Errno::ISDIR) => rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR),
+                other => other,
+            };
+            removed |= gone.is_ok();
         }
     }
     Ok(removed)
@@ -96,8 +102,7 @@ pub fn sweep(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
 /// True if the hidden name `name` in `dir` has not changed for `stale_after` seconds, so that it belongs to nobody.
 pub fn is_stale(dir: BorrowedFd<'_>, name: &CStr, stale_after: i64) -> bool {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
-    Stat::at(dir, name)
-        .is_ok_and(|stat| !stat.is_dir() && stat.0.stx_ctime.tv_sec < now - stale_after)
+    Stat::at(dir, name).is_ok_and(|stat| stat.0.stx_ctime.tv_sec < now - stale_after)
 }
 
 #[cfg(test)]

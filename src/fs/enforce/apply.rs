@@ -1,7 +1,7 @@
 //! Putting a symlink or a directory where an override wants it. What stood there is replaced in one step where the
 //! file system can do that, so that the name is never missing.
 
-use crate::fs::hidden::with_fresh_name;
+use crate::fs::hidden::{STALE_AFTER, sweep, with_fresh_name};
 use crate::fs::stat::Stat;
 use crate::sys::creds::set_umask;
 use crate::sys::object;
@@ -24,6 +24,7 @@ pub fn symlink(
     target: &[u8],
     found: Option<&Stat>,
 ) -> Result<(), Errno> {
+    let _ = sweep(dir, STALE_AFTER);
     let temp = with_fresh_name(&mut |temp| rustix::fs::symlinkat(target, dir, temp))?;
     let placed = own(dir, &temp, libc::S_IFLNK).and_then(|()| {
         if found.is_some_and(Stat::is_dir) {
@@ -42,6 +43,7 @@ pub fn symlink(
 /// # Errors
 /// As [`symlink`], ENOTEMPTY excepted.
 pub fn directory(dir: BorrowedFd<'_>, name: &CStr, found: Option<&Stat>) -> Result<(), Errno> {
+    let _ = sweep(dir, STALE_AFTER);
     // The umask of a worker is the last caller's.
     set_umask(0o777 & !DIRECTORY_MODE);
     let mode = Mode::from_raw_mode(DIRECTORY_MODE);
