@@ -71,9 +71,10 @@ fn work(workload: &str, count: usize, size: usize, buffer: &mut [u8]) -> Result<
             Ok(rustix::fs::unlink(name(1_000_000 + n))?)
         }),
         "list" => each(count, |_| list(c"small")),
-        "random-read" => random_reads(count, size),
-        "sequential-read" => sequential_read(buffer),
-        "sequential-write" => sequential_write(buffer),
+        "random-read" => random(count, size, OFlags::RDONLY),
+        "random-write" => random(count, size, OFlags::WRONLY),
+        "sequential-read" => each(count, |_| sequential_read(buffer)),
+        "sequential-write" => each(count, |_| sequential_write(buffer)),
         "storm" => storm(count),
         other => bail!("unknown workload {other}"),
     }
@@ -134,18 +135,24 @@ fn list(path: &std::ffi::CStr) -> Result<()> {
     Ok(())
 }
 
-/// Reads of `size` bytes at places that a linear congruential generator picks.
-fn random_reads(count: usize, size: usize) -> Result<()> {
-    let fd = open(c"large", OFlags::RDONLY)?;
+/// Reads or overwrites `size` bytes at places that a linear congruential generator picks.
+fn random(count: usize, size: usize, access: OFlags) -> Result<()> {
+    let fd = open(c"large", access)?;
     let pages = rustix::fs::fstat(&fd)?.st_size as u64 / 4096;
     let mut state: u64 = 88_172_645_463_325_252;
-    let mut page = vec![0; size];
+    let mut page = vec![b'r'; size];
     each(count, |_| {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         let at = (state >> 33) % pages * 4096;
-        rustix::io::pread(&fd, &mut page[..], at)?;
+        let moved = match access {
+            OFlags::WRONLY => rustix::io::pwrite(&fd, &page, at)?,
+            _ => rustix::io::pread(&fd, &mut page[..], at)?,
+        };
+        if moved != size {
+            bail!("{moved} bytes at {at}");
+        }
         Ok(())
     })
 }

@@ -8,6 +8,7 @@ mod client;
 mod modes;
 mod plan;
 mod report;
+mod targets;
 
 use anyhow::{Context as _, Result, bail};
 use argh::FromArgs;
@@ -19,9 +20,12 @@ struct Arguments {
     /// rounds; the table shows medians (default 3)
     #[argh(option, default = "3")]
     rounds: usize,
-    /// divide every count by this, for a quick look (default 1)
-    #[argh(option, default = "1")]
-    scale: usize,
+    /// five times smaller counts, bindfs in the first round only, no rows of four clients: some four minutes
+    #[argh(switch)]
+    short: bool,
+    /// divide every count by this, for a quick look (default 1, with --short 5)
+    #[argh(option)]
+    scale: Option<usize>,
     /// only rows whose name contains this
     #[argh(option)]
     only: Option<String>,
@@ -37,7 +41,7 @@ struct Arguments {
     /// where the results are written as JSON
     #[argh(option)]
     json: Option<PathBuf>,
-    /// where the chart is written as SVG
+    /// where the chart is written as SVG; --update-readme links it by this name
     #[argh(option)]
     svg: Option<PathBuf>,
     /// put the table into this README, between its benchmark marks
@@ -59,28 +63,32 @@ fn main() -> Result<()> {
         Some(path) => path,
         None => std::env::current_exe()?.with_file_name("etcfs"),
     };
-    let scale = arguments.scale.max(1);
-    let mut results = report::Results::new(arguments.rounds, scale);
+    let scale = arguments
+        .scale
+        .unwrap_or(if arguments.short { 5 } else { 1 });
+    let options = plan::Options {
+        rounds: arguments.rounds,
+        scale: scale.max(1),
+        only: arguments.only,
+        short: arguments.short,
+    };
+    let mut results = report::Results::new(options.rounds, options.scale);
     for lower in lowers {
         let bench = modes::Bench::new(lower, &etcfs, !arguments.without_bindfs)
             .with_context(|| format!("setting up {}", lower.name()))?;
-        plan::measure(
-            &bench,
-            arguments.rounds,
-            scale,
-            arguments.only.as_deref(),
-            &mut results,
-        )?;
+        plan::measure(&bench, &options, &mut results)?;
     }
-    print!("{}", results.table());
+    let verdicts = targets::verdicts(&results);
+    print!("{}{}", results.table(), targets::list(&verdicts));
     if let Some(path) = arguments.json {
-        std::fs::write(&path, results.json()).with_context(|| path.display().to_string())?;
+        std::fs::write(&path, results.json(targets::json(&verdicts)))
+            .with_context(|| path.display().to_string())?;
     }
-    if let Some(path) = arguments.svg {
-        chart::draw(&results, &path).with_context(|| path.display().to_string())?;
+    if let Some(path) = &arguments.svg {
+        chart::draw(&results, path).with_context(|| path.display().to_string())?;
     }
     if let Some(path) = arguments.update_readme {
-        report::update_readme(&path, &results.table())?;
+        report::update_readme(&path, &results.table(), arguments.svg.as_deref())?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::client::STORM_NAMES;
 use super::modes::{Bench, Lower, Mode, run};
-use super::report::{Results, Unit};
+use super::report::{MODES, Results, Unit, median};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,22 +33,30 @@ const fn job(workload: &'static str, count: usize, size: usize) -> Job {
     }
 }
 
-/// Measures every row of `bench` in `rounds` rounds.
-pub fn measure(
-    bench: &Bench,
-    rounds: usize,
-    scale: usize,
-    only: Option<&str>,
-    results: &mut Results,
-) -> Result<()> {
-    let mut plan = Plan {
-        bench,
-        scale,
-        only,
-        results,
-    };
-    for round in 0..rounds {
-        eprintln!("{}: round {} of {rounds}", bench.lower.name(), round + 1);
+/// How thoroughly to measure.
+pub struct Options {
+    /// Rounds.
+    pub rounds: usize,
+    /// What every count is divided by.
+    pub scale: usize,
+    /// Only rows whose name contains this.
+    pub only: Option<String>,
+    /// bindfs in the first round only, and no rows of four clients: they take most of the time.
+    pub short: bool,
+}
+
+/// Measures every row of `bench`, round by round.
+pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Result<()> {
+    for round in 0..options.rounds {
+        let (lower, rounds) = (bench.lower.name(), options.rounds);
+        eprintln!("{lower}: round {} of {rounds}", round + 1);
+        let takes_part = |mode: &&Mode| round == 0 || !options.short || mode.name != MODES[3];
+        let mut plan = Plan {
+            bench,
+            options,
+            modes: bench.modes.iter().filter(takes_part).collect(),
+            results: &mut *results,
+        };
         plan.small_files("25,000 x 4 KiB", 25_000, 4 * KIB)?;
         plan.small_files("10,000 x 64 KiB", 10_000, 64 * KIB)?;
         plan.large_files("1,000 x 1 MiB", 1_000, MIB)?;
@@ -63,18 +71,20 @@ pub fn measure(
 
 struct Plan<'a> {
     bench: &'a Bench,
-    scale: usize,
-    only: Option<&'a str>,
+    options: &'a Options,
+    /// The modes of this round.
+    modes: Vec<&'a Mode>,
     results: &'a mut Results,
 }
 
 impl Plan<'_> {
     fn wants(&self, row: &str) -> bool {
-        self.only.is_none_or(|only| row.contains(only))
+        let only = self.options.only.as_ref();
+        only.is_none_or(|only| row.contains(only))
     }
 
     fn scaled(&self, count: usize) -> usize {
-        (count / self.scale).max(1)
+        (count / self.options.scale).max(1)
     }
 
     /// Written anew, read warm and cold, and removed, by every mode in a directory of its own.
@@ -85,8 +95,11 @@ impl Plan<'_> {
         }
         let count = self.scaled(count);
         let sub = fresh_dir(&self.bench.modes[0].dir, "small-files")?;
-        for mode in &self.bench.modes {
+        for mode in self.modes.clone() {
             let dir = mode.dir.join(&sub);
+            if size == 4 * KIB {
+                self.a_tenth(mode, &dir, count / 10, size)?;
+            }
             let write = seconds(&dir, job("write", count, size))?;
             let read = seconds(&dir, job("read", count, size))?;
             self.note(&row("write"), mode, write, Unit::Seconds);
@@ -102,6 +115,23 @@ impl Plan<'_> {
         Ok(())
     }
 
+    /// The same with a tenth of the files, to see how the time grows; the median of three, because it is short.
+    fn a_tenth(&mut self, mode: &Mode, dir: &Path, count: usize, size: usize) -> Result<()> {
+        let verbs = ["write", "read", "unlink"];
+        let mut times = [const { Vec::new() }; 3];
+        for _ in 0..3 {
+            for (verb, times) in verbs.into_iter().zip(&mut times) {
+                times.push(seconds(dir, job(verb, count.max(1), size))?);
+            }
+        }
+        for (verb, times) in verbs.into_iter().zip(times) {
+            let row = format!("{verb} 2,500 x 4 KiB");
+            let time = median(times).context("no time")?;
+            self.note(&row, mode, time, Unit::Seconds);
+        }
+        Ok(())
+    }
+
     /// Overwritten and read: a GiB of page cache never touched before costs what the host pleases, in every mode.
     fn large_files(&mut self, what: &str, count: usize, size: usize) -> Result<()> {
         let row = |verb: &str| format!("{verb} {what}");
@@ -113,7 +143,7 @@ impl Plan<'_> {
         let sub = fresh_dir(native, "large-files")?;
         seconds(&native.join(&sub), job("write", count, size))?;
         seconds(&native.join(&sub), job("read", count, size))?;
-        for mode in &self.bench.modes {
+        for mode in self.modes.clone() {
             let dir = mode.dir.join(&sub);
             let write = seconds(&dir, job("overwrite", count, size))?;
             let read = seconds(&dir, job("read", count, size))?;
@@ -137,24 +167,21 @@ impl Plan<'_> {
         }
         drop(file);
         let random = self.scaled(200_000);
-        for mode in &self.bench.modes {
+        // Of a smaller file more often: the start and end of a short time would be most of it.
+        let often = self.options.scale.min(8);
+        seconds(&native.join(&sub), job("sequential-write", 1, MIB))?;
+        for mode in self.modes.clone() {
             let dir = mode.dir.join(&sub);
-            let time = seconds(&dir, job("random-read", random, 4 * KIB))?;
-            self.note(
-                "random 4 KiB reads of a 1 GiB file",
-                mode,
-                time,
-                Unit::Seconds,
-            );
-            let time = seconds(&dir, job("sequential-write", 1, MIB))?;
-            self.note(
-                "sequential overwrite of a 1 GiB file",
-                mode,
-                time,
-                Unit::Seconds,
-            );
-            let time = seconds(&dir, job("sequential-read", 1, MIB))?;
-            self.note("sequential read of a 1 GiB file", mode, time, Unit::Seconds);
+            for (row, workload, count, size) in [
+                ("random 4 KiB reads", "random-read", random, 4 * KIB),
+                ("random 4 KiB overwrites", "random-write", random, 4 * KIB),
+                ("sequential overwrite", "sequential-write", often, MIB),
+                ("sequential read", "sequential-read", often, MIB),
+            ] {
+                let time = seconds(&dir, job(workload, count, size))?;
+                let row = format!("{row} of a 1 GiB file");
+                self.note(&row, mode, time, Unit::Seconds);
+            }
         }
         std::fs::remove_dir_all(native.join(&sub))?;
         Ok(())
@@ -181,7 +208,7 @@ impl Plan<'_> {
         ] {
             for (clients, user) in [(1, "root"), (2, "root"), (4, "root"), (1, "user")] {
                 let alone = matches!(workload, "stat-missing" | "create-unlink" | "list");
-                if alone && (clients > 1 || user != "root") {
+                if alone && (clients > 1 || user != "root") || self.options.short && clients > 2 {
                     continue;
                 }
                 let who = match (clients, user) {
@@ -194,7 +221,7 @@ impl Plan<'_> {
                     continue;
                 }
                 let count = self.scaled(count);
-                for mode in &self.bench.modes {
+                for mode in self.modes.clone() {
                     let job = Job {
                         clients,
                         user,
@@ -225,7 +252,7 @@ impl Plan<'_> {
             std::fs::write(units.join(format!("wants/w{n}")), "")?;
         }
         let count = self.scaled(98_565);
-        for mode in &self.bench.modes {
+        for mode in self.modes.clone() {
             let time = seconds(&mode.dir, job("storm", count, 4 * KIB))?;
             self.note(row, mode, time, Unit::Seconds);
         }
@@ -252,7 +279,7 @@ impl Plan<'_> {
             if !self.wants(&row) {
                 continue;
             }
-            for mode in &self.bench.modes {
+            for mode in self.modes.clone() {
                 let mut command = Command::new("sh");
                 command.args(["-c", script]).current_dir(&mode.dir);
                 run(&mut command)?;

@@ -40,19 +40,21 @@ impl Row {
     /// How many times slower than native a mode is: the median of the rounds' ratios.
     pub fn ratio(&self, mode: &str) -> Option<f64> {
         let native = self.values.get("native")?;
-        let ratios = self.values.get(mode)?.iter().zip(native);
-        median(
-            ratios
-                .map(|(value, native)| match self.unit {
-                    Unit::Seconds => value / native,
-                    Unit::PerSecond => native / value,
-                })
-                .collect(),
-        )
+        let values = self.values.get(mode)?;
+        match self.unit {
+            Unit::Seconds => median_of_pairs(values, native),
+            Unit::PerSecond => median_of_pairs(native, values),
+        }
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The median of `over` divided by `under`, round by round.
+pub fn median_of_pairs(over: &[f64], under: &[f64]) -> Option<f64> {
+    median(over.iter().zip(under).map(|(a, b)| a / b).collect())
+}
+
+/// The value in the middle.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -106,6 +108,17 @@ impl Results {
             }
         };
         self.rows[at].values.entry(mode).or_default().push(value);
+    }
+
+    /// The row of that name.
+    pub fn row(&self, lower: &str, name: &str) -> Option<&Row> {
+        let is_it = |row: &&Row| row.lower == lower && row.name == name;
+        self.rows.iter().find(is_it)
+    }
+
+    /// What every count was divided by.
+    pub fn scale(&self) -> usize {
+        self.scale
     }
 
     /// The machine, the kernel, and how often each value was measured.
@@ -163,8 +176,8 @@ impl Results {
         text
     }
 
-    /// Every value, for programs.
-    pub fn json(&self) -> String {
+    /// Every value and every target, for programs.
+    pub fn json(&self, targets: serde_json::Value) -> String {
         let rows: Vec<serde_json::Value> = self
             .rows
             .iter()
@@ -177,7 +190,9 @@ impl Results {
                 })
             })
             .collect();
-        let all = serde_json::json!({ "conditions": self.conditions(), "rows": rows });
+        let all = serde_json::json!({
+            "conditions": self.conditions(), "rows": rows, "targets": targets,
+        });
         format!("{all:#}\n")
     }
 }
@@ -191,13 +206,16 @@ fn show(value: f64, unit: Unit) -> String {
     }
 }
 
-/// Replaces what stands between the marks.
-pub fn update_readme(path: &Path, table: &str) -> Result<()> {
+/// Replaces what stands between the marks by the table and, if there is one, a link to the chart.
+pub fn update_readme(path: &Path, table: &str, chart: Option<&Path>) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let marks = text.find(BEGIN).zip(text.find(END));
     let (begin, end) =
         marks.with_context(|| format!("{} has no lines {BEGIN} and {END}", path.display()))?;
     let head = &text[..begin + BEGIN.len()];
-    let new = format!("{head}\n{table}\n{}", &text[end..]);
+    let chart = chart.map_or(String::new(), |chart| {
+        format!("\n![times slower than native]({})\n", chart.display())
+    });
+    let new = format!("{head}\n{table}{chart}\n{}", &text[end..]);
     std::fs::write(path, new).with_context(|| path.display().to_string())
 }

@@ -1,0 +1,245 @@
+//! What was wanted, what was measured, and whether that is enough.
+
+use super::report::{MODES, Results, Row, Unit};
+use std::fmt::Write as _;
+
+const PASSED: &str = MODES[2];
+
+/// Times native, at most: lower file system, row, bound.
+const RATIOS: [(&str, &str, f64); 19] = [
+    ("tmpfs", "write 25,000 x 4 KiB", 9.0),
+    ("tmpfs", "read 25,000 x 4 KiB", 11.0),
+    ("tmpfs", "unlink 25,000 x 4 KiB", 8.0),
+    ("tmpfs", "write 10,000 x 64 KiB", 5.0),
+    ("tmpfs", "read 10,000 x 64 KiB", 5.0),
+    ("tmpfs", "read 1,000 x 1 MiB", 1.4),
+    ("tmpfs", "read 100 x 10 MiB", 1.1),
+    ("ext4", "read 25,000 x 4 KiB", 8.0),
+    ("ext4", "read 10,000 x 64 KiB", 5.0),
+    ("ext4", "read 1,000 x 1 MiB", 1.8),
+    ("ext4", "read 100 x 10 MiB", 1.1),
+    ("tmpfs", "random 4 KiB reads of a 1 GiB file", 1.1),
+    ("tmpfs", "random 4 KiB overwrites of a 1 GiB file", 1.1),
+    ("tmpfs", "sequential read of a 1 GiB file", 1.1),
+    ("tmpfs", "sequential overwrite of a 1 GiB file", 1.1),
+    ("ext4", "random 4 KiB reads of a 1 GiB file", 1.1),
+    ("ext4", "random 4 KiB overwrites of a 1 GiB file", 1.1),
+    ("ext4", "sequential read of a 1 GiB file", 1.1),
+    ("ext4", "sequential overwrite of a 1 GiB file", 1.1),
+];
+
+/// Operations per second, at least, on a machine with two CPUs.
+const RATES: [(&str, f64); 4] = [
+    ("stat, 1 client", 60_000.0),
+    ("stat, 2 clients", 150_000.0),
+    ("open + read 4 KiB + close, 1 client", 22_000.0),
+    ("open + read 4 KiB + close, 2 clients", 45_000.0),
+];
+
+/// Seconds for the whole storm, at most.
+const STORM: f64 = 8.0;
+
+/// An ordinary user against root, at most.
+const USER: f64 = 1.5;
+
+/// Ten times the files, and at most so many times the time.
+const TENFOLD: f64 = 10.5;
+
+/// Rows that neither open nor read nor create nor remove a file: there bindfs answers from what the kernel keeps.
+const KEPT: [&str; 5] = ["stat", "readlink", "find", "ls -lR", "list"];
+
+/// Times native of libfuse's passthrough_hp with passthrough and its day-long caches: measured apart, on a virtual
+/// machine with two CPUs and Linux 6.18, because no package has it.
+const HP: [(&str, &str, f64); 20] = [
+    ("tmpfs", "write 25,000 x 4 KiB", 31.0),
+    ("tmpfs", "read 25,000 x 4 KiB", 26.0),
+    ("tmpfs", "unlink 25,000 x 4 KiB", 14.0),
+    ("tmpfs", "write 10,000 x 64 KiB", 8.9),
+    ("tmpfs", "read 10,000 x 64 KiB", 10.0),
+    ("tmpfs", "read 1,000 x 1 MiB", 1.6),
+    ("tmpfs", "read 100 x 10 MiB", 1.1),
+    ("ext4", "read 25,000 x 4 KiB", 15.0),
+    ("ext4", "read 10,000 x 64 KiB", 10.0),
+    ("ext4", "read 1,000 x 1 MiB", 2.4),
+    ("ext4", "read 100 x 10 MiB", 1.2),
+    ("ext4", "open + close, 1 client", 51.8),
+    ("ext4", "open + close, 2 clients", 37.7),
+    ("ext4", "open + read 4 KiB + close, 1 client", 34.7),
+    ("ext4", "open + read 4 KiB + close, 2 clients", 28.5),
+    ("ext4", "create + unlink, 1 client", 23.8),
+    ("ext4", "random 4 KiB reads of a 1 GiB file", 1.14),
+    ("ext4", "sequential read of a 1 GiB file", 1.19),
+    ("ext4", "grep -r of 5,000 files", 15.9),
+    ("ext4", "tar of 5,000 files", 23.8),
+];
+
+/// One target.
+pub struct Verdict {
+    /// What was measured.
+    pub what: String,
+    /// What it has to be.
+    pub wanted: String,
+    /// What it is.
+    pub measured: String,
+    /// Whether that is enough.
+    pub met: bool,
+}
+
+/// Every target of which there are measurements.
+pub fn verdicts(results: &Results) -> Vec<Verdict> {
+    let mut all = Vec::new();
+    for (lower, name, bound) in RATIOS {
+        let what = format!("{lower}, {name}: times native");
+        let ratio = results.row(lower, name).and_then(|row| row.ratio(PASSED));
+        all.extend(ratio.map(|ratio| at_most(what, ratio, bound)));
+    }
+    for lower in ["tmpfs", "ext4"] {
+        all.extend(rates(results, lower));
+        all.extend(storm(results, lower));
+        all.extend(users(results, lower));
+        all.extend(growth(results, lower));
+    }
+    all.extend(results.rows.iter().filter_map(against_bindfs));
+    for (lower, name, theirs) in HP {
+        let what = format!("{lower}, {name}: times native, under passthrough_hp's");
+        let ratio = results.row(lower, name).and_then(|row| row.ratio(PASSED));
+        all.extend(ratio.map(|ratio| at_most(what, ratio, theirs)));
+    }
+    all
+}
+
+fn at_most(what: String, measured: f64, bound: f64) -> Verdict {
+    Verdict {
+        what,
+        wanted: format!("<= {bound}"),
+        measured: format!("{measured:.2}"),
+        met: measured <= bound,
+    }
+}
+
+fn rates(results: &Results, lower: &str) -> Vec<Verdict> {
+    let verdict = |(name, least): (&str, f64)| {
+        let rate = results.row(lower, name)?.median(PASSED)?;
+        Some(Verdict {
+            what: format!("{lower}, {name}: per second"),
+            wanted: format!(">= {least}"),
+            measured: format!("{rate:.0}"),
+            met: rate >= least,
+        })
+    };
+    RATES.into_iter().filter_map(verdict).collect()
+}
+
+fn storm(results: &Results, lower: &str) -> Option<Verdict> {
+    let is_it = |row: &&Row| row.lower == lower && row.name.contains("storm");
+    let time = results.rows.iter().find(is_it)?.median(PASSED)?;
+    let whole = time * results.scale() as f64;
+    Some(at_most(
+        format!("{lower}, the whole systemd storm: seconds"),
+        whole,
+        STORM,
+    ))
+}
+
+fn users(results: &Results, lower: &str) -> Vec<Verdict> {
+    let verdict = |name: &str| {
+        let of = |who: &str| results.row(lower, &format!("{name}, {who}"));
+        let root = of("1 client")?.median(PASSED)?;
+        let user = of("uid 1000")?.median(PASSED)?;
+        let what = format!("{lower}, {name}: uid 1000 with five groups, times root");
+        Some(at_most(what, root / user, USER))
+    };
+    [
+        "stat",
+        "open + close",
+        "open + read 4 KiB + close",
+        "readlink",
+    ]
+    .into_iter()
+    .filter_map(verdict)
+    .collect()
+}
+
+/// How much longer ten times the files take, by mode; native's own growth is named beside it.
+fn growth(results: &Results, lower: &str) -> Vec<Verdict> {
+    let mut all = Vec::new();
+    for verb in ["write", "read", "unlink"] {
+        let of = |what: &str| results.row(lower, &format!("{verb} {what} x 4 KiB"));
+        let Some((few, many)) = of("2,500").zip(of("25,000")) else {
+            continue;
+        };
+        let native = many.times(few, MODES[0]).unwrap_or(f64::NAN);
+        for mode in [MODES[1], MODES[2]] {
+            let what = format!("{lower}, {verb} ten times the files, {mode}: times the time");
+            if let Some(times) = many.times(few, mode) {
+                let mut verdict = at_most(what, times, TENFOLD);
+                let _ = write!(verdict.measured, " (native {native:.2})");
+                all.push(verdict);
+            }
+        }
+    }
+    all
+}
+
+/// bindfs keeps names, attributes and pages in the kernel as it is installed.
+fn against_bindfs(row: &Row) -> Option<Verdict> {
+    if KEPT.iter().any(|kept| row.name.starts_with(kept)) {
+        return None;
+    }
+    // Of the same rounds, so that a round which one of them has not had does not count.
+    let times = row.against(PASSED, MODES[3])?;
+    Some(Verdict {
+        what: format!("{}, {}: times bindfs", row.lower, row.name),
+        wanted: "< 1".to_owned(),
+        measured: format!("{times:.2}"),
+        met: times < 1.0,
+    })
+}
+
+/// The list, the missed ones last, and how many are met.
+pub fn list(verdicts: &[Verdict]) -> String {
+    let mut text = String::from("\n| target | wanted | measured | |\n|---|---|---|---|\n");
+    for met in [true, false] {
+        for verdict in verdicts.iter().filter(|verdict| verdict.met == met) {
+            let Verdict {
+                what,
+                wanted,
+                measured,
+                ..
+            } = verdict;
+            let word = if met { "met" } else { "MISSED" };
+            let _ = writeln!(text, "| {what} | {wanted} | {measured} | {word} |");
+        }
+    }
+    let met = verdicts.iter().filter(|verdict| verdict.met).count();
+    let _ = writeln!(text, "\n{met} of {} targets met", verdicts.len());
+    text
+}
+
+/// The list for programs.
+pub fn json(verdicts: &[Verdict]) -> serde_json::Value {
+    verdicts
+        .iter()
+        .map(|v| {
+            serde_json::json!({
+                "target": v.what, "wanted": v.wanted, "measured": v.measured, "met": v.met,
+            })
+        })
+        .collect()
+}
+
+impl Row {
+    /// How many times longer this row took than `other` in a mode: the median over the rounds.
+    fn times(&self, other: &Row, mode: &str) -> Option<f64> {
+        super::report::median_of_pairs(self.values.get(mode)?, other.values.get(mode)?)
+    }
+
+    /// How many times longer `mode` took than `other`: the median over the rounds that both have had.
+    fn against(&self, mode: &str, other: &str) -> Option<f64> {
+        let (ours, theirs) = (self.values.get(mode)?, self.values.get(other)?);
+        match self.unit {
+            Unit::Seconds => super::report::median_of_pairs(ours, theirs),
+            Unit::PerSecond => super::report::median_of_pairs(theirs, ours),
+        }
+    }
+}
