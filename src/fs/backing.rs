@@ -258,6 +258,25 @@ impl Fs {
         backing.join()
     }
 
+    /// Decides how an append-only file is opened: plainly. A client that has one open for reading and appending could
+    /// overwrite it through a shared mapping of the lower file, which mmap(2) refuses natively only because it sees the
+    /// attribute on the inode (`do_mmap`, mm/mmap.c), and on that of the mount there is none. Only while the file is open
+    /// with an id, from before it got the attribute, this open has to follow.
+    pub fn open_append_only(&self, node: &Node) -> Io {
+        let mut handles = node.handles();
+        let backing = &mut handles.backing;
+        if backing.passed > 0
+            && let Some(io) = backing.join()
+        {
+            return io;
+        }
+        let kept = backing.registered.take();
+        let io = backing.plain();
+        drop(handles);
+        drop(kept);
+        io
+    }
+
     /// Registers `file` for the first open of `node`, unless another open was faster, which this one then follows.
     ///
     /// # Errors

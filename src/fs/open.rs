@@ -5,15 +5,19 @@ use super::backing::{Candidate, Io};
 use super::handle::File;
 use super::node::Node;
 use super::stat::Stat;
-use crate::sys::lease::past_leases;
+use crate::sys::lease::{Lease, past_leases};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Set in the handle number of an open that needs no descriptor here: passed through, for reading. Such numbers differ
 /// all the same, because RELEASE ends the locks that were taken through its handle.
 pub const NO_DESCRIPTOR: u64 = 1 << 63;
+
+/// Set by execve(2) in the flags of its open, and passed on by FUSE (`__FMODE_EXEC`, include/linux/fs.h).
+const FMODE_EXEC: u32 = 0x20;
 
 /// A file opened for a client.
 pub struct Opened {
@@ -52,6 +56,9 @@ impl Fs {
         if truncate && lower & OFlags::RWMODE == OFlags::RDONLY {
             lower |= OFlags::RDWR;
         }
+        if flags & FMODE_EXEC != 0 {
+            self.is_not_written(node)?;
+        }
         if lower & OFlags::RWMODE == OFlags::RDONLY
             && self.backing.is_on()
             && let Some(io) = self.open_for_reading(node)?
@@ -59,7 +66,7 @@ impl Fs {
             let fh = self.new_handle() | NO_DESCRIPTOR;
             return Ok(Opened { fh, io });
         }
-        let (fd, _) = match self.open_file(node, lower) {
+        let (fd, stat) = match self.open_file(node, lower) {
             // An append-only file (chattr +a) cannot be opened for writing in any other way.
             Err(Errno::PERM) if flags & libc::O_APPEND as u32 != 0 => {
                 self.open_file(node, lower | OFlags::APPEND)?
@@ -70,7 +77,22 @@ impl Fs {
             before_truncation(fd.as_fd())?;
             rustix::fs::ftruncate(&fd, 0)?;
         }
-        Ok(self.adopt(node, fd, flags))
+        Ok(self.adopt(node, fd, &stat, flags))
+    }
+
+    /// Checks that nobody has a file open for writing that is about to be run. The kernel has asked those who opened it
+    /// through this mount; others, and those who hold a passed-through mapping only, write the lower file, and a lease
+    /// finds them. The end of an open comes here after close(2) has returned, so a writer is believed in after 20 ms.
+    fn is_not_written(&self, node: &Arc<Node>) -> Result<(), Errno> {
+        let (fd, _) = self.open_file(node, OFlags::RDONLY)?;
+        for _ in 0..20 {
+            // What fails otherwise has no leases, and cannot tell.
+            if Lease::against_writers(fd.as_fd()).err() != Some(Errno::AGAIN) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(Errno::TXTBSY)
     }
 
     /// Passes an open for reading through. `None`: it has to be a plain one.
@@ -87,11 +109,15 @@ impl Fs {
             return Ok(passed(node, io));
         }
         loop {
-            let anchor = if self.pins_for_backing() {
-                self.open_file(node, OFlags::PATH)?.0
+            let flags = if self.pins_for_backing() {
+                OFlags::PATH
             } else {
-                self.open_file(node, OFlags::RDONLY)?.0
+                OFlags::RDONLY
             };
+            let (anchor, stat) = self.open_file(node, flags)?;
+            if stat.is_append_only() {
+                return Ok(None);
+            }
             match self.open_first(node, Candidate::Anchor(anchor)) {
                 Ok(io) => return Ok(passed(node, io)),
                 // The kernel wants a descriptor that is really open; it is asked for one at the second attempt.
@@ -101,9 +127,14 @@ impl Fs {
         }
     }
 
-    /// Keeps `fd`, a file just opened or created for a client, as a handle of `node`.
-    pub fn adopt(&self, node: &Arc<Node>, fd: OwnedFd, flags: u32) -> Opened {
-        let io = match self.open_like_others(node) {
+    /// Keeps `fd`, a file just opened or created for a client, as a handle of `node`; `stat` is what it is.
+    pub fn adopt(&self, node: &Arc<Node>, fd: OwnedFd, stat: &Stat, flags: u32) -> Opened {
+        let like_others = if stat.is_append_only() {
+            Some(self.open_append_only(node))
+        } else {
+            self.open_like_others(node)
+        };
+        let io = match like_others {
             Some(io) => io,
             None => self
                 .open_first(node, Candidate::Handle(fd.as_fd()))

@@ -3,7 +3,7 @@
 use super::node::Key;
 use super::rules::Side;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{AtFlags, Statx, StatxFlags, StatxTimestamp};
+use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags, StatxTimestamp};
 use rustix::io;
 use std::ffi::CStr;
 
@@ -41,6 +41,11 @@ impl Stat {
     /// True for a regular file.
     pub fn is_file(&self) -> bool {
         self.kind() == libc::S_IFREG
+    }
+
+    /// True for a file to which can only be appended (chattr +a); false where the file system does not tell.
+    pub fn is_append_only(&self) -> bool {
+        self.0.stx_attributes.contains(StatxAttributes::APPEND)
     }
 
     /// The device number of the lower file system, in the kernel's 64-bit encoding.

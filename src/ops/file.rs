@@ -6,6 +6,7 @@ use crate::fs::backing::Io;
 use crate::fs::handle::File;
 use crate::fs::node::{Node, NodeId};
 use crate::fs::open::Opened;
+use crate::fs::stat::Stat;
 use etcfs_proto::abi::{
     CopyFileRangeIn, CopyFileRangeOut, FallocateIn, FsyncIn, LseekIn, LseekOut, OpenIn, OpenOut,
     ReadIn, ReleaseIn, WriteIn, WriteOut,
@@ -90,8 +91,12 @@ pub fn write(call: &mut Call<'_>) -> Result<(), Errno> {
     if write_flags.contains(WriteFlags::KILL_SUIDGID) {
         before_change(call, file.fd.as_fd())?;
     }
-    let append =
-        args.flags & libc::O_APPEND as u32 != 0 && !write_flags.contains(WriteFlags::CACHE);
+    let mapped = write_flags.contains(WriteFlags::CACHE);
+    // Natively such a file cannot be mapped for writing; what was stored would go to its end.
+    if mapped && Stat::of(file.fd.as_fd())?.is_append_only() {
+        return Err(Errno::PERM);
+    }
+    let append = args.flags & libc::O_APPEND as u32 != 0 && !mapped;
     let mut done = 0;
     while done < data.len() {
         let rest = &data[done..];

@@ -107,7 +107,7 @@ fn opened_file(
         .nodes
         .find(&stat.key(spot.side))
         .ok_or(Errno::STALE)?;
-    let opened = call.fs.adopt(&node, fd, flags);
+    let opened = call.fs.adopt(&node, fd, stat, flags);
     file::put(call, &node, &opened, flags);
     Ok(())
 }
