@@ -21,7 +21,7 @@ mod watchdog;
 pub use daemon::{Bases, CONFIG, Etcfs, Opts};
 pub use lower::{Lower, run};
 pub use pair::{Pair, Root, errno};
-pub use requests::{Request, Trace, count};
+pub use requests::{Request, Trace, count, counted, stats};
 pub use tree::{Entry, differences, fnv, snapshot};
 pub use user::{User, as_user};
 

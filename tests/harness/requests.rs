@@ -143,3 +143,22 @@ fn head_of(line: &str) -> Option<Option<(Opcode, u64)>> {
 pub fn count(requests: &[Request], opcode: Opcode) -> usize {
     requests.iter().filter(|r| r.opcode == opcode).count()
 }
+
+/// What `etcfsctl stats` reports: the daemon's own counters.
+pub fn stats(etcfs: &Etcfs) -> serde_json::Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_etcfsctl"))
+        .args(["--json", "stats"])
+        .arg(etcfs.mnt())
+        .output()
+        .expect("run etcfsctl");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+}
+
+/// How many requests of that name the daemon has counted since its start.
+pub fn counted(etcfs: &Etcfs, op: &str) -> u64 {
+    let stats = stats(etcfs);
+    let ops = stats["ops"].as_array().expect("figures by opcode");
+    let figures = ops.iter().find(|figures| figures["op"] == op);
+    figures.map_or(0, |figures| figures["count"].as_u64().expect("a number"))
+}
