@@ -176,6 +176,40 @@ fn overlayfs_beneath_needs_a_depth_of_two() {
 }
 
 #[test]
+fn overlayfs_on_overlayfs_is_served_and_no_depth_is_recommended_in_vain() {
+    for (depth, part) in [
+        ("1", "unless it lies on another stacked one"),
+        ("2", "max_stack_depth=2, which is in force"),
+    ] {
+        private(DEADLINE, move |env| {
+            let bases = Bases::new(env, Lower::Overlay);
+            let upper = env.dir("upper");
+            let data = format!(
+                "lowerdir={},upperdir={},workdir={}",
+                bases.native().display(),
+                upper.display(),
+                env.dir("work").display()
+            );
+            let data = std::ffi::CString::new(data).expect("paths without NUL");
+            let none = MountFlags::empty();
+            rustix::mount::mount("two", bases.mnt(), "overlay", none, data.as_c_str())
+                .expect("mount an overlayfs over an overlayfs");
+            let depth = format!("max_stack_depth={depth}");
+            let opts = opts(Lower::Overlay, &["passthrough", &depth]);
+            let etcfs = Etcfs::serve(env, bases, opts);
+            assert_works(&etcfs.mnt());
+            let file = etcfs.mnt().join("f");
+            fs::write(&file, "x").expect("write");
+            assert!(is_read_through_the_daemon(env, &etcfs, &file), "{depth}");
+            let said = etcfs.stderr();
+            let local = said.lines().find(|line| line.contains(part));
+            assert_one_line(local.unwrap_or(&said), &["overlayfs", part]);
+            assert_eq!(fs::read(upper.join("f")).expect("read the layer"), b"x");
+        });
+    }
+}
+
+#[test]
 fn a_side_on_overlayfs_leaves_the_other_side_passed_through() {
     private(DEADLINE, |env| {
         let bases = Bases::new(env, Lower::Overlay);
@@ -220,7 +254,7 @@ fn a_file_of_another_file_system_within_the_lower_directory_is_served_and_the_re
             assert_eq!(read, version);
             assert!(!is_read_through_the_daemon(env, &etcfs, &mnt.join("plain")));
         }
-        assert_one_line(&etcfs.stderr(), &["stacked"]);
+        assert_one_line(&etcfs.stderr(), &["procfs", "at no max_stack_depth"]);
     });
 }
 

@@ -17,12 +17,15 @@ use crossbeam_queue::ArrayQueue;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How long an id is kept after its last use, at least; at most twice that.
 pub const IDLE: Duration = Duration::from_secs(1);
+
+/// `f_type` of procfs (`include/uapi/linux/magic.h`).
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// How many ids may be kept without a use.
 const KEPT: usize = 512;
@@ -133,6 +136,8 @@ pub struct Reason {
 #[derive(Default)]
 pub struct Registry {
     dev: OnceLock<Arc<OwnedFd>>,
+    /// `max_stack_depth` as INIT agreed on it.
+    depth: AtomicU32,
     kept: OnceLock<ArrayQueue<NodeId>>,
     ids: Arc<AtomicUsize>,
     /// The kernel refuses `O_PATH` descriptors (before Linux 6.12).
@@ -146,8 +151,9 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Lets files of this connection be passed through.
-    pub fn enable(&self, dev: Arc<OwnedFd>) {
+    /// Lets files of this connection be passed through, whose INIT agreed on `max_stack_depth`.
+    pub fn enable(&self, dev: Arc<OwnedFd>, max_stack_depth: u32) {
+        self.depth.store(max_stack_depth, Ordering::Relaxed);
         let _ = self.kept.set(ArrayQueue::new(KEPT));
         let _ = self.dev.set(dev);
     }
@@ -197,6 +203,24 @@ impl Registry {
         }
     }
 
+    /// Why the kernel answers ELOOP for `fd`: its file system's depth of stacking has reached `max_stack_depth`
+    /// (`fuse_backing_open`, Linux 6.9). That of procfs counts as 2 (`proc_fill_super`), of overlayfs as one more than
+    /// that of its deepest layer.
+    fn why_too_deep(&self, fd: BorrowedFd<'_>) -> &'static str {
+        let kind = rustix::fs::fstatfs(fd).map_or(0, |stat| stat.f_type as u64);
+        match (self.depth.load(Ordering::Relaxed), kind) {
+            (_, PROC_SUPER_MAGIC) => {
+                " for procfs, whose files the kernel passes through at no max_stack_depth"
+            }
+            (0 | 1, _) => {
+                " for a lower file system that is stacked itself (overlayfs): -o max_stack_depth=2 serves it, unless it lies on another stacked one"
+            }
+            _ => {
+                " for a lower file system that is stacked more than once (overlayfs on overlayfs): max_stack_depth=2, which is in force, serves one layer"
+            }
+        }
+    }
+
     fn register(&self, file: Candidate<'_>, dev: u64) -> Result<Registered, Errno> {
         let device = self.dev.get().ok_or(Errno::PERM)?;
         let fd = match &file {
@@ -222,10 +246,7 @@ impl Registry {
                         None,
                         ": the kernel lets only CAP_SYS_ADMIN of the initial user namespace register files",
                     ),
-                    Errno::LOOP => self.refuse(
-                        Some(dev),
-                        " for a lower file system that is stacked itself (overlayfs): -o max_stack_depth=2 serves it",
-                    ),
+                    Errno::LOOP => self.refuse(Some(dev), self.why_too_deep(fd)),
                     Errno::OPNOTSUPP => self.refuse(
                         Some(dev),
                         " for a lower file system whose files the kernel cannot read by itself",

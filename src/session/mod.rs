@@ -108,7 +108,7 @@ impl Session {
             );
             return Ok(());
         }
-        backing.enable(self.dev.clone());
+        backing.enable(self.dev.clone(), self.agreed.max_stack_depth);
         self.fs.try_out_backing();
         let session = self.clone();
         std::thread::Builder::new()
