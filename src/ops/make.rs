@@ -108,7 +108,8 @@ fn opened_file(
         .find(&stat.key(spot.side))
         .ok_or(Errno::STALE)?;
     let opened = call.fs.adopt(&node, fd, stat, flags);
-    file::put(call, &node, &opened, flags);
+    // It is as fresh as one that had to be, which is what decides on FLUSH.
+    file::put(call, &node, &opened, flags | libc::O_EXCL as u32);
     Ok(())
 }
 
