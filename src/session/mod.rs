@@ -8,6 +8,7 @@ pub mod meter;
 mod observe;
 mod panics;
 mod serve;
+mod turns;
 mod waiters;
 mod worker;
 
@@ -27,6 +28,7 @@ use rustix::io;
 use rustix::thread::CpuSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use turns::Turns;
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,24 +132,27 @@ impl Session {
         self.ended.as_fd()
     }
 
-    /// Starts `threads` workers, by default one for each CPU that the process may use, pinned to it: a request is then
-    /// often answered on the CPU of its client, which saves most of a cross-CPU wake-up. All of them read the one
-    /// descriptor; a clone of it would die with its thread's requests.
+    /// Starts `threads` workers, by default one for each CPU that the process may use, pinned to it, so that a request can
+    /// be answered on the CPU of its client. All of them read the one descriptor; a clone of it would die with its
+    /// thread's requests.
     ///
     /// # Errors
     /// When no thread can be made.
     pub fn start(self: &Arc<Session>, threads: Option<usize>) -> std::io::Result<()> {
         let cpus = allowed_cpus();
         let count = threads.unwrap_or(cpus.len()).max(1);
+        let cpu = |index: usize| cpus.get(index % cpus.len().max(1)).copied();
+        let turns = Turns::new((0..count).map(cpu));
         self.running.fetch_add(count, Ordering::AcqRel);
         for index in 0..count {
             let session = self.clone();
-            let cpu = cpus.get(index % cpus.len().max(1)).copied();
+            let (turns, cpu) = (turns.clone(), cpu(index));
             let started = std::thread::Builder::new()
                 .name(format!("etcfs-{index}"))
                 .stack_size(256 * 1024)
                 .spawn(move || {
-                    let ended = worker::run(&session, cpu);
+                    let ended = worker::run(&session, cpu, turns.of(index));
+                    turns.end();
                     session.worker_ended(ended);
                 });
             if let Err(error) = started {
@@ -155,7 +160,11 @@ impl Session {
                 return Err(error);
             }
         }
-        Ok(())
+        std::thread::Builder::new()
+            .name("etcfs-turns".into())
+            .stack_size(64 * 1024)
+            .spawn(move || turns.follow())
+            .map(drop)
     }
 
     fn worker_ended(&self, why: Ended) {

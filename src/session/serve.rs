@@ -5,9 +5,10 @@ use super::{Session, Times, panics};
 use crate::fs::locks::Wait;
 use crate::log;
 use crate::ops::{self, Call, Row, Where};
-use etcfs_proto::abi::InterruptIn;
+use etcfs_proto::abi::{InHeader, InterruptIn};
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
+use zerocopy::FromBytes as _;
 
 /// What becomes of a request.
 pub enum Outcome<'r> {
@@ -166,6 +167,11 @@ fn run(
 fn opcode_of(message: &[u8]) -> Opcode {
     let bytes = message.get(4..8).and_then(|bytes| bytes.try_into().ok());
     Opcode(bytes.map_or(0, u32::from_ne_bytes))
+}
+
+/// The thread that asks, of a message that has a whole head; 0 otherwise.
+pub fn caller_of(message: &[u8]) -> u32 {
+    InHeader::ref_from_prefix(message).map_or(0, |(head, _)| head.pid)
 }
 
 /// The number of a message too short or too wrong to be cut, if it has one: bytes 8 to 15.

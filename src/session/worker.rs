@@ -1,7 +1,8 @@
 //! A worker: reads a request, has it served, writes the answer, without a hand-over.
 
 use super::meter::{self, Role};
-use super::serve::{Outcome, serve};
+use super::serve::{Outcome, caller_of, serve};
+use super::turns::Turn;
 use super::{Ended, Session, waiters};
 use crate::log;
 use crate::sys::creds;
@@ -66,8 +67,8 @@ fn read_error(errno: Errno) -> Device {
     }
 }
 
-/// Serves until the connection ends, on `cpu` if one is given.
-pub fn run(session: &Arc<Session>, cpu: Option<usize>) -> Ended {
+/// Serves until the connection ends, on `cpu` if one is given, whenever it is its turn.
+pub fn run(session: &Arc<Session>, cpu: Option<usize>, mut turn: Turn) -> Ended {
     if let Some(cpu) = cpu {
         let mut set = CpuSet::new();
         set.set(cpu);
@@ -81,6 +82,7 @@ pub fn run(session: &Arc<Session>, cpu: Option<usize>) -> Ended {
     let mut reply = Reply::with_capacity(session.agreed.max_write as usize);
     let seat = session.meters.sit(Role::Worker);
     loop {
+        turn.wait();
         let len = match io::read(&session.dev, buffer.bytes_mut()) {
             // An empty datagram is what a closed socket pair reads as; the device never gives one.
             Ok(0) => return Ended::Unmounted,
@@ -92,6 +94,7 @@ pub fn run(session: &Arc<Session>, cpu: Option<usize>) -> Ended {
         };
         let message = &buffer.bytes()[..len];
         let taken = meter::now();
+        turn.request(caller_of(message), taken);
         session.waker.request();
         match serve(session, &seat, (message, taken), &mut reply, false) {
             Outcome::Answer(answer) => write(session, answer),

@@ -1,8 +1,11 @@
 //! What `/proc` tells about a caller beyond the request's uid, gid and pid. Read only where a rare case needs it.
 
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io;
 use rustix::thread::CapabilitySet;
+use std::ffi::CStr;
+use std::io::Write as _;
 
 /// `TASK_COMM_LEN` of the kernel, the final NUL included.
 const COMM_MAX: usize = 16;
@@ -100,6 +103,40 @@ pub fn cmdline(pid: u32) -> Option<Vec<u8>> {
     Some(text)
 }
 
+/// True if `/proc` is there and shows this process's own pid namespace, so that it knows the pids of requests.
+pub fn is_own_namespace() -> bool {
+    let own = rustix::process::getpid().as_raw_nonzero().to_string();
+    rustix::fs::readlink("/proc/self", Vec::new())
+        .is_ok_and(|link| link.to_bytes() == own.as_bytes())
+}
+
+/// A thread, for looking at again and again.
+pub struct Task(OwnedFd);
+
+impl Task {
+    /// The thread `tid`; `None` if there is none, or no `/proc`. Allocates nothing.
+    pub fn open(tid: u32) -> Option<Task> {
+        // The longest is "/proc/4294967295/stat" with its NUL.
+        let mut path = [0; 22];
+        write!(&mut path[..21], "/proc/{tid}/stat").ok()?;
+        let path = CStr::from_bytes_until_nul(&path).ok()?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+        Some(Task(fd))
+    }
+
+    /// The CPU that it runs on, or last ran on: field 39 of `/proc/TID/stat` (proc(5)). `None` once it has ended. One system
+    /// call, which waits for nothing of that thread.
+    pub fn cpu(&self) -> Option<usize> {
+        let mut text = [0; 1024];
+        let len = io::pread(&self.0, &mut text[..], 0).ok()?;
+        // The second field is the command's name in parentheses, with any byte in it.
+        let after = text.get(..len)?.rsplit(|&byte| byte == b')').next()?;
+        let field = after.split(|&byte| byte == b' ').nth(39 - 2)?;
+        std::str::from_utf8(field).ok()?.parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,5 +177,28 @@ mod tests {
         let args: Vec<_> = std::env::args().collect();
         assert_eq!(cmdline(pid), Some(args.join(" ").into_bytes()));
         assert_eq!((exe(0), cmdline(u32::MAX)), (None, None));
+    }
+
+    #[test]
+    fn a_living_thread_has_a_cpu_and_one_that_has_ended_none() {
+        let cpus = std::thread::available_parallelism().unwrap().get();
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let tid = rustix::thread::gettid()
+                .as_raw_nonzero()
+                .get()
+                .cast_unsigned();
+            tell.send(Task::open(tid).unwrap()).unwrap();
+        });
+        let task = told.recv().unwrap();
+        thread.join().unwrap();
+        let own = Task::open(std::process::id()).unwrap();
+        assert!(own.cpu().unwrap() < cpus.max(4096));
+        // join(3) returns a moment before the thread is gone.
+        while task.cpu().is_some() {
+            std::thread::yield_now();
+        }
+        assert!(is_own_namespace());
+        assert!(Task::open(0).is_none());
     }
 }

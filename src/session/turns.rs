@@ -1,0 +1,296 @@
+//! Which workers read requests: all of them, or, while one thread alone asks and asks fast, only the worker on its CPU.
+//!
+//! The kernel wakes the readers of the device in turn (`fuse_dev_wake_and_unlock`, an exclusive wait queue), whatever CPU
+//! the request comes from. A lone caller that sleeps through each of its requests so has half of them or more answered on
+//! another CPU, where both wake-ups cross CPUs and find them idle: several times the cost of the request itself (the
+//! figures are in the README). Reading by the worker on the caller's own CPU alone makes both a plain task switch.
+//!
+//! Nothing waits for that: a request of anybody else, a request that the lone reader is long about, or silence has all
+//! workers read again. A worker pays a few loads and stores of its own memory for each request; what looks into
+//! `/proc` is a thread of its own that sleeps without a timer unless a caller is followed.
+
+use crate::sys::proc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// So many requests of one caller in a row, to one worker, make it a candidate.
+const STREAK: u32 = 32;
+/// The longest streak asked for, after callers turned out not to be alone.
+const STREAK_MAX: u32 = 4096;
+/// A streak counts only if its requests came, on average, at most this far apart: nanoseconds. Who asks seldom is served
+/// well as it is, and costs no ticks.
+const APART: u64 = 200_000;
+/// How often a caller that is followed is looked after: whether it still asks, and where it runs.
+const TICK: Duration = Duration::from_millis(4);
+/// A caller followed for this long was alone.
+const ALONE: Duration = Duration::from_millis(40);
+
+/// What the workers of a session share.
+pub struct Turns {
+    /// The one worker that reads, by index from 1; 0: all of them.
+    only: AtomicUsize,
+    /// The thread that is followed; 0: none.
+    caller: AtomicU32,
+    /// The streak that makes a candidate.
+    streak: AtomicU32,
+    workers: Box<[Place]>,
+    /// [`TICK`].
+    tick: Duration,
+    state: Mutex<State>,
+    /// Workers that are not to read wait here.
+    parked: Condvar,
+    /// The thread that follows waits here.
+    follower: Condvar,
+    /// The connection has ended.
+    over: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// A thread that has made a streak.
+    candidate: Option<u32>,
+    /// A worker has met another caller than the one that is followed.
+    crowd: bool,
+}
+
+/// A worker, as the others see it.
+#[repr(align(128))]
+struct Place {
+    /// The CPU that it is pinned to.
+    cpu: Option<usize>,
+    /// Counts up when it has read a request, and when it is about to read: odd while it works.
+    steps: AtomicU64,
+}
+
+/// A worker's own side.
+pub struct Turn {
+    turns: Arc<Turns>,
+    index: usize,
+    steps: u64,
+    /// Who made the last request, and how many in a row since when.
+    caller: u32,
+    count: u32,
+    since: u64,
+}
+
+impl Turns {
+    /// Turns for workers that are pinned to `cpus`, one each.
+    pub fn new(cpus: impl IntoIterator<Item = Option<usize>>) -> Arc<Turns> {
+        Turns::with_tick(cpus, TICK)
+    }
+
+    fn with_tick(cpus: impl IntoIterator<Item = Option<usize>>, tick: Duration) -> Arc<Turns> {
+        let place = |cpu| Place {
+            cpu,
+            steps: AtomicU64::new(0),
+        };
+        Arc::new(Turns {
+            only: AtomicUsize::new(0),
+            caller: AtomicU32::new(0),
+            streak: AtomicU32::new(STREAK),
+            workers: cpus.into_iter().map(place).collect(),
+            tick,
+            state: Mutex::default(),
+            parked: Condvar::new(),
+            follower: Condvar::new(),
+            over: AtomicBool::new(false),
+        })
+    }
+
+    /// The side of worker `index`.
+    pub fn of(self: &Arc<Turns>, index: usize) -> Turn {
+        Turn {
+            turns: self.clone(),
+            index,
+            steps: 0,
+            caller: 0,
+            count: 0,
+            since: 0,
+        }
+    }
+
+    /// Follows lone callers until the session ends. Where there is nothing to choose, or `/proc` does not tell where
+    /// threads run, it returns at once, and all workers read.
+    pub fn follow(&self) {
+        if self.workers.len() < 2 || !proc::is_own_namespace() {
+            self.streak.store(u32::MAX, Ordering::Relaxed);
+            return;
+        }
+        while let Some(caller) = self.candidate() {
+            let began = Instant::now();
+            self.follow_one(caller);
+            let streak = next_streak(self.streak.load(Ordering::Relaxed), began.elapsed());
+            self.streak.store(streak, Ordering::Relaxed);
+        }
+    }
+
+    /// Sleeps until there is a candidate; none: the connection has ended.
+    fn candidate(&self) -> Option<u32> {
+        let mut state = self.lock();
+        loop {
+            if self.over.load(Ordering::Acquire) {
+                return None;
+            }
+            if let Some(caller) = state.candidate.take() {
+                state.crowd = false;
+                return Some(caller);
+            }
+            state = wait(&self.follower, state);
+        }
+    }
+
+    /// Has the worker on the caller's CPU read alone until that is wrong.
+    fn follow_one(&self, caller: u32) {
+        let Some(task) = proc::Task::open(caller) else {
+            return;
+        };
+        let mut known = None;
+        while let Some(reader) = task.cpu().and_then(|cpu| self.worker_on(cpu)) {
+            let steps = self.workers[reader].steps.load(Ordering::Relaxed);
+            self.assign(caller, reader);
+            // The same reader has neither begun nor ended anything for a tick: it is stuck, or there is nothing to do.
+            if known == Some((reader, steps)) || self.crowded_within(self.tick) {
+                break;
+            }
+            known = Some((reader, steps));
+        }
+        self.release();
+    }
+
+    fn worker_on(&self, cpu: usize) -> Option<usize> {
+        self.workers.iter().position(|place| place.cpu == Some(cpu))
+    }
+
+    /// Only `reader` reads from here on.
+    fn assign(&self, caller: u32, reader: usize) {
+        if self.only.load(Ordering::Relaxed) == reader + 1 {
+            return;
+        }
+        // Under the lock, so that no worker is on its way to sleep without having seen it.
+        let _state = self.lock();
+        if !self.over.load(Ordering::Acquire) {
+            self.caller.store(caller, Ordering::Relaxed);
+            self.only.store(reader + 1, Ordering::Relaxed);
+            self.parked.notify_all();
+        }
+    }
+
+    /// All workers read from here on.
+    fn release(&self) {
+        let _state = self.lock();
+        self.caller.store(0, Ordering::Relaxed);
+        self.only.store(0, Ordering::Relaxed);
+        self.parked.notify_all();
+    }
+
+    /// Waits; true as soon as the caller is not alone any more, or the connection has ended.
+    fn crowded_within(&self, time: Duration) -> bool {
+        let state = self.lock();
+        let goes_on = |state: &mut State| !state.crowd && !self.over.load(Ordering::Acquire);
+        let (_state, timeout) = self
+            .follower
+            .wait_timeout_while(state, time, goes_on)
+            .unwrap_or_else(PoisonError::into_inner);
+        !timeout.timed_out()
+    }
+
+    /// The connection has ended: everybody reads, and learns it.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        self.release();
+        self.follower.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The streak to ask for after one of `streak` has led to following its caller for `time`: more for callers that turn out
+/// not to be alone, since each attempt costs wake-ups.
+fn next_streak(streak: u32, time: Duration) -> u32 {
+    if time >= ALONE {
+        STREAK
+    } else {
+        STREAK_MAX.min(streak * 2)
+    }
+}
+
+fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    condition
+        .wait(state)
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Turn {
+    /// Returns when this worker is to read.
+    pub fn wait(&mut self) {
+        self.step();
+        if self.is_on() {
+            return;
+        }
+        let mut state = self.turns.lock();
+        while !self.is_on() {
+            state = wait(&self.turns.parked, state);
+        }
+        // What was counted before says nothing about who asks by now.
+        self.caller = 0;
+    }
+
+    fn is_on(&self) -> bool {
+        let only = self.turns.only.load(Ordering::Relaxed);
+        only == 0 || only == self.index + 1
+    }
+
+    /// A request of thread `caller` was read at `taken` nanoseconds. 0 is the kernel itself (RELEASE, FORGET, INTERRUPT) and
+    /// callers of other pid namespaces: the one says nothing, the others cannot be looked up.
+    pub fn request(&mut self, caller: u32, taken: u64) {
+        self.step();
+        if caller == 0 {
+            return;
+        }
+        let followed = self.turns.caller.load(Ordering::Relaxed);
+        if followed != 0 {
+            if followed != caller {
+                self.crowd();
+            }
+        } else if caller != self.caller {
+            (self.caller, self.count, self.since) = (caller, 0, taken);
+        } else {
+            self.count += 1;
+            if self.count >= self.turns.streak.load(Ordering::Relaxed) {
+                let asks_fast = taken - self.since < u64::from(self.count) * APART;
+                (self.count, self.since) = (0, taken);
+                if asks_fast {
+                    self.nominate(caller);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        self.turns.workers[self.index]
+            .steps
+            .store(self.steps, Ordering::Relaxed);
+    }
+
+    /// Somebody else asks too. All workers are on from here on; the follower wakes those that wait.
+    fn crowd(&self) {
+        let mut state = self.turns.lock();
+        self.turns.caller.store(0, Ordering::Relaxed);
+        self.turns.only.store(0, Ordering::Relaxed);
+        state.crowd = true;
+        drop(state);
+        self.turns.follower.notify_one();
+    }
+
+    fn nominate(&self, caller: u32) {
+        self.turns.lock().candidate = Some(caller);
+        self.turns.follower.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests;
