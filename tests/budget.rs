@@ -83,6 +83,19 @@ fn check(env: &Env, etcfs: &Etcfs, budget: &Budget, mut operation: impl FnMut(&P
             .filter(|r| r.opcode == opcode)
             .max_by_key(|r| r.calls.len())
     };
+    // strace prints strings in hexadecimal.
+    let proc: String = b"/proc"
+        .iter()
+        .map(|byte| format!("\\x{byte:02x}"))
+        .collect();
+    for request in &requests {
+        let looks = request.calls.iter().any(|call| call.contains(&proc));
+        assert!(
+            !looks,
+            "{} looks into /proc: {:?}",
+            request.opcode, request.calls
+        );
+    }
     for (opcode, allowed) in &budget.calls {
         let worst = worst(*opcode).expect("it was asked");
         assert!(
@@ -104,6 +117,42 @@ fn stat_is_two_lookups_of_three_calls() {
                 4096
             );
         });
+    });
+}
+
+/// The kernel asks for the ACL of each component anew, because every LOOKUP makes it forget what it knew.
+#[test]
+fn an_ordinary_users_stat_costs_one_acl_look_per_component_more_at_most() {
+    private(DEADLINE, |env| {
+        let etcfs = served(env);
+        let path = etcfs.mnt().join("d/f");
+        let stat = || {
+            harness::as_user(&harness::User::plain(1000), || {
+                fs::symlink_metadata(&path).expect("stat").len()
+            })
+        };
+        stat();
+        let trace = Trace::of(env, &etcfs);
+        for _ in 0..TIMES {
+            assert_eq!(stat(), 4096);
+        }
+        let requests = trace.end();
+        let of = |opcode| harness::count(&requests, opcode);
+        assert_eq!(of(Opcode::LOOKUP), 2 * TIMES);
+        // The mount's root and the directory are searched; the file is only looked at.
+        assert!(
+            of(Opcode::GETXATTR) <= 2 * TIMES,
+            "{}",
+            of(Opcode::GETXATTR)
+        );
+        for request in &requests {
+            assert!(
+                request.calls.len() <= 3,
+                "{}: {:?}",
+                request.opcode,
+                request.calls
+            );
+        }
     });
 }
 

@@ -8,14 +8,15 @@ mod harness;
 
 mod how;
 mod leaks;
+mod privileges;
 mod rights;
 mod steps;
 mod table;
 
-use harness::{Env, Etcfs, Lower, Opts, User, as_user, counted, private};
+use harness::{Env, Etcfs, Lower, Opts, counted, private};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -70,38 +71,54 @@ fn created_and_nameless_files_are_passed_through_and_programs_run() {
 }
 
 #[test]
-fn set_ids_and_capabilities_go_when_another_user_writes() {
+fn hard_links_share_one_id() {
     private(DEADLINE, |env| {
-        let etcfs = passing(env, Lower::Ext4);
-        let cases = [("mount", etcfs.mnt()), ("native", etcfs.native())];
-        let outcome = cases.map(|(name, root)| {
-            let path = root.join("setid");
-            fs::write(&path, "x").expect("write");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).expect("chmod");
-            as_user(&User::plain(1000), || {
-                let file = OpenOptions::new().write(true).open(&path).expect("open");
-                file.write_all_at(b"y", 0)
-                    .unwrap_or_else(|e| panic!("{name}: write: {e}"));
-            });
-            fs::metadata(&path).expect("stat").mode() & 0o7777
-        });
-        assert_eq!(outcome[0], outcome[1], "mode on the mount, and natively");
-        let outcome = cases_root(&etcfs);
-        assert_eq!(
-            outcome[0], outcome[1],
-            "root's own write: on the mount, and natively"
-        );
+        let etcfs = passing(env, Lower::Tmpfs);
+        let names = ["one", "two", "three"].map(|name| etcfs.mnt().join(name));
+        fs::write(&names[0], "text").expect("write");
+        for name in &names[1..] {
+            fs::hard_link(&names[0], name).expect("link");
+        }
+        let files = names.map(|name| File::open(name).expect("open"));
+        assert_eq!(harness::stats(&etcfs)["backing_ids"].as_u64(), Some(1));
+        drop(files);
     });
 }
 
-/// Root has CAP_FSETID and keeps the bits.
-fn cases_root(etcfs: &Etcfs) -> [u32; 2] {
-    [etcfs.mnt(), etcfs.native()].map(|root| {
-        let path = root.join("setid-root");
-        fs::write(&path, "x").expect("write");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o6755)).expect("chmod");
-        let file = OpenOptions::new().write(true).open(&path).expect("open");
-        file.write_all_at(b"y", 0).expect("write");
-        fs::metadata(&path).expect("stat").mode() & 0o7777
-    })
+/// With a depth of 1 the mount is no deeper than a lower overlayfs would be, so one more fits on top of it; with 2 it is
+/// as deep as the kernel lets file systems be.
+#[test]
+fn overlayfs_lies_on_top_of_the_mount_at_depth_one_only() {
+    for (depth, fits) in [(1, true), (2, false)] {
+        private(DEADLINE, move |env| {
+            let etcfs = Etcfs::start(
+                env,
+                Opts {
+                    lower: Lower::Tmpfs,
+                    options: vec!["passthrough".into(), format!("max_stack_depth={depth}")],
+                    ..Opts::default()
+                },
+            );
+            fs::write(etcfs.mnt().join("f"), "text").expect("write");
+            let data = format!(
+                "lowerdir={},upperdir={},workdir={}",
+                etcfs.mnt().display(),
+                env.dir("upper").display(),
+                env.dir("work").display()
+            );
+            let data = std::ffi::CString::new(data).expect("paths without NUL");
+            let (at, none) = (env.dir("over"), rustix::mount::MountFlags::empty());
+            let mounted = rustix::mount::mount("over", &at, "overlay", none, data.as_c_str());
+            if fits {
+                mounted.expect("mount an overlayfs on top");
+                assert_eq!(fs::read(at.join("f")).expect("read"), b"text");
+                fs::write(at.join("f"), "changed").expect("copy up");
+                assert_eq!(fs::read(at.join("f")).expect("read"), b"changed");
+                let below = fs::read(etcfs.local().join("f")).expect("read beneath");
+                assert_eq!(below, b"text");
+            } else {
+                assert_eq!(mounted, Err(rustix::io::Errno::INVAL));
+            }
+        });
+    }
 }
