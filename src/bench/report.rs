@@ -132,7 +132,10 @@ impl Results {
         let cpus = std::thread::available_parallelism().map_or(0, usize::from);
         let scale = match self.scale {
             1 => String::new(),
-            n => format!(" Every count is the named one divided by {n}."),
+            n => format!(
+                " Every count is the named one divided by {n}, of 4 KiB files by {}.",
+                super::plan::small_scale(n)
+            ),
         };
         format!(
             "{cpus} CPUs ({model}), Linux {}, medians of {} rounds; in brackets times slower than native in the same round.{scale}",
