@@ -103,7 +103,7 @@ complete -F _etcfsctl etcfsctl
 
 /// zsh, for etcfs.
 pub fn zsh_etcfs(help: &Help) -> String {
-    let mut text = "#compdef etcfs\nlocal -a options=(\n".to_owned();
+    let mut text = "#compdef etcfs\nlocal -a mount_options=(\n".to_owned();
     for (name, what) in stems(help) {
         let _ = writeln!(
             text,
@@ -111,17 +111,11 @@ pub fn zsh_etcfs(help: &Help) -> String {
             quoted(&format!("{}:{}", name.replace(':', "\\:"), short(&what)))
         );
     }
-    text.push_str(")\n_etcfs_options() { compset -P '*,'; _describe -o option options -S '' }\n_arguments -s \\\n");
+    text.push_str(")\n_etcfs_options() { compset -P '*,'; _describe -t mount-options option mount_options -S '' }\n_arguments -s \\\n");
     for (name, what) in SWITCHES {
-        let action = if *name == "-o" {
-            "+:option:_etcfs_options"
-        } else {
-            ""
-        };
-        let star = if *name == "-o" { "*" } else { "" };
-        let _ = match action {
-            "" => writeln!(text, "  '{star}{name}[{what}]' \\"),
-            _ => writeln!(text, "  '{star}{name}+[{what}]:option:_etcfs_options' \\"),
+        let _ = match *name {
+            "-o" => writeln!(text, "  '*-o+[{what}]:option:_etcfs_options' \\"),
+            name => writeln!(text, "  '{name}[{what}]' \\"),
         };
     }
     text.push_str("  '*:mount point:_directories'\n");
@@ -161,10 +155,17 @@ pub fn fish_etcfs(help: &Help) -> String {
             quoted(what)
         );
     }
+    // What stands before the last comma of the word is part of each candidate.
     let _ = writeln!(
         text,
-        "complete -c etcfs -s o -x -d options -a {}",
-        quoted(&words(&stems(help)))
+        r#"function __etcfs_options
+    set -l head (string replace -r '[^,]*$' '' -- (commandline -ct))
+    for option in {}
+        echo -- "$head$option"
+    end
+end
+complete -c etcfs -s o -x -d options -a '(__etcfs_options)'"#,
+        words(&stems(help))
     );
     text
 }
