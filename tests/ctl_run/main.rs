@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod elsewhere;
 mod idle;
 mod lines;
 mod live;

@@ -14,22 +14,22 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 /// A connection to the daemon's socket, made by hand.
-fn dial(etcfs: &Etcfs) -> OwnedFd {
+pub(super) fn dial(etcfs: &Etcfs) -> OwnedFd {
     let socket = new_socket();
     connect(&socket, &address(etcfs.mount().expect("mounted").minor)).expect("connect");
     socket
 }
 
-fn new_socket() -> OwnedFd {
+pub(super) fn new_socket() -> OwnedFd {
     let kind = SocketType::SEQPACKET;
     socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).expect("a socket")
 }
 
-fn address(minor: u32) -> SocketAddrUnix {
+pub(super) fn address(minor: u32) -> SocketAddrUnix {
     SocketAddrUnix::new_abstract_name(format!("etcfs/0:{minor}").as_bytes()).expect("a name")
 }
 
-fn answer(socket: &OwnedFd) -> String {
+pub(super) fn answer(socket: &OwnedFd) -> String {
     let mut buffer = vec![0; 70_000];
     let (len, _) = recv(socket, &mut buffer[..], RecvFlags::empty()).expect("an answer");
     String::from_utf8_lossy(&buffer[..len]).into_owned()
@@ -84,25 +84,6 @@ fn no_mount_and_the_wrong_path_are_told() {
         if only {
             assert!(text(&["stats"]).contains(arg(&first.mnt())));
         }
-    });
-}
-
-#[test]
-fn another_version_is_told_in_one_line() {
-    private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
-        let socket = dial(&etcfs);
-        send(
-            &socket,
-            br#"{"etcfs":99,"ask":"stats"}"#,
-            SendFlags::empty(),
-        )
-        .expect("send");
-        let told = answer(&socket);
-        assert!(
-            told.contains("version 1") && told.contains("version 99"),
-            "{told}"
-        );
     });
 }
 

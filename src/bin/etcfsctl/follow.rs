@@ -11,93 +11,78 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Show every request as it comes, one line each, until interrupted.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "log")]
-pub struct LogArgs {
-    /// only these requests, such as LOOKUP,OPEN
-    #[argh(option)]
-    op: Option<String>,
-    /// only this path and what is below; with or without the mount point before it
-    #[argh(option)]
-    path: Option<PathBuf>,
-    /// only this process (as the daemon sees it)
-    #[argh(option)]
-    pid: Option<u32>,
-    /// only this user
-    #[argh(option)]
-    uid: Option<u32>,
-    /// only these errors, such as ENOENT,13, or `any`
-    #[argh(option)]
-    errno: Option<String>,
-    /// only what took at least so many microseconds
-    #[argh(option, default = "0")]
-    min_latency: u64,
-    /// end after so many lines
-    #[argh(option)]
-    count: Option<u64>,
-    /// the mount point
-    #[argh(positional)]
-    mount: Option<PathBuf>,
+/// Both commands take the same arguments, and argh wants a type for each.
+macro_rules! command {
+    ($name:ident, $word:literal, $what:literal) => {
+        #[doc = $what]
+        #[derive(FromArgs)]
+        #[argh(subcommand, name = $word)]
+        pub struct $name {
+            /// only these requests, such as LOOKUP,OPEN
+            #[argh(option)]
+            op: Option<String>,
+            /// only this path and what is below; with or without the mount point before it
+            #[argh(option)]
+            path: Option<PathBuf>,
+            /// only this process (as the daemon sees it)
+            #[argh(option)]
+            pid: Option<u32>,
+            /// only this user
+            #[argh(option)]
+            uid: Option<u32>,
+            /// only these errors, such as ENOENT,13, or `any`
+            #[argh(option)]
+            errno: Option<String>,
+            /// only what took at least so many microseconds
+            #[argh(option, default = "0")]
+            min_latency: u64,
+            /// end after so many requests
+            #[argh(option)]
+            count: Option<u64>,
+            /// the mount point
+            #[argh(positional)]
+            mount: Option<PathBuf>,
+        }
+
+        impl $name {
+            /// Which mount is meant, and which of its requests.
+            fn choose(&self) -> Result<(Mount, Filter)> {
+                let mount = find::mount(self.mount.as_deref())?;
+                let filter = Filter {
+                    ops: list(self.op.as_deref()),
+                    path: below(self.path.as_deref(), &mount)?,
+                    pid: self.pid,
+                    uid: self.uid,
+                    errnos: errnos(self.errno.as_deref())?,
+                    failed: self.errno.is_some(),
+                    min_us: self.min_latency,
+                };
+                Ok((mount, filter))
+            }
+        }
+    };
 }
 
-/// Show every request and its answer as on the wire, in the manner of strace, until interrupted.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "trace")]
-pub struct TraceArgs {
-    /// only these requests, such as LOOKUP,OPEN
-    #[argh(option)]
-    op: Option<String>,
-    /// only this path and what is below; with or without the mount point before it
-    #[argh(option)]
-    path: Option<PathBuf>,
-    /// only this process (as the daemon sees it)
-    #[argh(option)]
-    pid: Option<u32>,
-    /// only this user
-    #[argh(option)]
-    uid: Option<u32>,
-    /// only these errors, such as ENOENT,13, or `any`
-    #[argh(option)]
-    errno: Option<String>,
-    /// only what took at least so many microseconds
-    #[argh(option, default = "0")]
-    min_latency: u64,
-    /// end after so many requests
-    #[argh(option)]
-    count: Option<u64>,
-    /// the mount point
-    #[argh(positional)]
-    mount: Option<PathBuf>,
-}
+command!(
+    LogArgs,
+    "log",
+    "Show every request as it comes, one line each, until interrupted."
+);
+command!(
+    TraceArgs,
+    "trace",
+    "Show every request and its answer as on the wire, in the manner of strace, until interrupted."
+);
 
 /// Follows the access log.
 pub fn log(how: &How, args: &LogArgs) -> Result<ExitCode> {
-    let mount = find::mount(args.mount.as_deref())?;
-    let filter = Filter {
-        ops: list(args.op.as_deref()),
-        path: below(args.path.as_deref(), &mount)?,
-        pid: args.pid,
-        uid: args.uid,
-        errnos: errnos(args.errno.as_deref())?,
-        failed: args.errno.is_some(),
-        min_us: args.min_latency,
-    };
+    let (mount, filter) = args.choose()?;
     follow(how, &mount, &Ask::Log(filter), args.count, &line)
 }
 
 /// Follows the wire.
 pub fn trace(how: &How, args: &TraceArgs) -> Result<ExitCode> {
-    let mount = find::mount(args.mount.as_deref())?;
-    let filter = Filter {
-        ops: list(args.op.as_deref()),
-        path: below(args.path.as_deref(), &mount)?,
-        pid: args.pid,
-        uid: args.uid,
-        errnos: errnos(args.errno.as_deref())?,
-        failed: args.errno.is_some(),
-        min_us: args.min_latency,
-    };
+    let (mount, filter) = args.choose()?;
     follow(how, &mount, &Ask::Trace(filter), args.count, &pair)
 }
 
