@@ -16,6 +16,10 @@ struct Terminal {
 
 impl Terminal {
     fn start(env: &Env, mnt: &Path) -> Terminal {
+        Terminal::sized(env, mnt, "110", "24")
+    }
+
+    fn sized(env: &Env, mnt: &Path, columns: &str, lines: &str) -> Terminal {
         let terminal = Terminal {
             dir: env.dir("tmux"),
         };
@@ -24,7 +28,7 @@ impl Terminal {
             env!("CARGO_BIN_EXE_etcfsctl"),
             mnt.display()
         );
-        terminal.tmux(&["new-session", "-d", "-x", "110", "-y", "24", &top]);
+        terminal.tmux(&["new-session", "-d", "-x", columns, "-y", lines, &top]);
         terminal
     }
 
@@ -149,6 +153,100 @@ fn top_shows_who_and_what_and_takes_keys() {
         top.shows("PAUSED");
         top.press("q");
         top.shows("left with 0");
+    });
+}
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+const BEGIN: &str = "<!-- top: ETCFS_WRITE_SCREEN=1 cargo nextest run screenshot writes this -->\n";
+const END: &str = "<!-- /top -->\n";
+
+/// Programs that use a mount until they are dropped: one reads accounts, one looks for what is not there, one searches units.
+struct Load(Vec<std::process::Child>);
+
+impl Load {
+    fn start(mnt: &Path) -> Load {
+        let unit = mnt.join("systemd/system");
+        fs::create_dir_all(&unit).expect("mkdir");
+        for n in 0..20 {
+            fs::write(unit.join(format!("unit-{n}.service")), "[Unit]\n").expect("write");
+        }
+        for name in ["group", "nsswitch.conf", "resolv.conf"] {
+            fs::write(mnt.join(name), "x\n").expect("write");
+        }
+        let awk =
+            r#"BEGIN { while (1) { while ((getline line < "passwd") > 0); close("passwd") } }"#;
+        let sh = "while :; do read line <nsswitch.conf; [ -e ld.so.preload ]; done";
+        let list = "while :; do grep -rq Description systemd; sleep 0.1; done";
+        let programs = [
+            ("awk", vec![awk]),
+            ("sh", vec!["-c", sh]),
+            ("bash", vec!["-c", list]),
+        ];
+        let run = |(program, args)| {
+            let mut command = Command::new(program);
+            let child = command.args::<_, &str>(args).current_dir(mnt).spawn();
+            child.unwrap_or_else(|e| panic!("run {program}: {e}"))
+        };
+        Load(programs.map(run).into())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// With ETCFS_WRITE_SCREEN set, what this sees becomes the screenshot.
+#[test]
+fn the_screenshot_in_the_readme_is_what_top_shows() {
+    private(DEADLINE, |env| {
+        let opts = Opts {
+            config: ["passwd", "group", "hosts"]
+                .map(|name| format!("add_global /{name}"))
+                .into(),
+            options: vec!["threads=2".to_owned()],
+            ..Opts::default()
+        };
+        let etcfs = Etcfs::start(env, opts);
+        let mnt = etcfs.mnt();
+        for name in ["passwd", "hosts"] {
+            fs::write(etcfs.global().join(name), "root\n").expect("write");
+        }
+        let _load = Load::start(&mnt);
+        let top = Terminal::sized(env, &mnt, "100", "16");
+        for what in ["awk[", "sh["] {
+            top.shows(what);
+        }
+        let processes = top.shows("grep[");
+        top.press("f");
+        top.shows("ld.so.preload");
+        let paths = top.shows("/unit-");
+        let readme = fs::read_to_string(README).expect("README.md");
+        let begin = readme.find(BEGIN).expect("the mark before the screenshot") + BEGIN.len();
+        let end = readme.find(END).expect("the mark after it");
+        if std::env::var_os("ETCFS_WRITE_SCREEN").is_some() {
+            // What was mounted is a test's own directory.
+            let screens = [processes, paths].map(|screen| {
+                let lines = screen.lines().filter(|line| !line.trim().is_empty());
+                let lines: Vec<&str> = lines.collect();
+                lines.join("\n").replace(arg(&mnt), "/etc")
+            });
+            let block = format!("```\n{}\n\n{}\n```\n", screens[0], screens[1]);
+            let whole = [&readme[..begin], &block, &readme[end..]].concat();
+            fs::write(README, whole).expect("write README.md");
+            return;
+        }
+        let is_head = |line: &&str| line.contains("*ops/s");
+        let shown: Vec<&str> = readme[begin..end].lines().filter(is_head).collect();
+        let live: Vec<&str> = [&processes, &paths]
+            .iter()
+            .filter_map(|screen| screen.lines().find(is_head))
+            .collect();
+        assert_eq!(shown, live);
     });
 }
 
