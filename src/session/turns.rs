@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many requests of one caller in a row, to one worker, make it a candidate.
-const STREAK: u32 = 32;
+const STREAK: u32 = 128;
 /// The longest streak asked for, after callers turned out not to be alone.
 const STREAK_MAX: u32 = 4096;
 /// A streak counts only if its requests came, on average, at most this far apart: nanoseconds. Who asks seldom is served
