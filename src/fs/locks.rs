@@ -135,6 +135,16 @@ impl Locks {
         self.len() == 0
     }
 
+    /// True while a description of `node` is open here that may be one for writing, though its owner reads only.
+    pub fn may_write(&self, node: NodeId) -> bool {
+        let posix = |owner: &Owner| matches!(owner, Owner::Posix(_));
+        !self.is_empty()
+            && lock(&self.state)
+                .nodes
+                .get(&node)
+                .is_some_and(|owners| owners.keys().any(posix))
+    }
+
     fn find(self: &Arc<Locks>, node: NodeId, owner: Owner) -> Option<Use> {
         let state = lock(&self.state);
         let holder = state.nodes.get(&node)?.get(&owner)?.clone();

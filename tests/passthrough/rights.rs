@@ -4,9 +4,9 @@
 use crate::harness::{Bases, Etcfs, Lower, Opts, User, as_user, counted, errno, private, run};
 use crate::how::{Held, How, Mapping, PLAIN, PROGRAM};
 use crate::{DEADLINE, passing};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount_remount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount};
 use rustix::thread::CapabilitySet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown};
@@ -221,5 +221,38 @@ fn a_running_program_is_not_written_and_a_written_one_not_run_on_either_side() {
         How::Exec
             .open(&upper, &dir)
             .expect("nobody writes it any more");
+    });
+}
+
+/// The end of an open comes to the daemon after close(2) has returned, and a lock held by a reader is held through a
+/// descriptor for writing below: neither is a writer.
+#[test]
+fn a_program_runs_right_after_it_was_written_and_while_a_reader_has_locked_it() {
+    private(DEADLINE, |env| {
+        for options in [&[][..], &["passthrough"]] {
+            let name = format!("with-{}", options.len());
+            let etcfs = Etcfs::serve(
+                env,
+                Bases::new(env, Lower::Tmpfs),
+                Opts {
+                    options: options.iter().map(|&o| o.to_owned()).collect(),
+                    ..Opts::default()
+                },
+            );
+            let path = etcfs.mnt().join(name);
+            for round in 0..100 {
+                fs::copy(PROGRAM, &path).expect("copy");
+                let ran = How::Exec.open(&path, &path).map(drop);
+                assert_eq!(ran, Ok(()), "round {round}, {options:?}");
+            }
+            let reader = File::open(&path).expect("open for reading");
+            rustix::fs::flock(&reader, FlockOperation::LockExclusive).expect("flock");
+            rustix::fs::fcntl_lock(&reader, FlockOperation::LockShared).expect("lock");
+            let ran = How::Exec.open(&path, &path).map(drop);
+            assert_eq!(ran, Ok(()), "locked, {options:?}");
+            drop(reader);
+            drop(etcfs);
+            rustix::mount::unmount(env.dir("fs"), UnmountFlags::DETACH).expect("unmount");
+        }
     });
 }
