@@ -6,37 +6,17 @@ mod harness;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use etcfs_proto::Opcode;
-use harness::{Env, Etcfs, Lower, Opts, Trace, User, as_user, errno, private, run};
+use harness::{
+    Etcfs, Lower, Opts, Trace, User, as_user, errno, inject, private, rest, run, source, text,
+};
 use rustix::io::Errno;
 
 const DEADLINE: Duration = Duration::from_secs(120);
-
-/// Longer than an override rests after it was applied (D43).
-const REST: Duration = Duration::from_millis(1100);
-
-fn rest() {
-    std::thread::sleep(REST);
-}
-
-/// A source of the given text.
-fn source(env: &Env, name: &str, text: &str) -> PathBuf {
-    let path = env.scratch().join(name);
-    fs::write(&path, text).unwrap();
-    path
-}
-
-fn inject(name: &str, source: &Path) -> String {
-    format!("add_override inject /{name} {}", source.display())
-}
-
-fn text(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
-}
 
 #[test]
 fn d41_b7_text_is_added_to_files_that_exist_and_hold_something() {

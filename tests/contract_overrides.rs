@@ -1,4 +1,4 @@
-//! The overrides of contract sections 2 and 3 on real mounts: D41 to D44, B2, B3, B6 to B10, B34, S16, P6, U2.
+//! The overrides of contract sections 2 and 3 on real mounts: D34, D41 to D44, B3, B6.
 
 mod harness;
 
@@ -8,17 +8,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use harness::{Etcfs, Opts, User, as_user, errno, private};
+use harness::{Etcfs, Opts, User, as_user, errno, hidden_names, private, rest, target};
 use rustix::io::Errno;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Longer than an override rests after it was applied (D43).
-const REST: Duration = Duration::from_millis(1100);
-
-fn rest() {
-    std::thread::sleep(REST);
-}
 
 fn configured(lines: &[&str]) -> Opts {
     Opts {
@@ -27,29 +20,10 @@ fn configured(lines: &[&str]) -> Opts {
     }
 }
 
-fn target(path: &Path) -> String {
-    let target = fs::read_link(path).unwrap_or_else(|e| panic!("readlink {}: {e}", path.display()));
-    target.to_str().expect("a target in UTF-8").to_owned()
-}
-
 /// Owner, group and permission bits.
 fn owned(path: &Path) -> (u32, u32, u32) {
     let meta = fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     (meta.uid(), meta.gid(), meta.mode() & 0o7777)
-}
-
-fn hidden_names(dir: &Path) -> Vec<String> {
-    fs::read_dir(dir)
-        .expect("list")
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .into_string()
-                .expect("UTF-8")
-        })
-        .filter(|name| name.starts_with(".etcfs-hidden-"))
-        .collect()
 }
 
 #[test]
@@ -266,62 +240,6 @@ fn d44_root_may_remove_make_and_link_over_the_names_that_are_enforced() {
         }
         rest();
         assert_eq!(target(&path), "/proc/mounts");
-    });
-}
-
-#[test]
-fn s16_what_cannot_be_undone_is_served_as_it_is_and_told_once() {
-    private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
-        let (local, mnt) = (etcfs.local(), etcfs.mnt());
-        fs::create_dir(local.join("full")).unwrap();
-        fs::write(local.join("full/file"), "text").unwrap();
-        etcfs
-            .write_config(&["add_override symlink /full /right"])
-            .unwrap();
-        for _ in 0..3 {
-            assert_eq!(fs::read(mnt.join("full/file")).unwrap(), b"text");
-            assert!(fs::symlink_metadata(mnt.join("full")).unwrap().is_dir());
-            rest();
-        }
-        let told = etcfs.stderr();
-        let lines: Vec<_> = told.lines().filter(|l| l.contains("/full")).collect();
-        assert_eq!(lines.len(), 1, "{told}");
-        assert!(lines[0].contains("Directory not empty"), "{told}");
-        // Once it can be done, it is.
-        fs::remove_file(local.join("full/file")).unwrap();
-        assert_eq!(target(&mnt.join("full")), "/right");
-        assert_eq!(hidden_names(&local), Vec::<String>::new());
-    });
-}
-
-#[test]
-fn s16_on_a_read_only_file_system_nothing_is_enforced_and_everything_answers() {
-    private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(
-            env,
-            configured(&[
-                "add_override symlink /link /right",
-                "add_override directory /dir x",
-            ]),
-        );
-        fs::write(etcfs.local().join("link"), "text").unwrap();
-        let flags = rustix::mount::MountFlags::RDONLY;
-        let below = etcfs.local().parent().unwrap().to_owned();
-        rustix::mount::mount_remount(&below, flags, c"").unwrap();
-        assert_eq!(fs::read(etcfs.mnt().join("link")).unwrap(), b"text");
-        assert_eq!(
-            fs::metadata(etcfs.mnt().join("dir")).map_err(errno).err(),
-            Some(Errno::NOENT)
-        );
-        assert!(
-            etcfs.stderr().contains("Read-only file system"),
-            "{}",
-            etcfs.stderr()
-        );
-        rustix::mount::mount_remount(&below, rustix::mount::MountFlags::empty(), c"").unwrap();
-        rest();
-        assert_eq!(target(&etcfs.mnt().join("link")), "/right");
     });
 }
 

@@ -5,39 +5,16 @@ mod harness;
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use etcfs::fs::config::parse_line;
 use etcfs::fs::journal::Found;
 use etcfs::fs::stat::Stat;
 use etcfs::fs::{Base, Fs, Settings};
-use harness::{Env, private};
+use harness::{Env, inject, private, rest, source, text};
 use rustix::io::Errno;
 
 const DEADLINE: Duration = Duration::from_secs(120);
-
-/// Longer than an override rests after it was applied (D43).
-const REST: Duration = Duration::from_millis(1100);
-
-fn rest() {
-    std::thread::sleep(REST);
-}
-
-/// A source of the given text.
-fn source(env: &Env, name: &str, text: &str) -> PathBuf {
-    let path = env.scratch().join(name);
-    fs::write(&path, text).unwrap();
-    path
-}
-
-fn inject(name: &str, source: &Path) -> String {
-    format!("add_override inject /{name} {}", source.display())
-}
-
-fn text(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
-}
 
 /// A tree without a mount.
 fn tree(env: &Env) -> Fs {
@@ -148,6 +125,33 @@ fn a_request_under_old_rules_does_not_bring_an_ended_override_back() {
         let found = Stat::at(late.dir(), c"file");
         assert!(tree.enforced(&late, c"file", found, 0).is_ok());
         assert_eq!(text(&path), "a\n");
+    });
+}
+
+/// close(2) on the mount returns before the daemon hears of it; the very next look at the file must find its text.
+#[test]
+fn d41_a_writer_that_is_just_leaving_is_waited_for() {
+    private(DEADLINE, |env| {
+        let tree = tree(env);
+        let path = env.dir("local").join("file");
+        let inj = source(env, "inj", "# INJ\n");
+        // A busy machine may wake the writer too late, but not always.
+        let waited = (0..50).any(|_| {
+            fs::write(&path, "a\n").unwrap();
+            configure(&tree, &inject("file", &inj));
+            let writer = OpenOptions::new().append(true).open(&path).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(5));
+                    drop(writer);
+                });
+                assert!(access(&tree, "file").is_ok());
+            });
+            let found = text(&path);
+            configure(&tree, "rm_override /file");
+            found == "a\n# INJ\n"
+        });
+        assert!(waited);
     });
 }
 

@@ -6,29 +6,13 @@ mod harness;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use harness::{Env, Etcfs, Opts, User, as_user, errno, private};
+use harness::{Etcfs, Opts, User, as_user, errno, inject, private, source, text};
 use rustix::io::Errno;
 
 const DEADLINE: Duration = Duration::from_secs(120);
-
-/// A source of the given text.
-fn source(env: &Env, name: &str, text: &str) -> PathBuf {
-    let path = env.scratch().join(name);
-    fs::write(&path, text).unwrap();
-    path
-}
-
-fn inject(name: &str, source: &Path) -> String {
-    format!("add_override inject /{name} {}", source.display())
-}
-
-fn text(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
-}
 
 #[test]
 fn no_line_of_a_writer_is_lost_while_text_comes_and_goes() {

@@ -31,7 +31,11 @@ use inject_file::{Change, Look, Outcome, Step};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::ffi::CStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How often, and how long each time, the closing of a file that is to be edited is waited for.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 impl Spot {
     /// Notes that the process `pid` changes what stands at this name, for the journal (contract P6). Costs nothing
@@ -106,8 +110,24 @@ impl Fs {
         if !gate.is_due(mark) {
             return found;
         }
-        let result = match self.apply(over, spot, name, stat) {
+        let mut result = self.apply(over, spot, name, stat);
+        // close(2) does not wait for RELEASE, so whoever has just written may still seem to. Asked once for each state of
+        // the file, so that a look at one that is written to all the time is not delayed again and again.
+        if gate.busy != mark {
+            for _ in 0..BUSY_TRIES {
+                if !matches!(result, Ok(Applied::Busy)) {
+                    break;
+                }
+                std::thread::sleep(BUSY_PAUSE);
+                result = self.apply(over, spot, name, stat);
+            }
+        }
+        let result = match result {
             // Somebody writes to the file; the next access comes upon it again.
+            Ok(Applied::Busy) => {
+                gate.busy = mark;
+                return found;
+            }
             Ok(Applied::Not) => return found,
             Ok(Applied::Done) => Ok(()),
             Err(errno) => Err(errno),
@@ -131,7 +151,8 @@ impl Fs {
             OverrideKind::Inject => {
                 match self.edit(spot.side, spot.dir(), name, Change::Put(&over.text))? {
                     Outcome::Done => {}
-                    Outcome::Nothing | Outcome::InPlace | Outcome::Busy => return Ok(Applied::Not),
+                    Outcome::Busy => return Ok(Applied::Busy),
+                    Outcome::Nothing | Outcome::InPlace => return Ok(Applied::Not),
                 }
             }
         }
@@ -231,5 +252,7 @@ fn verdict(
 /// What an attempt without an error came to.
 enum Applied {
     Done,
+    /// Not now: somebody has the file open for writing.
+    Busy,
     Not,
 }

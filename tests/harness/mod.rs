@@ -12,6 +12,7 @@
 
 mod daemon;
 mod lower;
+mod overrides;
 mod pair;
 mod requests;
 mod tree;
@@ -20,6 +21,7 @@ mod watchdog;
 
 pub use daemon::{Bases, CONFIG, Etcfs, Opts};
 pub use lower::{Lower, run};
+pub use overrides::{hidden_names, inject, rest, source, target, text};
 pub use pair::{Pair, Root, errno};
 pub use requests::{Request, Trace, count, counted, stats};
 pub use tree::{Entry, differences, fnv, snapshot};

@@ -73,6 +73,8 @@ pub struct Gate {
     failure: Option<Failure>,
     /// A state that is known to lack an inject's text.
     pub lacking: Option<Mark>,
+    /// A state in which somebody was writing to the file, and went on longer than was waited for.
+    pub busy: Option<Mark>,
     /// The override is in force no more: a request that still holds the old rules must not bring it back.
     retired: bool,
 }
@@ -177,6 +179,7 @@ impl Gate {
     pub fn in_place(&mut self) {
         self.failure = None;
         self.lacking = None;
+        self.busy = None;
     }
 }
 
