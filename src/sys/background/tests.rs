@@ -2,7 +2,9 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, getpid, getsid, kill_process};
+use rustix::process::{
+    Signal, getpid, getppid, getsid, kill_process, set_parent_process_death_signal,
+};
 
 use super::*;
 use crate::sys::signals::Signals;
@@ -17,10 +19,17 @@ struct Outcome {
 /// Runs `body` in a process that has one thread: a fork of this one.
 fn alone(body: impl FnOnce()) -> Outcome {
     let (ours, childs) = pipe_with(PipeFlags::CLOEXEC).expect("pipe");
+    let test = getpid();
     // SAFETY: the child goes on with this thread only; the C library's own locks are made good by fork, and the body takes
     // no lock of the test harness.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
+        // A test that is stopped and then killed, as a runner does, would leave this process stopped for ever, and a
+        // daemon that waits for its end, with TERM blocked.
+        set_parent_process_death_signal(Some(Signal::KILL)).expect("prctl");
+        if getppid() != Some(test) {
+            leave(102);
+        }
         drop(ours);
         rustix::stdio::dup2_stderr(&childs).expect("dup2");
         drop(childs);
@@ -165,7 +174,7 @@ fn daemon_learns_that_its_parent_is_gone() {
             Side::Parent(_parent) => leave(7),
             Side::Child(readiness) => {
                 let _signals = Signals::block().expect("block the signals");
-                while rustix::process::getppid() == parent {
+                while getppid() == parent {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 let told = readiness.ready().expect_err("nobody waits");
