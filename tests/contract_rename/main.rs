@@ -6,6 +6,7 @@ mod harness;
 
 mod carried;
 mod failing;
+mod meanwhile;
 mod names;
 mod rights;
 mod steps;
