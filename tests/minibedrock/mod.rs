@@ -47,6 +47,11 @@ impl World {
                 .args(["-a", "/etc/."])
                 .arg(dir.join("etc")))
             .expect("copy /etc");
+            // Debian's installer writes this file; a root that debootstrap made has none.
+            let hosts = dir.join("etc/hosts");
+            if !hosts.exists() {
+                fs::write(&hosts, "127.0.0.1\tlocalhost\n").expect("write hosts");
+            }
             rustix::fs::lsetxattr(
                 &dir,
                 "user.bedrock.stratum",
