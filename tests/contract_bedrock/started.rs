@@ -200,6 +200,11 @@ fn d15_a_dead_mount_is_replaced() {
             .sh(&format!("kill -9 {}", inner_pid(world, "alpha")))
             .expect("kill");
         until("the daemon is gone", || world.daemons("alpha").is_empty());
+        // The last of its threads closes /dev/fuse; until then the mount is not dead.
+        until("the mount is dead", || {
+            let asked = fs::metadata(world.etc("alpha", "fstab"));
+            asked.is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN))
+        });
         world.enable("alpha").expect("start again");
         assert_eq!(world.etc_mounts("alpha").len(), 1);
         assert!(fs::read(world.etc("alpha", "fstab")).is_ok());
