@@ -10,11 +10,12 @@ use super::handle::{Handles, HandlesGuard};
 use super::rules::{Place, Side};
 use crate::sys::file_handle::FileHandle;
 use arc_swap::ArcSwapOption;
+use foldhash::{fast, quality};
 use rustix::fd::OwnedFd;
 use scc::HashIndex;
 use scc::hash_index::Entry;
 use std::ffi::CStr;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -194,11 +195,12 @@ impl Node {
 
 /// All known nodes.
 pub struct Nodes {
-    by_id: HashIndex<NodeId, Arc<Node>>,
+    by_id: HashIndex<NodeId, Arc<Node>, fast::RandomState>,
     /// By the hash of the identity, which takes less room than the identity; the node has that itself. Should two
     /// identities ever share one, the later node is found and the earlier one known by its number only.
-    by_key: HashIndex<u64, Arc<Node>>,
-    hasher: RandomState,
+    by_key: HashIndex<u64, Arc<Node>, fast::RandomState>,
+    /// Seeded at start, so that nobody can choose file names or times for which identities collide.
+    hasher: quality::RandomState,
     next: AtomicU64,
     root: Arc<Node>,
     /// Directories found elsewhere than before: the places remembered below them are good no more.
@@ -213,7 +215,7 @@ impl Nodes {
         let nodes = Nodes {
             by_id: HashIndex::default(),
             by_key: HashIndex::default(),
-            hasher: RandomState::new(),
+            hasher: quality::RandomState::default(),
             next: AtomicU64::new(NodeId::FIRST),
             root: Arc::new(node),
             moves: AtomicU64::new(0),
