@@ -1,14 +1,15 @@
 //! The daemon as a child process.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -125,8 +126,9 @@ pub struct Etcfs {
     bases: Bases,
     child: Option<Child>,
     pid: i32,
-    stderr: Arc<Mutex<Vec<u8>>>,
-    reader: Option<JoinHandle<()>>,
+    /// A file without a name: what the daemon has said before it answers is in it when the answer comes, which would not be
+    /// so with a pipe that somebody empties.
+    stderr: File,
     watch: Arc<Watch>,
 }
 
@@ -140,25 +142,24 @@ impl Etcfs {
     /// Serves lower directories that the test has filled.
     pub fn serve(env: &Env, bases: Bases, opts: Opts) -> Self {
         let mut command = Self::command(&bases, &opts);
+        let stderr: File = memfd_create("stderr", MemfdFlags::CLOEXEC)
+            .expect("a file for what the daemon says")
+            .into();
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = command
+            .stderr(stderr.try_clone().expect("another descriptor of it"));
+        let child = command
             .spawn()
             .unwrap_or_else(|e| panic!("start {command:?}: {e}"));
         let pid = i32::try_from(child.id()).expect("a pid");
         let watch = Arc::clone(env.watch());
         watch.add(pid);
-        let stderr = Arc::new(Mutex::new(Vec::new()));
-        let pipe = child.stderr.take().expect("stderr is piped");
-        let reader = collect(pipe, Arc::clone(&stderr));
         let mut etcfs = Self {
             bases,
             child: Some(child),
             pid,
             stderr,
-            reader: Some(reader),
             watch,
         };
         if opts.background {
@@ -205,7 +206,6 @@ impl Etcfs {
                 .as_mut()
                 .and_then(|c| c.try_wait().ok().flatten());
             if let Some(status) = exit {
-                self.reader.take().map(JoinHandle::join);
                 panic!(
                     "the daemon ended before it mounted: {status}\n{}",
                     self.stderr()
@@ -307,7 +307,11 @@ impl Etcfs {
 
     /// What the daemon has written to standard error so far.
     pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.stderr.lock().expect("stderr's lock")).into_owned()
+        let mut said = vec![0; self.stderr.metadata().map_or(0, |file| file.len() as usize)];
+        self.stderr
+            .read_exact_at(&mut said, 0)
+            .expect("read what the daemon says");
+        String::from_utf8_lossy(&said).into_owned()
     }
 
     /// Writes configuration lines as awk does: the file opened for appending, one write(2) per line.
@@ -383,25 +387,10 @@ impl Drop for Etcfs {
             }
         }
         self.watch.remove(self.pid);
-        if let Some(reader) = self.reader.take().filter(JoinHandle::is_finished) {
-            let _ = reader.join();
-        }
         if std::thread::panicking() {
             eprintln!("--- the daemon's standard error\n{}---", self.stderr());
         }
     }
-}
-
-/// Collects what comes out of a pipe until its end.
-fn collect(mut pipe: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut chunk = [0; 4096];
-        while let Ok(n @ 1..) = pipe.read(&mut chunk) {
-            into.lock()
-                .expect("stderr's lock")
-                .extend_from_slice(&chunk[..n]);
-        }
-    })
 }
 
 /// A path as a C string for calls that take one.
