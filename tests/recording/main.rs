@@ -1,8 +1,10 @@
 //! `etcfsctl record`, `decode` and `replay` from one end to the other, and what Wireshark makes of a recording.
 
+#[path = "../harness/mod.rs"]
 mod harness;
+mod rules;
+mod wireshark;
 
-use etcfs_proto::op::SHAPES;
 use harness::{Env, Etcfs, Opts, private};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -13,7 +15,6 @@ use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const STORM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/storm.etcfsrec");
-const DISSECTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/etcfs-fuse.lua");
 
 fn etcfsctl(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etcfsctl"));
@@ -199,120 +200,6 @@ fn names_are_hidden_and_contents_kept_only_when_asked() {
     });
 }
 
-/// A stratum with every kind of rule.
-fn configured(env: &Env) -> Etcfs {
-    let source = path(env, "injection");
-    fs::write(&source, "injected line\n").expect("write");
-    let etcfs = Etcfs::start(env, Opts::default());
-    let (local, global) = (etcfs.local(), etcfs.global());
-    for dir in [
-        local.join("default"),
-        global.join("default"),
-        global.join("shared"),
-    ] {
-        fs::create_dir(dir).expect("mkdir");
-    }
-    for (file, text) in [
-        (local.join("passwd"), "root:x:0:0"),
-        (local.join("profile"), "PATH=/bin\n"),
-        (local.join("later"), "the stratum's own"),
-        (global.join("hosts"), "127.0.0.1 localhost"),
-        (global.join("default/grub"), "GRUB_DEFAULT=0"),
-        (global.join("shared/one"), "1"),
-        (global.join("later"), "everybody's, and longer"),
-    ] {
-        fs::write(file, text).expect("write below");
-    }
-    let inject = format!("add_override inject /profile {}", str(&source));
-    let lines = [
-        "add_global /hosts",
-        "add_global /default/grub",
-        "add_global /shared",
-        "add_override symlink /localtime /usr/share/zoneinfo/UTC",
-        "add_override directory /made x",
-        &inject,
-    ];
-    etcfs.write_config(&lines).expect("configure");
-    etcfs
-}
-
-fn use_what_is_configured(etcfs: &Etcfs) {
-    let mnt = etcfs.mnt();
-    let read = |name: &str| fs::read_to_string(mnt.join(name)).expect("read");
-    assert_eq!(read("hosts"), "127.0.0.1 localhost");
-    assert_eq!(read("default/grub"), "GRUB_DEFAULT=0");
-    assert_eq!(read("profile"), "PATH=/bin\ninjected line\n");
-    assert_eq!(read("later"), "the stratum's own");
-    let zone = fs::read_link(mnt.join("localtime")).expect("readlink");
-    assert_eq!(zone, Path::new("/usr/share/zoneinfo/UTC"));
-    for dir in [mnt.clone(), mnt.join("shared"), mnt.join("made")] {
-        fs::read_dir(dir).expect("list").count();
-    }
-    fs::write(mnt.join("shared/two"), "22").expect("write");
-    // What passwd(1) and editors do: a local temporary file over a global name.
-    fs::write(mnt.join("hosts.new"), "::1 localhost").expect("write");
-    fs::rename(mnt.join("hosts.new"), mnt.join("hosts")).expect("rename");
-    assert_eq!(read("hosts"), "::1 localhost");
-    // The rules change in the middle.
-    let lines = ["add_global /later", "rm_override /localtime"];
-    etcfs.write_config(&lines).expect("configure");
-    assert_eq!(read("later"), "everybody's, and longer");
-    fs::remove_file(mnt.join("localtime")).expect("unlink");
-    assert!(!mnt.join("localtime").exists());
-}
-
-#[test]
-fn a_recording_is_carried_out_under_the_rules_that_it_was_made_under() {
-    private(DEADLINE, |env| {
-        let etcfs = configured(env);
-        let file = path(env, "a.etcfsrec");
-        // The two sides as they were at the beginning.
-        let (local, global) = (path(env, "local"), path(env, "global"));
-        for (from, to) in [(etcfs.local(), &local), (etcfs.global(), &global)] {
-            let copied = Command::new("cp").arg("-a").args([&from, to]).status();
-            assert!(copied.expect("cp").success());
-        }
-        record(&etcfs, &file, &[], || use_what_is_configured(&etcfs));
-        let decoded = text(&output(&["decode", str(&file)]).stdout);
-        assert!(
-            decoded.contains("= rules: add_global /hosts; add_global /default/grub; "),
-            "{decoded}"
-        );
-        assert!(decoded.contains("; source 14 /"), "{decoded}");
-        // Elsewhere there is no such file.
-        fs::remove_file(path(env, "injection")).expect("remove");
-        let report = replay(&[str(&file)]);
-        assert_eq!(report["differing"], 0, "{report:#}");
-        assert_eq!(report["left_out"], serde_json::json!({}), "{report:#}");
-        let report = replay(&[
-            "--against",
-            str(&local),
-            "--global",
-            str(&global),
-            str(&file),
-        ]);
-        assert_eq!(report["differing"], 0, "{report:#}");
-    });
-}
-
-#[test]
-fn rules_are_carried_out_with_hidden_names_too() {
-    private(DEADLINE, |env| {
-        let etcfs = configured(env);
-        let file = path(env, "hidden.etcfsrec");
-        record(&etcfs, &file, &["--redact"], || {
-            use_what_is_configured(&etcfs)
-        });
-        let bytes = fs::read(&file).expect("the recording");
-        for word in ["hosts", "localtime", "injection", "zoneinfo"] {
-            let found = bytes.windows(word.len()).any(|at| at == word.as_bytes());
-            assert!(!found, "{word}");
-        }
-        let report = replay(&[str(&file)]);
-        assert_eq!(report["differing"], 0, "{report:#}");
-    });
-}
-
 #[test]
 fn a_ring_keeps_the_latest_records() {
     private(DEADLINE, |env| {
@@ -400,73 +287,4 @@ fn faults_of_a_conversation_end_decode_with_1() {
         told.ends_with(&format!(" records, {faults} faults\n")),
         "{end:?}"
     );
-}
-
-fn tshark(args: &[&str], file: &Path) -> String {
-    let dissector = format!("lua_script:{DISSECTOR}");
-    let output = Command::new("tshark")
-        .args(["-X", &dissector, "-r", str(file)])
-        .args(args)
-        .output()
-        .expect("tshark runs (scripts/setup test installs it)");
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-#[test]
-fn wireshark_reads_a_recording() {
-    let dir = std::env::temp_dir().join(format!("etcfs-pcapng-{}", std::process::id()));
-    fs::create_dir(&dir).expect("a scratch directory");
-    let file = dir.join("storm.pcapng");
-    let written = output(&["decode", "--pcapng", str(&file), STORM]);
-    assert!(written.status.success(), "{}", text(&written.stderr));
-    let count = |filter: &str| {
-        tshark(&["-Y", filter, "-T", "fields", "-e", "frame.number"], &file)
-            .lines()
-            .count()
-    };
-    let told = text(&output(&["--json", "decode", STORM]).stdout);
-    let lines: Vec<Value> = told
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
-        .filter(|line: &Value| line["kind"].is_string())
-        .collect();
-    let same = |kind: &str, opcode: &str| {
-        let of = |line: &&Value| line["kind"] == kind && line["opcode"] == opcode;
-        lines.iter().filter(of).count()
-    };
-    assert_eq!(
-        count("etcfs"),
-        lines.len(),
-        "every record is a packet that is understood"
-    );
-    assert_eq!(count("_ws.malformed or _ws.lua.error"), 0);
-    assert_eq!(
-        count("etcfs.kind == 2 and etcfs.opcode == 5"),
-        same("request", "READLINK")
-    );
-    let failed = lines.iter().filter(|line| line["errno"] == 2).count();
-    assert_eq!(count("etcfs.error == -2"), failed);
-    assert_eq!(count("etcfs.kind == 3 and not etcfs.asked_in"), 0);
-    assert!(count("etcfs.name == \"systemd\"") > 100);
-    let info = tshark(&["-T", "fields", "-e", "_ws.col.Info"], &file);
-    assert!(info.starts_with("INIT INIT ok\n"), "{info}");
-    assert!(
-        info.contains("\nLOOKUP request systemd\nLOOKUP answer ok\n"),
-        "{info}"
-    );
-    fs::remove_dir_all(&dir).expect("cleaning up");
-}
-
-#[test]
-fn the_dissector_knows_every_opcode_as_the_wire_crate_does() {
-    let lua = fs::read_to_string(DISSECTOR).expect("scripts/etcfs-fuse.lua");
-    for shape in SHAPES {
-        let row = format!(
-            "[{}] = {{ \"{}\", {}, ",
-            shape.opcode.0, shape.name, shape.args
-        );
-        assert!(lua.contains(&row), "{row}");
-    }
-    assert_eq!(lua.matches("] = { \"").count(), SHAPES.len());
 }

@@ -1,0 +1,127 @@
+//! Who may register files: CAP_SYS_ADMIN of the initial user namespace decides.
+
+use super::*;
+
+/// `nobody`, who is in Debian's passwd: fusermount3 asks for a name.
+const NOBODY: u32 = 65534;
+
+/// Runs the daemon in the background by way of `command`, whose last argument it becomes.
+fn in_background(mut command: Command, bases: &Bases, options: &str) -> Output {
+    let mut all = format!("global={},stratum=here", bases.global().display());
+    all.push_str(options);
+    command.args(["-o", &all]).arg(bases.mnt());
+    command
+        .env("ETCFS_ENABLE_PASSTHROUGH", "1")
+        .stdin(Stdio::null());
+    command.output().expect("start it")
+}
+
+/// Puts a device that everybody may use, as udev makes it, at /dev/fuse of this namespace, and a copy of the daemon
+/// where everybody may run it.
+fn for_everybody(env: &Env, bases: &Bases) -> std::path::PathBuf {
+    let device = env.scratch().join("fuse");
+    let mode = Mode::from_raw_mode(0o666);
+    mknodat(
+        CWD,
+        &device,
+        FileType::CharacterDevice,
+        mode,
+        makedev(10, 229),
+    )
+    .expect("mknod");
+    fs::set_permissions(&device, fs::Permissions::from_mode(0o666)).expect("chmod");
+    rustix::mount::mount_bind(&device, "/dev/fuse").expect("bind the device");
+    for dir in [bases.local(), bases.global()] {
+        std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).expect("chown");
+    }
+    let program = env.scratch().join("etcfs");
+    fs::copy(env!("CARGO_BIN_EXE_etcfs"), &program).expect("copy the daemon");
+    program
+}
+
+#[test]
+fn root_of_a_user_namespace_is_refused_in_one_line() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let mut command = Command::new("unshare");
+        // Only who is in that namespace may use its mount.
+        let script = "\"$@\" && cd \"$MNT\" && echo text >f && cat f && cd / && umount \"$MNT\"";
+        command
+            .args([
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "sh",
+                "-c",
+                script,
+                "sh",
+            ])
+            .arg(env!("CARGO_BIN_EXE_etcfs"))
+            .env("MNT", bases.mnt());
+        let output = in_background(command, &bases, ",allow_other");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(output.stdout, b"text\n", "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_one_line(&said, &["CAP_SYS_ADMIN of the initial user namespace"]);
+        assert_eq!(
+            fs::read(bases.local().join("f")).expect("beneath"),
+            b"text\n"
+        );
+    });
+}
+
+#[test]
+fn an_ordinary_users_mount_is_served_without_it_in_one_line() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let program = for_everybody(env, &bases);
+        as_user(&User::plain(NOBODY), || {
+            let output = in_background(Command::new(&program), &bases, "");
+            assert!(output.status.success(), "{output:?}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_one_line(&said, &["CAP_SYS_ADMIN"]);
+            assert_works(&bases.mnt());
+            let unmounted = Command::new("fusermount3")
+                .arg("-u")
+                .arg(bases.mnt())
+                .status();
+            assert!(unmounted.expect("run fusermount3").success());
+        });
+    });
+}
+
+#[test]
+fn the_capability_decides_and_not_the_user() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let program = for_everybody(env, &bases);
+        let user = User::plain(NOBODY).with(CapabilitySet::SYS_ADMIN);
+        as_user(&user, || {
+            let output = in_background(Command::new(&program), &bases, "");
+            assert!(output.status.success(), "{output:?}");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+            assert_works(&bases.mnt());
+            let unmounted = Command::new("fusermount3")
+                .arg("-u")
+                .arg(bases.mnt())
+                .status();
+            assert!(unmounted.expect("run fusermount3").success());
+        });
+    });
+}
+
+#[test]
+fn root_without_the_capability_cannot_mount_and_is_told_what_is_missing() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"])
+            .arg(env!("CARGO_BIN_EXE_etcfs"));
+        let output = in_background(command, &bases, ",allow_other");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("CAP_SYS_ADMIN"), "{said}");
+    });
+}
