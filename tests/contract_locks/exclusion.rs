@@ -1,67 +1,67 @@
 //! Who excludes whom, on which files, and what F_GETLK says of it.
 
 use std::fs;
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use crate::DEADLINE;
 use crate::agent::Agent;
-use crate::harness::private;
+use crate::harness::{Env, private};
 use crate::places::{AGAIN, RDONLY, RDWR, done, ok, on_both, one_file, two_strata};
+
+/// Calls `body` with every two of a global file's places: in two strata, and beneath.
+fn in_every_pair_of_places(env: &Env, body: impl Fn(&Path, &Path)) {
+    let (alpha, beta, native) = two_strata(env, &[]);
+    let places = [
+        alpha.mnt().join("shared"),
+        beta.mnt().join("shared"),
+        native,
+    ];
+    for one in &places {
+        for other in &places {
+            body(one, other);
+        }
+    }
+}
 
 #[test]
 fn posix_locks_exclude_across_strata_and_native_processes_b16() {
     private(DEADLINE, |env| {
-        let (alpha, beta, native) = two_strata(env, &[]);
-        let places = [
-            alpha.mnt().join("shared"),
-            beta.mnt().join("shared"),
-            native,
-        ];
-        for holder_place in &places {
-            for other_place in &places {
-                let (mut holder, mut other) = (Agent::new(), Agent::new());
-                let held = holder.open(holder_place, RDWR);
-                let wanted = other.open(other_place, RDWR);
-                assert_eq!(holder.call(&format!("setlk {held} w 10 5")), ok());
-                assert_eq!(other.call(&format!("setlk {wanted} r 14 1")), AGAIN);
-                assert_eq!(other.call(&format!("setlk {wanted} w 15 5")), ok());
-                let waiting = other.start(&format!("setlkw {wanted} w 0 0"));
-                assert!(other.waits(waiting));
-                assert_eq!(holder.call(&format!("setlk {held} u 0 0")), ok());
-                assert_eq!(other.answer(waiting), ok());
-                assert_eq!(holder.call(&format!("setlk {held} r 0 1")), AGAIN);
-            }
-        }
+        in_every_pair_of_places(env, |holder_place, other_place| {
+            let (mut holder, mut other) = (Agent::new(), Agent::new());
+            let held = holder.open(holder_place, RDWR);
+            let wanted = other.open(other_place, RDWR);
+            assert_eq!(holder.call(&format!("setlk {held} w 10 5")), ok());
+            assert_eq!(other.call(&format!("setlk {wanted} r 14 1")), AGAIN);
+            assert_eq!(other.call(&format!("setlk {wanted} w 15 5")), ok());
+            let waiting = other.start(&format!("setlkw {wanted} w 0 0"));
+            assert!(other.waits(waiting));
+            assert_eq!(holder.call(&format!("setlk {held} u 0 0")), ok());
+            assert_eq!(other.answer(waiting), ok());
+            assert_eq!(holder.call(&format!("setlk {held} r 0 1")), AGAIN);
+        });
     });
 }
 
 #[test]
 fn flock_excludes_across_strata_and_native_processes_b16() {
     private(DEADLINE, |env| {
-        let (alpha, beta, native) = two_strata(env, &[]);
-        let places = [
-            alpha.mnt().join("shared"),
-            beta.mnt().join("shared"),
-            native,
-        ];
-        for holder_place in &places {
-            for other_place in &places {
-                let (mut holder, mut other) = (Agent::new(), Agent::new());
-                let held = holder.open(holder_place, RDONLY);
-                let wanted = other.open(other_place, RDONLY);
-                assert_eq!(
-                    holder.call(&format!("flock {held} {}", libc::LOCK_EX)),
-                    done()
-                );
-                let try_shared = format!("flock {wanted} {}", libc::LOCK_SH | libc::LOCK_NB);
-                assert_eq!(other.call(&try_shared), AGAIN);
-                let waiting = other.start(&format!("flock {wanted} {}", libc::LOCK_SH));
-                assert!(other.waits(waiting));
-                assert_eq!(holder.call(&format!("close {held}")), done());
-                assert_eq!(other.answer(waiting), done());
-            }
-        }
+        in_every_pair_of_places(env, |holder_place, other_place| {
+            let (mut holder, mut other) = (Agent::new(), Agent::new());
+            let held = holder.open(holder_place, RDONLY);
+            let wanted = other.open(other_place, RDONLY);
+            assert_eq!(
+                holder.call(&format!("flock {held} {}", libc::LOCK_EX)),
+                done()
+            );
+            let try_shared = format!("flock {wanted} {}", libc::LOCK_SH | libc::LOCK_NB);
+            assert_eq!(other.call(&try_shared), AGAIN);
+            let waiting = other.start(&format!("flock {wanted} {}", libc::LOCK_SH));
+            assert!(other.waits(waiting));
+            assert_eq!(holder.call(&format!("close {held}")), done());
+            assert_eq!(other.answer(waiting), done());
+        });
     });
 }
 
