@@ -10,7 +10,7 @@
 //! `/proc` is a thread of its own that sleeps without a timer unless a caller is followed.
 
 use crate::sys::proc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,8 +45,6 @@ pub struct Turns {
     parked: Condvar,
     /// The thread that follows waits here.
     follower: Condvar,
-    /// The connection has ended.
-    over: AtomicBool,
 }
 
 #[derive(Default)]
@@ -55,6 +53,8 @@ struct State {
     candidate: Option<u32>,
     /// A worker has met another caller than the one that is followed.
     crowd: bool,
+    /// The connection has ended.
+    over: bool,
 }
 
 /// A worker, as the others see it.
@@ -97,7 +97,6 @@ impl Turns {
             state: Mutex::default(),
             parked: Condvar::new(),
             follower: Condvar::new(),
-            over: AtomicBool::new(false),
         })
     }
 
@@ -132,7 +131,7 @@ impl Turns {
     fn candidate(&self) -> Option<u32> {
         let mut state = self.lock();
         loop {
-            if self.over.load(Ordering::Acquire) {
+            if state.over {
                 return None;
             }
             if let Some(caller) = state.candidate.take() {
@@ -173,8 +172,8 @@ impl Turns {
             return;
         }
         // Under the lock, so that no worker is on its way to sleep without having seen it.
-        let _state = self.lock();
-        if !self.over.load(Ordering::Acquire) {
+        let state = self.lock();
+        if !state.over {
             self.caller.store(caller, Ordering::Relaxed);
             self.only.store(reader + 1, Ordering::Relaxed);
             self.parked.notify_all();
@@ -192,7 +191,7 @@ impl Turns {
     /// Waits; true as soon as the caller is not alone any more, or the connection has ended.
     fn crowded_within(&self, time: Duration) -> bool {
         let state = self.lock();
-        let goes_on = |state: &mut State| !state.crowd && !self.over.load(Ordering::Acquire);
+        let goes_on = |state: &mut State| !state.crowd && !state.over;
         let (_state, timeout) = self
             .follower
             .wait_timeout_while(state, time, goes_on)
@@ -202,7 +201,7 @@ impl Turns {
 
     /// The connection has ended: everybody reads, and learns it.
     pub fn end(&self) {
-        self.over.store(true, Ordering::Release);
+        self.lock().over = true;
         self.release();
         self.follower.notify_all();
     }
