@@ -70,43 +70,36 @@ fn root_of_a_user_namespace_is_refused_in_one_line() {
     });
 }
 
+/// Mounts as `user`, finds that the mount works, and unmounts it; returns what the daemon has said.
+fn mounted_by(env: &Env, user: &User) -> String {
+    let bases = Bases::new(env, Lower::Tmpfs);
+    let program = for_everybody(env, &bases);
+    as_user(user, || {
+        let output = in_background(Command::new(&program), &bases, "");
+        assert!(output.status.success(), "{output:?}");
+        assert_works(&bases.mnt());
+        let unmounted = Command::new("fusermount3")
+            .arg("-u")
+            .arg(bases.mnt())
+            .status();
+        assert!(unmounted.expect("run fusermount3").success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    })
+}
+
 #[test]
 fn an_ordinary_users_mount_is_served_without_it_in_one_line() {
     private(DEADLINE, |env| {
-        let bases = Bases::new(env, Lower::Tmpfs);
-        let program = for_everybody(env, &bases);
-        as_user(&User::plain(NOBODY), || {
-            let output = in_background(Command::new(&program), &bases, "");
-            assert!(output.status.success(), "{output:?}");
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_one_line(&said, &["CAP_SYS_ADMIN"]);
-            assert_works(&bases.mnt());
-            let unmounted = Command::new("fusermount3")
-                .arg("-u")
-                .arg(bases.mnt())
-                .status();
-            assert!(unmounted.expect("run fusermount3").success());
-        });
+        let said = mounted_by(env, &User::plain(NOBODY));
+        assert_one_line(&said, &["CAP_SYS_ADMIN"]);
     });
 }
 
 #[test]
 fn the_capability_decides_and_not_the_user() {
     private(DEADLINE, |env| {
-        let bases = Bases::new(env, Lower::Tmpfs);
-        let program = for_everybody(env, &bases);
         let user = User::plain(NOBODY).with(CapabilitySet::SYS_ADMIN);
-        as_user(&user, || {
-            let output = in_background(Command::new(&program), &bases, "");
-            assert!(output.status.success(), "{output:?}");
-            assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-            assert_works(&bases.mnt());
-            let unmounted = Command::new("fusermount3")
-                .arg("-u")
-                .arg(bases.mnt())
-                .status();
-            assert!(unmounted.expect("run fusermount3").success());
-        });
+        assert_eq!(mounted_by(env, &user), "");
     });
 }
 
