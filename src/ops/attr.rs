@@ -1,7 +1,7 @@
 //! Attributes: GETATTR, SETATTR, STATX, STATFS, ACCESS.
 
 use super::answer::{attr, attr_out};
-use super::{Call, answer, set_ids};
+use super::{Call, Handled, answer, set_ids};
 use crate::fs::node::Node;
 use crate::fs::object::Pinned;
 use crate::sys::object;
@@ -13,14 +13,14 @@ use rustix::io::Errno;
 use std::sync::Arc;
 
 /// GETATTR. The kernel sends `fstat` without a handle, so an open file of the node answers if there is one.
-pub fn getattr(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn getattr(call: &mut Call<'_>) -> Handled {
     let stat = stat(call, call.args::<GetattrIn>()?)?;
     call.reply.put(&attr_out(attr(call.fs, &stat)));
     Ok(())
 }
 
 /// STATX, sent when a client asks for what GETATTR does not carry, such as the birth time.
-pub fn statx(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn statx(call: &mut Call<'_>) -> Handled {
     let args = call.args::<StatxIn>()?;
     let plain = GetattrIn {
         getattr_flags: args.getattr_flags,
@@ -51,7 +51,7 @@ fn stat(call: &Call<'_>, args: &GetattrIn) -> Result<crate::fs::stat::Stat, Errn
 }
 
 /// SETATTR. The kernel has checked the caller's right to it; what is changed is the very inode that it checked.
-pub fn setattr(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn setattr(call: &mut Call<'_>) -> Handled {
     let args = call.args::<SetattrIn>()?;
     let valid = SetattrValid::from_bits_retain(args.valid);
     let node = call.node()?;
@@ -134,12 +134,12 @@ fn times(args: &SetattrIn, valid: SetattrValid) -> Timestamps {
 }
 
 /// STATFS: the lower file system of that very object; needs no right to open it (contract B26).
-pub fn statfs(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn statfs(call: &mut Call<'_>) -> Handled {
     statfs_of(call, &call.node()?)
 }
 
 /// Puts the state of the file system that holds `node` into the reply.
-pub fn statfs_of(call: &mut Call<'_>, node: &Arc<Node>) -> Result<(), Errno> {
+pub fn statfs_of(call: &mut Call<'_>, node: &Arc<Node>) -> Handled {
     let pinned = call.fs.pin(node)?;
     let st = rustix::fs::fstatfs(pinned.as_fd())?;
     call.reply.put(&StatfsOut {
@@ -161,7 +161,8 @@ pub fn statfs_of(call: &mut Call<'_>, node: &Arc<Node>) -> Result<(), Errno> {
 
 /// ACCESS is not sent to a mount with `default_permissions`, which every mount of this daemon has: the kernel has
 /// decided already. What remains to say is whether the object is there.
-pub fn access(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn access(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
-    call.fs.stat(&node).map(drop)
+    call.fs.stat(&node)?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
 
 use super::answer::{attr_out, config_attr};
-use super::{Call, Row, meta, name, row, slow, xattr};
+use super::{Call, Handled, Row, meta, name, row, slow, xattr};
 use crate::fs::config_handle::ConfigHandle;
 use crate::fs::node::{NodeId, lock};
 use crate::log;
@@ -48,37 +48,37 @@ pub static TABLE: &[Row] = &[
     row(Opcode::IOCTL, no_ioctl),
 ];
 
-fn refuse(_: &mut Call<'_>) -> Result<(), Errno> {
-    Err(Errno::INVAL)
+fn refuse(_: &mut Call<'_>) -> Handled {
+    Err(Errno::INVAL.into())
 }
 
-fn nothing(_: &mut Call<'_>) -> Result<(), Errno> {
+fn nothing(_: &mut Call<'_>) -> Handled {
     Ok(())
 }
 
-fn no_ioctl(_: &mut Call<'_>) -> Result<(), Errno> {
-    Err(Errno::NOTTY)
+fn no_ioctl(_: &mut Call<'_>) -> Handled {
+    Err(Errno::NOTTY.into())
 }
 
-fn no_locks(_: &mut Call<'_>) -> Result<(), Errno> {
-    Err(Errno::NOLCK)
+fn no_locks(_: &mut Call<'_>) -> Handled {
+    Err(Errno::NOLCK.into())
 }
 
-fn refuse_dir(_: &mut Call<'_>) -> Result<(), Errno> {
-    Err(Errno::NOTDIR)
+fn refuse_dir(_: &mut Call<'_>) -> Handled {
+    Err(Errno::NOTDIR.into())
 }
 
-fn forbid(_: &mut Call<'_>) -> Result<(), Errno> {
-    Err(Errno::PERM)
+fn forbid(_: &mut Call<'_>) -> Handled {
+    Err(Errno::PERM.into())
 }
 
-fn getattr(call: &mut Call<'_>) -> Result<(), Errno> {
+fn getattr(call: &mut Call<'_>) -> Handled {
     call.reply
         .put(&attr_out(config_attr(call.fs.config_size())));
     Ok(())
 }
 
-fn statx(call: &mut Call<'_>) -> Result<(), Errno> {
+fn statx(call: &mut Call<'_>) -> Handled {
     let attr = config_attr(call.fs.config_size());
     call.reply.put(&StatxOut {
         attr_valid: 0,
@@ -100,19 +100,19 @@ fn statx(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// Truncation by path is EINVAL (contract D26); `O_TRUNC` comes with OPEN and means nothing. The rest is fixed.
-fn setattr(call: &mut Call<'_>) -> Result<(), Errno> {
+fn setattr(call: &mut Call<'_>) -> Handled {
     let valid = SetattrValid::from_bits_retain(call.args::<SetattrIn>()?.valid);
     if valid.contains(SetattrValid::SIZE) {
-        return Err(Errno::INVAL);
+        return Err(Errno::INVAL.into());
     }
-    Err(Errno::PERM)
+    Err(Errno::PERM.into())
 }
 
 /// For uid 0 only, whatever capabilities another user has (contract D24).
-fn open(call: &mut Call<'_>) -> Result<(), Errno> {
+fn open(call: &mut Call<'_>) -> Handled {
     let caller = call.frame.head.uid;
     if caller != 0 && caller != rustix::process::geteuid().as_raw() {
-        return Err(Errno::ACCESS);
+        return Err(Errno::ACCESS.into());
     }
     let fh = call.fs.new_handle();
     call.fs.config_handles().add_config(fh, ConfigHandle::new());
@@ -129,7 +129,7 @@ fn handle(call: &Call<'_>, fh: u64) -> Result<Arc<Mutex<ConfigHandle>>, Errno> {
     call.fs.config_handles().config(fh).ok_or(Errno::BADF)
 }
 
-fn read(call: &mut Call<'_>) -> Result<(), Errno> {
+fn read(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let handle = handle(call, args.fh)?;
     let config = call.fs.config();
@@ -139,7 +139,7 @@ fn read(call: &mut Call<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn write(call: &mut Call<'_>) -> Result<(), Errno> {
+fn write(call: &mut Call<'_>) -> Handled {
     let args = call.args::<WriteIn>()?;
     let data = call.frame.data().map_err(super::malformed)?;
     let handle = handle(call, args.fh)?;
@@ -154,12 +154,12 @@ fn write(call: &mut Call<'_>) -> Result<(), Errno> {
         }
         Err(error) => {
             log::error(format_args!("configuration: {error}"));
-            Err(Errno::from_raw_os_error(error.errno()))
+            Err(Errno::from_raw_os_error(error.errno()).into())
         }
     }
 }
 
-fn release(call: &mut Call<'_>) -> Result<(), Errno> {
+fn release(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
     let handle = call.fs.config_handles().remove_config(args.fh);
     let unfinished = handle.and_then(|handle| std::mem::take(&mut *lock(&handle)).close());
@@ -169,13 +169,13 @@ fn release(call: &mut Call<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn listxattr(call: &mut Call<'_>) -> Result<(), Errno> {
+fn listxattr(call: &mut Call<'_>) -> Handled {
     if call.args::<GetxattrIn>()?.size == 0 {
         call.reply.put(&GetxattrOut::default());
     }
     Ok(())
 }
 
-fn statfs(call: &mut Call<'_>) -> Result<(), Errno> {
+fn statfs(call: &mut Call<'_>) -> Handled {
     super::attr::statfs_of(call, &call.fs.nodes.root().clone())
 }

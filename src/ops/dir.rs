@@ -1,7 +1,7 @@
 //! Directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR.
 
-use super::Call;
 use super::answer::{attr, config_attr, entry_out};
+use super::{Call, Handled};
 use crate::fs::handle::Dir;
 use crate::fs::node::{Node, NodeId};
 use crate::fs::stat::Stat;
@@ -13,7 +13,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 /// OPENDIR.
-pub fn opendir(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn opendir(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let dir = call.fs.open_listing(&node)?;
     let fh = call.fs.new_handle();
@@ -27,19 +27,20 @@ pub fn opendir(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// READDIR: names with their types and inode numbers, so that a listing costs no request per entry.
-pub fn readdir(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn readdir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let (node, dir) = handle(call, args.fh)?;
     let most = call.most(args.size);
     let mut packer = DirPacker::new(call.reply, most);
     call.fs.list(&node, &dir, args.offset, &mut |entry| {
         packer.push(entry.ino, entry.offset, entry.kind.into(), entry.name)
-    })
+    })?;
+    Ok(())
 }
 
 /// READDIRPLUS: the same with what a LOOKUP of every name would answer. Not agreed on in INIT, because entries that
 /// are not kept (validity 0) are looked up again anyway; kernels that were told otherwise may send it.
-pub fn readdirplus(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn readdirplus(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let (node, dir) = handle(call, args.fh)?;
     let fs = call.fs;
@@ -57,7 +58,8 @@ pub fn readdirplus(call: &mut Call<'_>) -> Result<(), Errno> {
             fs.nodes.forget(NodeId(entry.nodeid), 1);
         }
         fits
-    })
+    })?;
+    Ok(())
 }
 
 /// The entry of `name` with one lookup counted, or none (node 0): the kernel then looks it up when it is used. `.` and
@@ -92,7 +94,7 @@ fn handle(call: &Call<'_>, fh: u64) -> Result<(Arc<Node>, Arc<Dir>), Errno> {
 }
 
 /// RELEASEDIR.
-pub fn releasedir(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn releasedir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
     let dir = node.handles().remove_dir(args.fh);
@@ -101,8 +103,9 @@ pub fn releasedir(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// FSYNCDIR.
-pub fn fsyncdir(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn fsyncdir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<FsyncIn>()?;
     let (_, dir) = handle(call, args.fh)?;
-    super::file::sync(dir.fd.as_fd(), args)
+    super::file::sync(dir.fd.as_fd(), args)?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Open files: OPEN, READ, WRITE, RELEASE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE.
 
 use super::set_ids::{before_change, before_untold_change};
-use super::{Call, lock};
+use super::{Call, Handled, lock};
 use crate::fs::backing::Io;
 use crate::fs::handle::File;
 use crate::fs::node::{Node, NodeId};
@@ -19,7 +19,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 /// OPEN of a regular file: the kernel opens everything else itself.
-pub fn open(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn open(call: &mut Call<'_>) -> Handled {
     let args = call.args::<OpenIn>()?;
     let node = call.node()?;
     let kill = OpenInFlags::from_bits_retain(args.open_flags).contains(OpenInFlags::KILL_SUIDGID);
@@ -62,7 +62,7 @@ fn handle(call: &Call<'_>, fh: u64) -> Result<Arc<File>, Errno> {
 }
 
 /// READ: `pread` straight into the answer.
-pub fn read(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn read(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let file = handle(call, args.fh)?;
     let size = call.most(args.size) as usize;
@@ -74,7 +74,7 @@ pub fn read(call: &mut Call<'_>) -> Result<(), Errno> {
             Ok(n) => done += n,
             Err(Errno::INTR) => {}
             Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         }
     }
     call.reply.truncate_body(done);
@@ -83,7 +83,7 @@ pub fn read(call: &mut Call<'_>) -> Result<(), Errno> {
 
 /// WRITE: straight from the request. With O_APPEND set at this moment the lower file's end decides the place, so that
 /// writers on several mounts do not overwrite each other.
-pub fn write(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn write(call: &mut Call<'_>) -> Handled {
     let args = call.args::<WriteIn>()?;
     let data = call.frame.data().map_err(super::malformed)?;
     let file = handle(call, args.fh)?;
@@ -94,7 +94,7 @@ pub fn write(call: &mut Call<'_>) -> Result<(), Errno> {
     let mapped = write_flags.contains(WriteFlags::CACHE);
     // Natively such a file cannot be mapped for writing; what was stored would go to its end.
     if mapped && Stat::of(file.fd.as_fd())?.is_append_only() {
-        return Err(Errno::PERM);
+        return Err(Errno::PERM.into());
     }
     let append = args.flags & libc::O_APPEND as u32 != 0 && !mapped;
     let mut done = 0;
@@ -111,7 +111,7 @@ pub fn write(call: &mut Call<'_>) -> Result<(), Errno> {
             Ok(n) => done += n,
             Err(Errno::INTR) => {}
             Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         }
     }
     call.reply.put(&WriteOut {
@@ -122,7 +122,7 @@ pub fn write(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// RELEASE: the last use of the handle is over.
-pub fn release(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn release(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
     lock::release(call, args);
@@ -131,10 +131,11 @@ pub fn release(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// FSYNC.
-pub fn fsync(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn fsync(call: &mut Call<'_>) -> Handled {
     let args = call.args::<FsyncIn>()?;
     let file = handle(call, args.fh)?;
-    sync(file.fd.as_fd(), args)
+    sync(file.fd.as_fd(), args)?;
+    Ok(())
 }
 
 /// fsync or fdatasync, as asked.
@@ -147,16 +148,17 @@ pub fn sync(fd: rustix::fd::BorrowedFd<'_>, args: &FsyncIn) -> Result<(), Errno>
 }
 
 /// FALLOCATE, with the lower file system's modes.
-pub fn fallocate(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn fallocate(call: &mut Call<'_>) -> Handled {
     let args = call.args::<FallocateIn>()?;
     let file = handle(call, args.fh)?;
     before_untold_change(call, file.fd.as_fd())?;
     let mode = FallocateFlags::from_bits_retain(args.mode);
-    rustix::fs::fallocate(&file.fd, mode, args.offset, args.length)
+    rustix::fs::fallocate(&file.fd, mode, args.offset, args.length)?;
+    Ok(())
 }
 
 /// LSEEK, sent for SEEK_DATA and SEEK_HOLE only.
-pub fn lseek(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn lseek(call: &mut Call<'_>) -> Handled {
     let args = call.args::<LseekIn>()?;
     let file = handle(call, args.fh)?;
     let to = match args.whence as i32 {
@@ -164,7 +166,7 @@ pub fn lseek(call: &mut Call<'_>) -> Result<(), Errno> {
         libc::SEEK_HOLE => SeekFrom::Hole(args.offset),
         libc::SEEK_SET => SeekFrom::Start(args.offset),
         libc::SEEK_END => SeekFrom::End(args.offset as i64),
-        _ => return Err(Errno::INVAL),
+        _ => return Err(Errno::INVAL.into()),
     };
     let offset = rustix::fs::seek(&file.fd, to)?;
     call.reply.put(&LseekOut { offset });
@@ -172,7 +174,7 @@ pub fn lseek(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// COPY_FILE_RANGE, whose answer has 32 bits.
-pub fn copy_file_range(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn copy_file_range(call: &mut Call<'_>) -> Handled {
     let copied = copy(call, u64::from(u32::MAX) & !0xfff)?;
     call.reply.put(&WriteOut {
         size: copied as u32,
@@ -182,7 +184,7 @@ pub fn copy_file_range(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// COPY_FILE_RANGE_64 (protocol 7.45, Linux 6.18).
-pub fn copy_file_range_64(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn copy_file_range_64(call: &mut Call<'_>) -> Handled {
     let copied = copy(call, u64::MAX)?;
     call.reply.put(&CopyFileRangeOut {
         bytes_copied: copied,
@@ -190,10 +192,14 @@ pub fn copy_file_range_64(call: &mut Call<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn copy(call: &mut Call<'_>, most: u64) -> Result<u64, Errno> {
+/// How much is copied between two looks at whether the client still waits, in bytes: a fraction of a second on a slow
+/// disk, and a multiple of every block size, so that what can be shared is shared.
+const COPY_PART: u64 = 16 << 20;
+
+fn copy(call: &mut Call<'_>, most: u64) -> Handled<u64> {
     let args = call.args::<CopyFileRangeIn>()?;
     if args.flags != 0 {
-        return Err(Errno::INVAL);
+        return Err(Errno::INVAL.into());
     }
     let from = handle(call, args.fh_in)?;
     let to = call
@@ -204,7 +210,27 @@ fn copy(call: &mut Call<'_>, most: u64) -> Result<u64, Errno> {
         .and_then(|node| call.fs.file(&node, args.fh_out))?;
     before_untold_change(call, to.fd.as_fd())?;
     let (mut off_in, mut off_out) = (args.off_in, args.off_out);
-    let len = usize::try_from(args.len.min(most)).unwrap_or(usize::MAX);
-    rustix::fs::copy_file_range(&from.fd, Some(&mut off_in), &to.fd, Some(&mut off_out), len)
-        .map(|n| n as u64)
+    let len = args.len.min(most);
+    let mut done = 0;
+    while done < len {
+        // Who asks for a part is told how much was copied.
+        match call.check_interrupt() {
+            Err(_) if done > 0 => break,
+            other => other?,
+        }
+        let part = (len - done).min(COPY_PART);
+        let (from, to) = (&from.fd, &to.fd);
+        let (at_in, at_out) = (Some(&mut off_in), Some(&mut off_out));
+        match rustix::fs::copy_file_range(from, at_in, to, at_out, part as usize) {
+            Ok(n) => {
+                done += n as u64;
+                if (n as u64) < part {
+                    break;
+                }
+            }
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(done)
 }

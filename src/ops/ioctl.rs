@@ -6,7 +6,7 @@
 //! user namespace for project ids. Older kernels pass on what the caller wrote without a check, and with the address
 //! in its memory as argument.
 
-use super::Call;
+use super::{Call, Handled};
 use crate::fs::tree::open_dir;
 use crate::sys::fileattr::{self, Fsxattr};
 use etcfs_proto::abi::{IoctlIn, IoctlOut};
@@ -16,17 +16,17 @@ use rustix::io::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// IOCTL. ENOTTY for every other command, as natively where a file system does not know one.
-pub fn ioctl(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn ioctl(call: &mut Call<'_>) -> Handled {
     let args = call.args::<IoctlIn>()?;
     let command = args.cmd as rustix::ioctl::Opcode;
     let changes = match command {
         fileattr::GETFLAGS | fileattr::FSGETXATTR => false,
         fileattr::SETFLAGS | fileattr::FSSETXATTR => true,
-        _ => return Err(Errno::NOTTY),
+        _ => return Err(Errno::NOTTY.into()),
     };
     let checked_by_the_kernel = args.arg == 0;
     if changes && !checked_by_the_kernel && call.frame.head.uid != 0 {
-        return Err(Errno::PERM);
+        return Err(Errno::PERM.into());
     }
     let fd = lower(call)?;
     match command {
@@ -37,7 +37,7 @@ pub fn ioctl(call: &mut Call<'_>) -> Result<(), Errno> {
             // ext4 alone asks for a capability (CAP_SYS_RESOURCE) that the kernel above does not know of.
             let changed = || fileattr::get_flags(&fd).map(|old| old ^ flags);
             if call.frame.head.uid != 0 && changed()? & fileattr::JOURNAL_DATA != 0 {
-                return Err(Errno::PERM);
+                return Err(Errno::PERM.into());
             }
             fileattr::set_flags(&fd, flags)?;
             answer(call, args, &[])
@@ -56,9 +56,9 @@ fn given<T: FromBytes>(call: &Call<'_>) -> Result<T, Errno> {
     Ok(value)
 }
 
-fn answer(call: &mut Call<'_>, args: &IoctlIn, data: &[u8]) -> Result<(), Errno> {
+fn answer(call: &mut Call<'_>, args: &IoctlIn, data: &[u8]) -> Handled {
     if data.len() > args.out_size as usize {
-        return Err(Errno::INVAL);
+        return Err(Errno::INVAL.into());
     }
     call.reply.put(&IoctlOut::default());
     call.reply.put_bytes(data);

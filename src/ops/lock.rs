@@ -3,7 +3,7 @@
 //! The kernel has checked that the client's descriptor allows the lock (`check_fmode_for_setlk` of `fs/locks.c`: EBADF).
 //! Directories and special files never get here: their locks are the kernel's own, within this mount.
 
-use super::Call;
+use super::{Call, Handled, Leave};
 use crate::fs::locks::{Ask, Asked, Owner};
 use crate::fs::node::Node;
 use crate::sys::lock::{Kind, Range};
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 /// GETLK: F_UNLCK when the lock could be had, and otherwise what is in the way. Its process is 0 where this mount does
 /// not know it: an open file of another mount or of a native process (natively such a one is -1).
-pub fn getlk(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn getlk(call: &mut Call<'_>) -> Handled {
     let ask = ask(call)?;
     let conflict = call.fs.get_lock(&call.node()?, &ask)?;
     let lk = match conflict {
@@ -33,23 +33,20 @@ pub fn getlk(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// SETLK: locks and unlocks, and does not wait.
-pub fn setlk(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn setlk(call: &mut Call<'_>) -> Handled {
     set(call, false)
 }
 
-/// SETLKW: what cannot be had at once is left in the call, to be waited for elsewhere.
-pub fn setlkw(call: &mut Call<'_>) -> Result<(), Errno> {
+/// SETLKW: what cannot be had at once is waited for elsewhere.
+pub fn setlkw(call: &mut Call<'_>) -> Handled {
     set(call, true)
 }
 
-fn set(call: &mut Call<'_>, wait: bool) -> Result<(), Errno> {
+fn set(call: &mut Call<'_>, wait: bool) -> Handled {
     let ask = ask(call)?;
     match call.fs.set_lock(&call.node()?, &ask, wait)? {
         Asked::Done => Ok(()),
-        Asked::Waits(wait) => {
-            call.wait = Some(wait);
-            Err(Errno::AGAIN)
-        }
+        Asked::Waits(wait) => Err(Leave::Wait(wait)),
     }
 }
 
@@ -102,7 +99,7 @@ pub fn flush_wanted(node: &Node, flags: u32) -> OpenFlags {
 }
 
 /// FLUSH: a descriptor was closed, and with it go the POSIX locks of its process.
-pub fn flush(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn flush(call: &mut Call<'_>) -> Handled {
     if !call.fs.locks.is_empty() {
         let args = call.args::<FlushIn>()?;
         let owner = Owner::Posix(args.lock_owner);

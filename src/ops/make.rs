@@ -3,7 +3,7 @@
 
 use super::answer::{attr, decode_dev, entry_out};
 use super::name::found;
-use super::{Call, file};
+use super::{Call, Handled, file};
 use crate::fs::open::lower_flags;
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use std::ffi::CStr;
 
 /// MKNOD: files, FIFOs, sockets, devices.
-pub fn mknod(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn mknod(call: &mut Call<'_>) -> Handled {
     let args = call.args::<MknodIn>()?;
     let (major, minor) = decode_dev(args.rdev);
     make(call, args.umask, args.mode, |spot, name, mode| {
@@ -30,7 +30,7 @@ pub fn mknod(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// MKDIR.
-pub fn mkdir(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn mkdir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<MkdirIn>()?;
     make(call, args.umask, args.mode, |spot, name, mode| {
         rustix::fs::mkdirat(spot.dir(), name, mode)
@@ -38,7 +38,7 @@ pub fn mkdir(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// SYMLINK: the new name comes first, then the target.
-pub fn symlink(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn symlink(call: &mut Call<'_>) -> Handled {
     let (name, target) = call.frame.names2().map_err(super::malformed)?;
     let name = super::one_component(name)?;
     make_as(call, name, 0, 0, |spot, name, _| {
@@ -47,7 +47,7 @@ pub fn symlink(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// CREATE: makes and opens a regular file.
-pub fn create(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn create(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     call.not_config(call.node_id(), name)?;
     let args = call.args::<CreateIn>()?;
@@ -62,7 +62,9 @@ pub fn create(call: &mut Call<'_>) -> Result<(), Errno> {
         .fs
         .with_relief(|| in_callers_name(call, args.umask, open));
     let fd = match opened {
-        Err(Errno::EXIST) if args.flags & libc::O_EXCL as u32 == 0 => return Err(Errno::STALE),
+        Err(Errno::EXIST) if args.flags & libc::O_EXCL as u32 == 0 => {
+            return Err(Errno::STALE.into());
+        }
         other => other?,
     };
     spot.note_change(call.frame.head.pid);
@@ -72,7 +74,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// TMPFILE: a regular file without a name (`O_TMPFILE`), made in the directory that the request names.
-pub fn tmpfile(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn tmpfile(call: &mut Call<'_>) -> Handled {
     let args = call.args::<CreateIn>()?;
     let parent = call.node()?;
     let spot = call.fs.spot_unnamed(&parent)?;
@@ -95,13 +97,7 @@ pub fn tmpfile(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// Keeps the handle of a file just made and puts the second half of the answer into the reply.
-fn opened_file(
-    call: &mut Call<'_>,
-    spot: &Spot,
-    stat: &Stat,
-    fd: OwnedFd,
-    flags: u32,
-) -> Result<(), Errno> {
+fn opened_file(call: &mut Call<'_>, spot: &Spot, stat: &Stat, fd: OwnedFd, flags: u32) -> Handled {
     let node = call
         .fs
         .nodes
@@ -119,7 +115,7 @@ fn make(
     umask: u32,
     mode: u32,
     make: impl FnOnce(&Spot, &CStr, Mode) -> Result<(), Errno>,
-) -> Result<(), Errno> {
+) -> Handled {
     let name = call.name()?;
     make_as(call, name, umask, mode, make)
 }
@@ -130,9 +126,9 @@ fn make_as(
     umask: u32,
     mode: u32,
     make: impl FnOnce(&Spot, &CStr, Mode) -> Result<(), Errno>,
-) -> Result<(), Errno> {
+) -> Handled {
     if call.fs.is_config(call.node_id(), name) {
-        return Err(Errno::EXIST);
+        return Err(Errno::EXIST.into());
     }
     let parent = call.node()?;
     let spot = call.fs.spot_to_create(&parent, name)?;

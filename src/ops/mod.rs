@@ -1,7 +1,7 @@
 //! The handler table: one row per opcode. The only place where the wire and the model meet.
 //!
-//! A handler takes its typed arguments, calls the model and puts the body of its answer into the reply, or returns an
-//! errno. It cannot send: "exactly one answer" is the business of `session::serve` alone.
+//! A handler takes its typed arguments, calls the model and puts the body of its answer into the reply, or says how it
+//! leaves the request ([`Leave`]): an errno, or that it goes on in another thread. It cannot send: "exactly one answer" is the business of `session::serve` alone.
 
 mod answer;
 mod attr;
@@ -25,6 +25,7 @@ use etcfs_proto::{Frame, Opcode, Reply, WireError};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// One request on its way through a handler.
@@ -39,14 +40,31 @@ pub struct Call<'a> {
     pub reply: &'a mut Reply,
     /// Where it is being worked on.
     pub at: Where,
-    /// Set by [`Call::go_aside`].
-    pub wants_aside: bool,
-    /// Left by a handler that answers EAGAIN: a lock to be waited for, in a thread of its own, before the answer.
-    pub wait: Option<Box<Wait>>,
+    /// Set when the client has a signal to handle or was killed; see [`Call::check_interrupt`].
+    pub interrupted: &'a AtomicBool,
 }
 
+/// How a handler leaves a request that it has not carried out.
+pub enum Leave {
+    /// It is answered this errno.
+    Failed(Errno),
+    /// It may take long: it is to be carried out from the beginning in a thread of its own. Nothing has been changed.
+    Later,
+    /// A lock is to be waited for, in a thread of its own, before the answer.
+    Wait(Box<Wait>),
+}
+
+impl From<Errno> for Leave {
+    fn from(errno: Errno) -> Leave {
+        Leave::Failed(errno)
+    }
+}
+
+/// What a handler has come to: `Ok` when the body of the answer is in the reply.
+pub type Handled<T = ()> = Result<T, Leave>;
+
 /// What a handler is.
-pub type Handler = fn(&mut Call<'_>) -> Result<(), Errno>;
+pub type Handler = fn(&mut Call<'_>) -> Handled;
 
 /// Where a request is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,20 +217,29 @@ impl<'a> Call<'a> {
         NodeId(self.frame.head.nodeid)
     }
 
-    /// To be called, and its error returned, by a handler that finds out only by looking whether it may take long, and
-    /// has changed nothing yet: most renames are done at once, but one to another file system copies and waits for the
-    /// disk. The request then starts again from the beginning in a thread of its own, where this does nothing.
+    /// To be called by a handler that finds out only by looking whether it may take long, and has changed nothing yet:
+    /// most renames are done at once, but one to another file system copies and waits for the disk. The request then
+    /// starts again from the beginning in a thread of its own, where this does nothing.
     ///
     /// # Errors
-    /// In a worker always. The errno is never sent.
-    fn go_aside(&mut self) -> Result<(), Errno> {
+    /// [`Leave::Later`] in a worker, always.
+    fn go_aside(&self) -> Handled {
         match self.at {
             Where::Aside => Ok(()),
-            Where::Worker => {
-                self.wants_aside = true;
-                Err(Errno::AGAIN)
-            }
+            Where::Worker => Err(Leave::Later),
         }
+    }
+
+    /// To be called now and then by what takes long, where it can be given up: a client that was killed, or that has a
+    /// signal to handle, waits until its request is answered.
+    ///
+    /// # Errors
+    /// EINTR once the kernel has sent INTERRUPT for the request. In a worker never: what may take long goes aside first.
+    pub fn check_interrupt(&self) -> Result<(), Errno> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(Errno::INTR);
+        }
+        Ok(())
     }
 
     /// Refuses a change of the configuration file's own name.

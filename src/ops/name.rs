@@ -1,7 +1,7 @@
 //! Names: LOOKUP, FORGET, READLINK, UNLINK, RMDIR, LINK.
 
 use super::answer::{attr, config_attr, entry_out};
-use super::{Call, malformed};
+use super::{Call, Handled, malformed};
 use crate::fs::hidden;
 use crate::fs::node::{Node, NodeId};
 use crate::fs::stat::Stat;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 const TARGET_MAX: usize = 4096;
 
 /// LOOKUP. One system call where the directory is in use: the look at the name.
-pub fn lookup(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn lookup(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     if call.fs.is_config(call.node_id(), name) {
         let size = call.fs.config_size();
@@ -52,14 +52,14 @@ pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, 
 }
 
 /// FORGET: the kernel gives lookups back. No answer.
-pub fn forget(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn forget(call: &mut Call<'_>) -> Handled {
     let count = call.args::<ForgetIn>()?.nlookup;
     call.fs.nodes.forget(call.node_id(), count);
     Ok(())
 }
 
 /// BATCH_FORGET: the same for many nodes. No answer.
-pub fn batch_forget(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn batch_forget(call: &mut Call<'_>) -> Handled {
     for one in call.frame.forgets().map_err(malformed)? {
         call.fs.nodes.forget(NodeId(one.nodeid), one.nlookup);
     }
@@ -67,7 +67,7 @@ pub fn batch_forget(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// READLINK.
-pub fn readlink(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn readlink(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let fs = call.fs;
     let target = call.reply.space(TARGET_MAX);
@@ -87,16 +87,16 @@ pub fn readlink(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// UNLINK. Open handles go on working: they have descriptors of their own.
-pub fn unlink(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn unlink(call: &mut Call<'_>) -> Handled {
     remove(call, AtFlags::empty())
 }
 
 /// RMDIR.
-pub fn rmdir(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn rmdir(call: &mut Call<'_>) -> Handled {
     remove(call, AtFlags::REMOVEDIR)
 }
 
-fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
+fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
     let name = call.name()?;
     call.not_config(call.node_id(), name)?;
     let parent = call.node()?;
@@ -107,7 +107,7 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
         Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
             let dir = crate::fs::tree::open_dir(spot.dir(), name)?;
             if !hidden::sweep(dir.as_fd(), hidden::STALE_AFTER).unwrap_or(false) {
-                return Err(Errno::NOTEMPTY);
+                return Err(Errno::NOTEMPTY.into());
             }
             rustix::fs::unlinkat(spot.dir(), name, flags)
         }
@@ -122,18 +122,18 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Result<(), Errno> {
 }
 
 /// LINK: the head names the directory, the argument the existing node. Across sides it is EXDEV (contract S6).
-pub fn link(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn link(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     call.not_config(call.node_id(), name)?;
     let old = NodeId(call.args::<LinkIn>()?.oldnodeid);
     if old == NodeId::CONFIG {
-        return Err(Errno::PERM);
+        return Err(Errno::PERM.into());
     }
     let old = call.fs.nodes.get(old).ok_or(Errno::STALE)?;
     let parent = call.node()?;
     let spot = call.fs.spot_to_create(&parent, name)?;
     if spot.side != old.side() {
-        return Err(Errno::XDEV);
+        return Err(Errno::XDEV.into());
     }
     let pinned = call.fs.pin(&old)?;
     crate::sys::object::link(pinned.as_fd(), spot.dir(), name)?;

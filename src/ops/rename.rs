@@ -1,6 +1,6 @@
 //! RENAME and RENAME2.
 
-use super::{Call, Where};
+use super::{Call, Handled, Where};
 use crate::fs::cross::{self, Move};
 use crate::fs::held::Held;
 use crate::fs::node::{Node, NodeId};
@@ -13,22 +13,22 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 /// RENAME.
-pub fn rename(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn rename(call: &mut Call<'_>) -> Handled {
     let newdir = call.args::<RenameIn>()?.newdir;
     run(call, newdir, RenameFlags::empty())
 }
 
 /// RENAME2: with RENAME_NOREPLACE or RENAME_EXCHANGE; RENAME_WHITEOUT is EINVAL (contract B1).
-pub fn rename2(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn rename2(call: &mut Call<'_>) -> Handled {
     let args = call.args::<Rename2In>()?;
     let flags = RenameFlags::from_bits_retain(args.flags);
     if !(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE).contains(flags) {
-        return Err(Errno::INVAL);
+        return Err(Errno::INVAL.into());
     }
     run(call, args.newdir, flags)
 }
 
-fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Result<(), Errno> {
+fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
     let (old, new) = call.names2()?;
     let newdir = NodeId(newdir);
     call.not_config(call.node_id(), old)?;
@@ -68,9 +68,9 @@ fn across(
     (to_dir, to): (&Arc<Node>, &Spot),
     new: &CStr,
     flags: RenameFlags,
-) -> Result<(), Errno> {
+) -> Handled {
     if flags.contains(RenameFlags::EXCHANGE) || Stat::at(from.dir(), old)?.is_dir() {
-        return Err(Errno::XDEV);
+        return Err(Errno::XDEV.into());
     }
     let work = Move {
         from: from.dir(),

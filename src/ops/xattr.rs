@@ -3,7 +3,7 @@
 //! All namespaces pass through to the lower object. `user.bedrock.stratum` and `user.bedrock.localpath` are answered
 //! here for every object, listed nowhere, and cannot be changed (contract D36 to D38).
 
-use super::Call;
+use super::{Call, Handled};
 use crate::fs::node::{Node, NodeId};
 use crate::sys::object;
 use crate::sys::xattr;
@@ -22,7 +22,7 @@ const OURS: &[u8] = b"user.bedrock.";
 const LARGEST: usize = 65_536;
 
 /// GETXATTR. Size 0 asks for the length.
-pub fn getxattr(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn getxattr(call: &mut Call<'_>) -> Handled {
     let size = call.args::<GetxattrIn>()?.size as usize;
     let name = call.name()?;
     let own = match name.to_bytes() {
@@ -31,14 +31,15 @@ pub fn getxattr(call: &mut Call<'_>) -> Result<(), Errno> {
         _ => None,
     };
     if let Some(value) = own {
-        return put(call, size, |space| match space.len() {
+        put(call, size, |space| match space.len() {
             0 => Ok(value.len()),
             n if n < value.len() => Err(Errno::RANGE),
             _ => {
                 space[..value.len()].copy_from_slice(&value);
                 Ok(value.len())
             }
-        });
+        })?;
+        return Ok(());
     }
     let node = call.node()?;
     let result = match read_by_name(call, &node, name, size) {
@@ -55,7 +56,8 @@ pub fn getxattr(call: &mut Call<'_>) -> Result<(), Errno> {
     result.map_err(|errno| match errno {
         Errno::OPNOTSUPP if is_acl(name.to_bytes()) => Errno::NODATA,
         other => other,
-    })
+    })?;
+    Ok(())
 }
 
 fn is_acl(name: &[u8]) -> bool {
@@ -86,7 +88,7 @@ fn read_by_name(
 }
 
 /// LISTXATTR. Size 0 asks for the length. `trusted.*` is for root's eyes, as natively.
-pub fn listxattr(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn listxattr(call: &mut Call<'_>) -> Handled {
     let size = call.args::<GetxattrIn>()?.size as usize;
     let node = call.node()?;
     let pinned = call.fs.pin(&node)?;
@@ -106,7 +108,8 @@ pub fn listxattr(call: &mut Call<'_>) -> Result<(), Errno> {
             space[..shown.len()].copy_from_slice(&shown);
             Ok(shown.len())
         }
-    })
+    })?;
+    Ok(())
 }
 
 /// Puts what `get` writes into the reply, or only its length when `size` is 0.
@@ -130,11 +133,11 @@ fn put(
 }
 
 /// SETXATTR.
-pub fn setxattr(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn setxattr(call: &mut Call<'_>) -> Handled {
     let ext = call.agreed.flags.contains(InitFlags::SETXATTR_EXT);
     let args = call.frame.setxattr(ext).map_err(super::malformed)?;
     if args.name.to_bytes().starts_with(OURS) {
-        return Err(Errno::PERM);
+        return Err(Errno::PERM.into());
     }
     let node = call.node()?;
     let pinned = call.fs.pin(&node)?;
@@ -152,25 +155,26 @@ pub fn setxattr(call: &mut Call<'_>) -> Result<(), Errno> {
 }
 
 /// REMOVEXATTR.
-pub fn removexattr(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn removexattr(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     if name.to_bytes().starts_with(OURS) {
-        return Err(Errno::PERM);
+        return Err(Errno::PERM.into());
     }
     let node = call.node()?;
     let pinned = call.fs.pin(&node)?;
-    xattr::remove(pinned.xattr_target(), name)
+    xattr::remove(pinned.xattr_target(), name)?;
+    Ok(())
 }
 
 /// GETXATTR of the configuration file: etcfs's own attributes only.
-pub fn getxattr_config(call: &mut Call<'_>) -> Result<(), Errno> {
+pub fn getxattr_config(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     if !name.to_bytes().starts_with(OURS) {
-        return Err(Errno::NODATA);
+        return Err(Errno::NODATA.into());
     }
     debug_assert_eq!(call.node_id(), NodeId::CONFIG);
     match name.to_bytes() {
         b"user.bedrock.stratum" | b"user.bedrock.localpath" => getxattr(call),
-        _ => Err(Errno::NODATA),
+        _ => Err(Errno::NODATA.into()),
     }
 }

@@ -4,11 +4,15 @@ use super::meter::{Done, Meter, Snapshot};
 use super::{Session, Times, panics};
 use crate::fs::locks::Wait;
 use crate::log;
-use crate::ops::{self, Call, Row, Where};
+use crate::ops::{self, Call, Handled, Leave, Row, Where};
 use etcfs_proto::abi::{InHeader, InterruptIn};
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
+use std::sync::atomic::AtomicBool;
 use zerocopy::FromBytes as _;
+
+/// What a worker's handler asks for whether its client was interrupted: it is answered in a moment anyway.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// What becomes of a request.
 pub enum Outcome<'r> {
@@ -60,16 +64,17 @@ pub fn serve<'r>(
     meter.begin(&frame, taken);
     let at = if aside { Where::Aside } else { Where::Worker };
     let result = match row {
-        Some(row) => match run(session, row, &frame, reply, at) {
-            Ran::Done(result) => result,
-            Ran::HandedOn(Outcome::Wait(wait)) => {
+        Some(row) => match run(session, row, &frame, reply, (at, &NEVER)) {
+            Ok(()) => Ok(()),
+            Err(Leave::Failed(errno)) => Err(errno),
+            Err(Leave::Wait(wait)) => {
                 // Counted as done: how long others hold a lock says nothing about this daemon.
                 meter.end(frame.opcode(), &Done::failed(taken, 0));
                 return Outcome::Wait(wait);
             }
-            Ran::HandedOn(outcome) => {
+            Err(Leave::Later) => {
                 meter.hand_on();
-                return outcome;
+                return Outcome::Aside;
             }
         },
         None => Err(Errno::NOSYS),
@@ -123,44 +128,30 @@ fn done(frame: &Frame<'_>, taken: u64, result: Result<(), Errno>, reply: &Reply)
     done
 }
 
-/// What a handler has come to.
-enum Ran {
-    /// The end of the matter.
-    Done(Result<(), Errno>),
-    /// Another thread goes on with it.
-    HandedOn(Outcome<'static>),
-}
-
 /// Runs the handler.
 fn run(
     session: &Session,
     row: &'static Row,
     frame: &Frame<'_>,
     reply: &mut Reply,
-    at: Where,
-) -> Ran {
+    (at, interrupted): (Where, &AtomicBool),
+) -> Handled {
     let mut call = Call {
         frame,
         fs: &session.fs,
         agreed: &session.agreed,
         reply,
         at,
-        wants_aside: false,
-        wait: None,
+        interrupted,
     };
-    let result = panics::catch(|| (row.run)(&mut call)).unwrap_or_else(|panic| {
+    panics::catch(|| (row.run)(&mut call)).unwrap_or_else(|panic| {
         log::error(format_args!(
             "{} of node {} {panic}; it was answered EIO, please report this",
             frame.opcode(),
             frame.head.nodeid
         ));
-        Err(Errno::IO)
-    });
-    match call.wait {
-        Some(wait) => Ran::HandedOn(Outcome::Wait(wait)),
-        None if call.wants_aside => Ran::HandedOn(Outcome::Aside),
-        None => Ran::Done(result),
-    }
+        Err(Errno::IO.into())
+    })
 }
 
 /// The opcode of a message that has its number: bytes 4 to 7.

@@ -63,10 +63,16 @@ fn a_panic_is_eio_and_one_line_and_the_session_goes_on() {
     let mut said = tempfile();
     let stderr = rustix::io::dup(rustix::stdio::stderr()).expect("dup");
     rustix::stdio::dup2_stderr(&said).expect("redirect");
-    let ran = run(&session, &PANICS, &frame, &mut reply, Where::Worker);
+    let ran = run(
+        &session,
+        &PANICS,
+        &frame,
+        &mut reply,
+        (Where::Worker, &NEVER),
+    );
     rustix::stdio::dup2_stderr(&stderr).expect("restore");
 
-    assert!(matches!(ran, Ran::Done(Err(Errno::IO))));
+    assert!(matches!(ran, Err(Leave::Failed(Errno::IO))));
     let mut text = String::new();
     said.rewind().expect("rewind");
     said.read_to_string(&mut text).expect("read");
