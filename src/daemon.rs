@@ -83,15 +83,24 @@ fn start(options: &Options) -> Result<Served> {
     let mountpoint = std::path::absolute(&options.mount.mountpoint)
         .with_context(|| format!("{}", options.mount.mountpoint.display()))?;
     mount::replace_dead(&mountpoint, options.mount.way)?;
-    let fs = tree(options, &mountpoint)?;
-    let prepared = mount::prepare(&options.mount)?;
+    let point = mount::Point::open(&mountpoint)?;
+    let local = point.base().context("the local directory")?;
+    let global_dir = options.global_dir(&mountpoint);
+    let global = mount::take_base(&global_dir)
+        .context("the global directory (name another one with -o global=DIR)")?;
+    let mut request = options.mount.clone();
+    if local.is_noexec() || global.is_noexec() {
+        request.noexec = true;
+    }
+    let fs = tree(options, &mountpoint, local, global)?;
+    let prepared = mount::prepare(&request, point)?;
     let device = prepared.pending.device();
     let (session, printer) = serve(prepared.device, fs, options)?;
     ctl::serve(
         &session,
         ctl::Start {
             device,
-            global: options.global_dir(&mountpoint),
+            global: std::path::absolute(&global_dir).unwrap_or(global_dir),
             local: mountpoint,
             wished: wish(options).flags,
             passthrough: options.passthrough,
@@ -105,12 +114,17 @@ fn start(options: &Options) -> Result<Served> {
     })
 }
 
-/// Takes both base directories, beneath any FUSE mount, before there is a mount of our own (contract F1, D8).
-fn tree(options: &Options, mountpoint: &Path) -> Result<Fs> {
-    let local = take_base(mountpoint).context("the local directory")?;
-    let global_dir = options.global_dir(mountpoint);
-    let global = take_base(&global_dir)
-        .context("the global directory (name another one with -o global=DIR)")?;
+/// The tree over both base directories, which were taken beneath any FUSE mount before there is a mount of our own
+/// (contract F1, D8).
+fn tree(
+    options: &Options,
+    mountpoint: &Path,
+    local: mount::Base,
+    global: mount::Base,
+) -> Result<Fs> {
+    let base = |base: mount::Base| Base::new(&base.into_dir());
+    let local = base(local).context("opening the local directory")?;
+    let global = base(global).context("opening the global directory")?;
     let settings = Settings {
         stratum: stratum(options)?.into(),
         mountpoint: mountpoint.as_os_str().as_bytes().into(),
@@ -119,11 +133,6 @@ fn tree(options: &Options, mountpoint: &Path) -> Result<Fs> {
         privileged: rustix::process::geteuid().is_root(),
     };
     Fs::new(local, global, settings).context("looking at the base directories")
-}
-
-fn take_base(path: &Path) -> Result<Base> {
-    let dir: OwnedFd = mount::take_base(path)?.into_dir();
-    Base::new(&dir).with_context(|| format!("opening {}", path.display()))
 }
 
 /// The stratum's name: an option, or what Bedrock has written on the stratum's root (contract D8).

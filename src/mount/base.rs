@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat, readlinkat};
 use rustix::io::{Errno, Result};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::MountError;
-use super::mountinfo::{FSTYPE, Table, is_missing, mount_of};
+use super::mountinfo::{FSTYPE, Table, is_missing, is_same, mount_of};
 
 /// A directory that a side is served from. Everything reached from it lies beneath an etcfs that covers it.
 #[derive(Debug)]
@@ -25,6 +25,14 @@ impl Base {
     #[must_use]
     pub fn into_dir(self) -> OwnedFd {
         self.dir
+    }
+
+    /// Whether what lies in the directory cannot be executed, which the mount above must hold to: the kernel asks the
+    /// mount that a program was opened through, and never the one beneath. (The other flags need no such care: the mount is
+    /// nosuid and nodev always, and a read-only file system refuses each change itself.)
+    #[must_use]
+    pub fn is_noexec(&self) -> bool {
+        fstatvfs(&self.dir).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
     }
 
     /// Whether an etcfs covers the directory and was gone beneath.
@@ -51,30 +59,49 @@ impl AsFd for Base {
 /// # Errors
 /// The path does not lead to a directory, or may not be walked.
 pub fn take_base(path: &Path) -> std::result::Result<Base, MountError> {
-    take(path).map_err(|errno| {
-        let remedy = match errno {
-            Errno::NOENT => "create the directory or name another",
-            Errno::NOTDIR => "name a directory",
-            Errno::NOTCONN => "a dead FUSE mount is in the way; unmount it (umount -l)",
-            _ => "make the directory accessible or name another",
-        };
-        MountError::new(path, "open the directory", errno, remedy)
-    })
+    // Without `.` at the end, which a dead mount would be asked about.
+    let clean = &path.components().collect::<PathBuf>();
+    openat(CWD, clean, DIR, Mode::empty())
+        .and_then(|top| beneath_all(clean, top))
+        .map_err(|errno| refused(path, errno))
+}
+
+pub(super) fn refused(path: &Path, errno: Errno) -> MountError {
+    let remedy = match errno {
+        Errno::NOENT => "create the directory or name another",
+        Errno::NOTDIR => "name a directory",
+        Errno::NOTCONN => "a dead FUSE mount is in the way; unmount it (umount -l)",
+        Errno::STALE => "somebody renames the directories above it; try again",
+        _ => "make the directory accessible or name another",
+    };
+    MountError::new(path, "open the directory", errno, remedy)
 }
 
 const DIR: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-fn take(path: &Path) -> Result<Base> {
-    // Without `.` at the end, which a dead mount would be asked about.
-    let path = &path.components().collect::<PathBuf>();
-    let top = openat(CWD, path, DIR, Mode::empty())?;
+/// What is beneath every etcfs on `top`, which `path` has led to.
+///
+/// # Errors
+/// ESTALE: the path's last name leads to something else by now. The way back from a mount to what it covers is its name in
+/// the directory above, and that name must mean this mount before and after the look beneath.
+pub(super) fn beneath_all(path: &Path, top: OwnedFd) -> Result<Base> {
     let Some((parent, name)) = covered_by_etcfs(path, &top)? else {
         return Ok(Base {
             dir: top,
             beneath: false,
         });
     };
-    match beneath(&parent, &name) {
+    let still = || {
+        let now = openat(&parent, &name, DIR | OFlags::NOFOLLOW, Mode::empty())?;
+        if is_same(now.as_fd(), top.as_fd()) {
+            return Ok(());
+        }
+        Err(Errno::STALE)
+    };
+    still()?;
+    let found = beneath(&parent, &name);
+    still()?;
+    match found {
         Ok(dir) => Ok(Base { dir, beneath: true }),
         Err(errno) if is_missing(errno) => Ok(Base {
             dir: top,

@@ -1,16 +1,17 @@
 //! An etcfs whose daemon was killed stays in the mount table and answers ENOTCONN (contract D15, U7).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
 use super::mountinfo::{FSTYPE, Table, mount_of};
-use super::{MountError, Way, take_away};
+use super::{MountError, Point, Way, point, take_away, unmount};
 
 /// How long a mount may take to answer before it counts as alive but slow.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -35,7 +36,12 @@ pub fn replace_dead(mountpoint: &Path, way: Way) -> Result<u32, MountError> {
         if !is_dead(mountpoint, &top) {
             return Ok(replaced);
         }
-        take_away(&super::absolute(mountpoint)?, way.settled())?;
+        let at = Point::open(mountpoint)?.path().to_owned();
+        match (way.settled(), point::magic(top.as_fd())) {
+            // By the descriptor: the path may lead to another mount by the time it is walked again.
+            (Way::Direct, Some(magic)) => unmount(&magic, UnmountFlags::DETACH, &at)?,
+            (way, _) => take_away(&at, way)?,
+        }
     }
     Ok(MOST)
 }

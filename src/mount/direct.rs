@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
@@ -12,7 +11,7 @@ use rustix::mount::{
 use rustix::process::{getegid, geteuid};
 
 use super::mountinfo::FSTYPE;
-use super::{Atime, Calls, MountError, MountRequest};
+use super::{Atime, Calls, MountError, MountRequest, Point};
 
 /// A mount made of a device, in one of the two states in which the kernel's calls leave it.
 pub(super) enum Made {
@@ -25,9 +24,10 @@ pub(super) enum Made {
 /// Makes the mount.
 pub(super) fn make(
     request: &MountRequest,
-    at: &Path,
+    point: &Point,
     device: BorrowedFd<'_>,
 ) -> Result<Made, MountError> {
+    let at = point.path();
     if request.calls == Calls::Newest {
         match detached(request, device) {
             // EPERM can be a filter that knows mount(2) only; without the capability that call fails alike.
@@ -36,14 +36,20 @@ pub(super) fn make(
             Ok(mount) => return Ok(Made::Detached(mount)),
         }
     }
-    visible(request, at, device).map_err(|errno| refused(at, "mount", errno, ""))?;
+    let Some(magic) = point.magic() else {
+        let remedy = "mount /proc: without it and with mount(2) alone nobody could tell where the mount would appear";
+        let operation = "find the mountpoint's descriptor in /proc";
+        return Err(MountError::new(at, operation, None, remedy));
+    };
+    visible(request, &magic, device).map_err(|errno| refused(at, "mount", errno, ""))?;
     Ok(Made::Visible)
 }
 
-/// Puts a detached mount on its mountpoint.
-pub(super) fn attach(mount: &OwnedFd, at: &Path) -> Result<(), MountError> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-    move_mount(mount, "", CWD, at, flags).map_err(|errno| refused(at, "move_mount", errno, ""))
+/// Puts a detached mount on its mountpoint, or on top of what has been mounted on that meanwhile (`lock_mount`).
+pub(super) fn attach(mount: &OwnedFd, point: &Point) -> Result<(), MountError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", point, "", flags)
+        .map_err(|errno| refused(point.path(), "move_mount", errno, ""))
 }
 
 /// A failed call: its name, the errno, and what the kernel had to say besides.
@@ -158,6 +164,9 @@ fn refused(at: &Path, call: &str, errno: Errno, message: &str) -> MountError {
         }
         Errno::NODEV => "the kernel has no FUSE; load the module (modprobe fuse)",
         Errno::NOENT | Errno::NOTDIR => "create the mountpoint, a directory, or name another",
+        Errno::INVAL if call == "move_mount" => {
+            "what the mountpoint lies on was unmounted meanwhile; try again"
+        }
         Errno::BUSY => "another mount is being made there; try again",
         Errno::NOSPC => "the limit of mounts is reached (sysctl fs.mount-max)",
         _ => "see the options and the kernel log",

@@ -4,8 +4,9 @@
 //!
 //! ```text
 //! replace_dead(&request.mountpoint, request.way)    a killed etcfs there is unmounted
-//! take_base(local), take_base(global)               both directories, beneath what covers them
-//! prepare(&request) -> Prepared { device, pending } the mount exists, and nobody sees it (if the kernel allows)
+//! Point::open(&request.mountpoint) -> point         the mountpoint, from here on by its descriptor
+//! point.base(), take_base(global)                   both directories, beneath what covers them
+//! prepare(&request, point) -> Prepared              the mount exists, and nobody sees it (if the kernel allows)
 //!   ... answer INIT on the device, start the workers
 //! pending.attach() -> Attached                      it is visible; report readiness
 //! attached.detach_lazily()                          at the end
@@ -21,6 +22,7 @@ mod direct;
 mod error;
 mod helper;
 mod mountinfo;
+mod point;
 mod request;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,6 +37,7 @@ pub use base::{Base, take_base};
 pub use dead::replace_dead;
 pub use error::MountError;
 use mountinfo::Identity;
+pub use point::Point;
 pub use request::{Atime, Calls, MountRequest, Way};
 
 impl Way {
@@ -58,37 +61,44 @@ pub struct Prepared {
     pub pending: Pending,
 }
 
-/// Makes a mount. With the new calls (Linux 5.2, root) it is visible only after [`Pending::attach`]; with mount(2) and
-/// fusermount3 it is at once, and everybody who looks waits for INIT's answer.
+/// Makes a mount on `point`; the request's own mountpoint is not looked at. With the new calls (Linux 5.2, root) it is
+/// visible only after [`Pending::attach`]; with mount(2) and fusermount3 it is at once, and everybody who looks waits for
+/// INIT's answer.
 ///
 /// # Errors
 /// Nothing is mounted then.
-pub fn prepare(request: &MountRequest) -> Result<Prepared, MountError> {
-    let at = absolute(&request.mountpoint)?;
+pub fn prepare(request: &MountRequest, point: Point) -> Result<Prepared, MountError> {
+    let at = point.path().to_owned();
     let way = request.way.settled();
     let (device, made) = match way {
         Way::Fusermount3 => (helper::mount(request, &at)?, direct::Made::Visible),
         _ => {
             let device = device::open()?;
-            let made = direct::make(request, &at, device.as_fd())?;
+            let made = direct::make(request, &point, device.as_fd())?;
             (device, made)
         }
     };
     let (identity, detached) = match made {
         direct::Made::Detached(mount) => (Identity::of(&mount, ""), Some(mount)),
-        direct::Made::Visible => (Identity::of(CWD, &at), None),
+        // fusermount3 goes by the path; whatever it has covered, it must be the directory that is served.
+        direct::Made::Visible => (
+            point
+                .what_covers_it()
+                .and_then(|top| Identity::of(&top, "")),
+            None,
+        ),
     };
     let identity = identity.map_err(|errno| {
         if detached.is_none() {
-            // Nobody can have mounted over it within this instant.
             let _ = take_away(&at, way);
         }
-        MountError::new(&at, "find the mount just made", errno, "try again")
+        let remedy = "somebody renames the directories above it; try again";
+        MountError::new(&at, "find the mount just made", errno, remedy)
     })?;
     let attached = Attached { at, way, identity };
     let pending = Pending {
         attached: Some(attached),
-        detached,
+        detached: detached.map(|mount| (mount, point)),
     };
     Ok(Prepared { device, pending })
 }
@@ -98,7 +108,8 @@ pub fn prepare(request: &MountRequest) -> Result<Prepared, MountError> {
 pub struct Pending {
     /// Taken out by `attach`.
     attached: Option<Attached>,
-    detached: Option<OwnedFd>,
+    /// What is not visible yet, and where it will be.
+    detached: Option<(OwnedFd, Point)>,
 }
 
 impl Pending {
@@ -130,9 +141,8 @@ impl Pending {
     /// # Errors
     /// The mountpoint went away, or another namespace's rules forbid it; nothing is mounted then.
     pub fn attach(mut self) -> Result<Attached, MountError> {
-        if let Some(mount) = self.detached.take() {
-            let at = self.mountpoint().to_owned();
-            let moved = direct::attach(&mount, &at);
+        if let Some((mount, point)) = self.detached.take() {
+            let moved = direct::attach(&mount, &point);
             if moved.is_err() {
                 self.attached = None;
             }
@@ -183,16 +193,25 @@ impl Attached {
     /// # Errors
     /// The kernel or fusermount3 refused.
     pub fn detach_lazily(&self) -> Result<Detached, MountError> {
-        match Identity::of(CWD, &self.at) {
-            Ok(on_top) if on_top == self.identity => {}
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Detached::NotOnTop),
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let top = openat(CWD, &self.at, flags, Mode::empty());
+        match top.and_then(|top| Ok((Identity::of(&top, "")?, top))) {
+            Ok((identity, top)) if identity == self.identity => {
+                // By the descriptor: the path may lead to another mount by the time it is walked again.
+                match point::magic(top.as_fd()) {
+                    Some(magic) if self.way != Way::Fusermount3 => {
+                        unmount(&magic, UnmountFlags::DETACH, &self.at)?;
+                    }
+                    _ => take_away(&self.at, self.way)?,
+                }
+                Ok(Detached::Done)
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(Detached::NotOnTop),
             Err(errno) => {
                 let remedy = "unmount it by hand (umount -l)";
-                return Err(MountError::new(&self.at, "find the mount", errno, remedy));
+                Err(MountError::new(&self.at, "find the mount", errno, remedy))
             }
         }
-        take_away(&self.at, self.way)?;
-        Ok(Detached::Done)
     }
 }
 
@@ -201,48 +220,13 @@ fn take_away(at: &Path, way: Way) -> Result<(), MountError> {
     if way == Way::Fusermount3 {
         return helper::unmount(at);
     }
-    let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-    rustix::mount::unmount(at, flags).map_err(|errno| {
-        MountError::new(
-            at,
-            "unmount",
-            errno,
-            "unmount it by hand, as root (umount -l)",
-        )
-    })
+    unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW, at)
 }
 
-/// The path by which the mountpoint can be found later, from any working directory, and whose last component is no
-/// symlink. A path that means something else once its symlinks are read (`/proc/1/root`) stays as it is.
-fn absolute(mountpoint: &Path) -> Result<PathBuf, MountError> {
-    // Without `.` at the end, which a dead mount would be asked about.
-    let mountpoint = &mountpoint.components().collect::<PathBuf>();
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let found = openat(CWD, mountpoint, flags, Mode::empty()).map_err(|errno| {
-        let remedy = match errno {
-            Errno::NOENT => "create the directory or name another",
-            Errno::NOTDIR => "name a directory",
-            _ => "name a directory that can be reached",
-        };
-        MountError::new(mountpoint, "open the mountpoint", errno, remedy)
-    })?;
-    let same = |path: &Path| {
-        openat(CWD, path, flags, Mode::empty())
-            .is_ok_and(|other| mountinfo::is_same(found.as_fd(), other.as_fd()))
-    };
-    if let Some(path) = std::fs::canonicalize(mountpoint)
-        .ok()
-        .filter(|path| same(path))
-    {
-        return Ok(path);
-    }
-    std::path::absolute(mountpoint).map_err(|e| {
-        let errno = Errno::from_io_error(&e);
-        MountError::new(
-            mountpoint,
-            "find the working directory",
-            errno,
-            "give an absolute path",
-        )
+/// Unmounts what `path` leads to, which the user knows as `at`.
+fn unmount(path: &Path, flags: UnmountFlags, at: &Path) -> Result<(), MountError> {
+    rustix::mount::unmount(path, flags).map_err(|errno| {
+        let remedy = "unmount it by hand, as root (umount -l)";
+        MountError::new(at, "unmount", errno, remedy)
     })
 }

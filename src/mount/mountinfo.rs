@@ -18,10 +18,11 @@ pub(super) const FSTYPE: &str = "fuse.etcfs";
 /// the bit and answer `STATX_MNT_ID` (5.8).
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// One mount: the mount it sits on, and its type.
+/// One mount: the mount it sits on, where as seen from the reader's root, and its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub parent: u64,
+    pub at: Vec<u8>,
     pub fstype: String,
 }
 
@@ -44,14 +45,14 @@ impl Table {
         }
         for source in sources {
             if let Ok(bytes) = fs::read(source) {
-                table.add(&String::from_utf8_lossy(&bytes));
+                table.add(&bytes);
             }
         }
         table
     }
 
-    fn add(&mut self, text: &str) {
-        for line in text.lines() {
+    fn add(&mut self, text: &[u8]) {
+        for line in text.split(|&byte| byte == b'\n') {
             if let Some((id, entry)) = parse(line) {
                 self.0.insert(id, entry);
             }
@@ -64,13 +65,32 @@ impl Table {
 }
 
 /// `id parent major:minor root mountpoint options [optional fields] - type source options`
-fn parse(line: &str) -> Option<(u64, Entry)> {
-    let (front, back) = line.split_once(" - ")?;
-    let mut front = front.split(' ');
-    let id = front.next()?.parse().ok()?;
-    let parent = front.next()?.parse().ok()?;
-    let fstype = back.split(' ').next()?.to_owned();
-    Some((id, Entry { parent, fstype }))
+fn parse(line: &[u8]) -> Option<(u64, Entry)> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let text = |field: Option<&[u8]>| String::from_utf8(field?.to_vec()).ok();
+    let id = text(fields.next())?.parse().ok()?;
+    let parent = text(fields.next())?.parse().ok()?;
+    let at = unescape(fields.nth(2)?);
+    fields.find(|field| *field == b"-")?;
+    let fstype = text(fields.next())?;
+    Some((id, Entry { parent, at, fstype }))
+}
+
+/// Undoes the octal escapes of blanks, newlines and backslashes (`mangle_path`).
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match after {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if byte == b'\\' => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = &after[3..];
+            }
+            _ => out.push(byte),
+        }
+    }
+    out
 }
 
 /// The number, as in mountinfo, of the mount that a descriptor (O_PATH as well) lies on.
@@ -144,16 +164,18 @@ mod tests {
     fn lines_with_and_without_optional_fields_are_read() {
         let mut table = Table::default();
         table.add(
-            "36 35 98:0 /mnt1 /mnt2 rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=continue\n\
-             77 36 0:44 / /a\\040-\\040b rw,nosuid,nodev - fuse.etcfs etcfs rw,user_id=0\n\
+            b"36 35 98:0 /mnt1 /mnt2 rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=continue\n\
+             77 36 0:44 / /a\\040-\\134b rw,nosuid,nodev - fuse.etcfs etcfs rw,user_id=0\n\
              broken\n\n78 x 0:1 / / rw - tmpfs t rw\n",
         );
         let ext3 = Entry {
             parent: 35,
+            at: b"/mnt2".to_vec(),
             fstype: "ext3".to_owned(),
         };
         let etcfs = Entry {
             parent: 36,
+            at: b"/a -\\b".to_vec(),
             fstype: FSTYPE.to_owned(),
         };
         assert_eq!(table.get(36), Some(&ext3));

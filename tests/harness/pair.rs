@@ -18,7 +18,8 @@ pub struct Root {
 }
 
 impl Root {
-    fn open(path: &Path) -> Self {
+    /// Opens the tree.
+    pub fn open(path: &Path) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(CWD, path, flags, Mode::empty())
             .unwrap_or_else(|e| panic!("open {}: {e}", path.display()));

@@ -1,10 +1,10 @@
 //! What a killed daemon leaves on the mountpoint (contract D15).
 
-use etcfs::mount::{MountRequest, Prepared, Way, prepare, replace_dead};
+use etcfs::mount::{MountRequest, Prepared, Way, replace_dead};
 
 use crate::harness::{User, as_user, private};
 use crate::server::{dead_mount, mount};
-use crate::{DEADLINE, request, tmpfs, types_at};
+use crate::{DEADLINE, prepare, request, tmpfs, types_at};
 
 #[test]
 fn dead_mounts_are_taken_away_and_the_living_stay() {

@@ -4,13 +4,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use etcfs::mount::{Detached, MountRequest, Way, prepare};
+use etcfs::mount::{Detached, MountRequest, Way};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;
 
 use crate::harness::{Env, User, as_user, private};
 use crate::server::{MODE, mount};
-use crate::{DEADLINE, mounts_at, request, types_at};
+use crate::{DEADLINE, mounts_at, prepare, request, types_at};
 
 /// `nobody`, who is in Debian's passwd: fusermount3 asks for a name.
 const NOBODY: u32 = 65534;

@@ -6,13 +6,14 @@ mod harness;
 mod base;
 mod dead;
 mod helper;
+mod point;
 mod server;
 mod ways;
 
 use std::path::Path;
 use std::time::Duration;
 
-use etcfs::mount::MountRequest;
+use etcfs::mount::{MountError, MountRequest, Point, Prepared};
 use harness::{Env, Mount, mounts};
 
 /// Far more than any of these tests takes.
@@ -24,6 +25,11 @@ fn request(env: &Env, dir: &str) -> MountRequest {
         mountpoint: env.dir(dir),
         ..MountRequest::default()
     }
+}
+
+/// Opens the mountpoint and makes the mount, as the daemon does one after the other.
+fn prepare(request: &MountRequest) -> Result<Prepared, MountError> {
+    etcfs::mount::prepare(request, Point::open(&request.mountpoint)?)
 }
 
 /// The mounts on a path, the lowest first.

@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use etcfs::mount::{Attached, MountRequest, Pending, Prepared, prepare};
+use etcfs::mount::{Attached, MountRequest, Pending, Prepared};
+
+use crate::prepare;
 use rustix::io::Errno;
 
 const FORGET: u32 = 2;
@@ -102,7 +104,12 @@ fn answer(request: &[u8]) -> Option<Vec<u8>> {
 
 /// Prepares and serves a mount up to INIT's answer.
 pub fn serve(request: &MountRequest) -> (Pending, Server) {
-    let Prepared { device, pending } = prepare(request).unwrap_or_else(|e| panic!("{e}"));
+    serve_prepared(prepare(request).unwrap_or_else(|e| panic!("{e}")))
+}
+
+/// Serves what was prepared, up to INIT's answer.
+pub fn serve_prepared(prepared: Prepared) -> (Pending, Server) {
+    let Prepared { device, pending } = prepared;
     let server = Server::start(device);
     server.wait_for_init();
     (pending, server)

@@ -3,13 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use etcfs::mount::{Atime, Calls, Detached, MountRequest, Prepared, Way, prepare};
+use etcfs::mount::{Atime, Calls, Detached, MountRequest, Prepared, Way};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use crate::harness::{User, as_user, private};
 use crate::server::{MODE, Server, dead_mount, mount, serve};
-use crate::{DEADLINE, mounts_at, request, tmpfs, types_at};
+use crate::{DEADLINE, mounts_at, prepare, request, tmpfs, types_at};
 
 fn assert_answers(at: &Path) {
     assert_eq!(std::fs::metadata(at).expect("stat the mount").mode(), MODE);

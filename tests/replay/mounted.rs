@@ -32,7 +32,8 @@ pub fn record(env: &Env, local: &Path, data: bool, body: impl FnOnce(&Path)) -> 
         allow_other: true,
         ..MountRequest::default()
     };
-    let prepared = mount::prepare(&request).expect("a mount");
+    let prepared = mount::prepare(&request, mount::Point::open(local).expect("the mountpoint"))
+        .expect("a mount");
     let wish = Wish {
         flags: InitFlags::INIT_EXT
             | InitFlags::POSIX_LOCKS

@@ -1,0 +1,12 @@
+//! What no user can do with a mount that could not be done natively, and what no user can do to the daemon.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod mount_flags;
+mod mount_point;
+
+use std::time::Duration;
+
+/// Far more than any of these tests takes.
+const DEADLINE: Duration = Duration::from_secs(120);
