@@ -7,6 +7,7 @@ use crate::log;
 use crate::mount::{self, Attached, Detached};
 use crate::session::{Session, handshake};
 use crate::sys::background::Readiness;
+use crate::sys::limits;
 use crate::sys::signals::Signals;
 use crate::trace;
 use crate::watchdog;
@@ -37,6 +38,12 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
         LogLevel::Info => log::Level::Info,
         LogLevel::Debug => log::Level::Debug,
     });
+    for left in limits::settle() {
+        match left.matters {
+            true => log::warn(format_args!("{}", left.text)),
+            false => log::info(format_args!("{}", left.text)),
+        }
+    }
     // In the background stderr ends with readiness; what takes its place is opened before there is a mount.
     let system = (!options.foreground).then(log::System::open);
     let Served {
@@ -129,7 +136,7 @@ fn tree(
         stratum: stratum(options)?.into(),
         mountpoint: mountpoint.as_os_str().as_bytes().into(),
         exact_globals: options.legacy_global,
-        dir_limit: usize::try_from(descriptor_limit() / DIR_SHARE).unwrap_or(usize::MAX),
+        dir_limit: usize::try_from(limits::files() / DIR_SHARE).unwrap_or(usize::MAX),
         privileged: rustix::process::geteuid().is_root(),
     };
     Fs::new(local, global, settings).context("looking at the base directories")
@@ -146,18 +153,6 @@ fn stratum(options: &Options) -> Result<Vec<u8>> {
     )?;
     value.truncate(len);
     Ok(value)
-}
-
-/// Raises the soft limit of open files to the hard one, and returns it.
-fn descriptor_limit() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let _ = setrlimit(Resource::Nofile, raised);
-    getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
 /// Answers INIT and starts the workers, and with `-d` what prints.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use etcfs::cli::{CliError, HELP, Options, Parsed};
 use etcfs::daemon;
 use etcfs::sys::background::{Readiness, Side, background};
-use etcfs::sys::signals::Signals;
+use etcfs::sys::signals::{self, Signals};
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args_os().skip(1)) {
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
 /// # Errors
 /// The line that nobody has printed yet.
 fn run(mut options: Options) -> Result<ExitCode, String> {
+    signals::settle();
     options.take_environment(std::env::var_os("ETCFS_ENABLE_PASSTHROUGH").as_deref());
     options
         .check_user(rustix::process::geteuid().as_raw())

@@ -9,6 +9,7 @@ pub mod dev;
 pub mod file_handle;
 pub mod fileattr;
 pub mod lease;
+pub mod limits;
 pub mod lock;
 pub mod object;
 pub mod proc;

@@ -1,4 +1,5 @@
-//! The signals that end the daemon, as a descriptor (contract D19), and SIGPIPE (D20).
+//! The signals that end the daemon, as a descriptor (contract D19), and what becomes of all others: an action, a mask or an
+//! alarm that whoever starts the daemon has left to it must neither end it nor keep it from being ended.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -9,6 +10,66 @@ use rustix::io::Errno;
 
 /// The signals that end the daemon.
 const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// Signals whose default action is right, whatever they were started with: children are waited for, a terminal stops and
+/// continues the daemon, and a fault of the program ends it, with a core where that is wanted.
+const DEFAULT: [libc::c_int; 12] = [
+    libc::SIGCHLD,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGCONT,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGFPE,
+    libc::SIGSYS,
+    // Without which nobody could end it in the way that unmounts.
+    libc::SIGTERM,
+    // Its default is to be ignored; a handler of this process's own takes it.
+    libc::SIGURG,
+];
+
+/// Signals that stay as they are: a shell's `&` and nohup have them ignored, the standard library has a handler for the
+/// faults, and two cannot be changed.
+const KEPT: [libc::c_int; 7] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGKILL,
+    libc::SIGSTOP,
+];
+
+/// Undoes what whoever starts the daemon has left: every signal that nobody here expects is ignored (the default action of
+/// most is to end the process: SIGXFSZ, SIGXCPU, SIGUSR1, SIGALRM, real-time ones), no alarm goes off, and nothing is
+/// blocked. Call it first of all: children are waited for later, and threads inherit the mask.
+pub fn settle() {
+    // The two in between are the C library's own, and it lets nobody touch them.
+    for signal in (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        let action = match signal {
+            _ if KEPT.contains(&signal) => continue,
+            _ if DEFAULT.contains(&signal) => libc::SIG_DFL,
+            _ => libc::SIG_IGN,
+        };
+        // SAFETY: neither action is a handler. It cannot fail for a number that is a signal's.
+        unsafe { libc::signal(signal, action) };
+    }
+    for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+        // SAFETY: all zero is a whole `struct itimerval`, which stops a timer.
+        let none: libc::itimerval = unsafe { std::mem::zeroed() };
+        // SAFETY: the new value lives until the call returns, and the old one is not asked for.
+        unsafe { libc::setitimer(timer, &raw const none, std::ptr::null_mut()) };
+    }
+    // After the actions, or what has been pending would be carried out.
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set; the old mask is not asked for.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
 
 /// TERM, INT and HUP, blocked and readable.
 #[derive(Debug)]

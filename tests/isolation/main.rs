@@ -5,6 +5,7 @@ mod harness;
 
 mod mount_flags;
 mod mount_point;
+mod start;
 
 use std::time::Duration;
 
