@@ -268,14 +268,8 @@ fn copy_special(
     let name = make_special(work.to, &source_stat, source.as_fd())?;
     reached(Step::Copied);
     let dressed = open_pinned(work.to, &name).and_then(|fd| {
-        let from = Target::Pinned {
-            fd: source.as_fd(),
-            at: Some((work.from, work.old)),
-        };
-        let to = Target::Pinned {
-            fd: fd.as_fd(),
-            at: Some((work.to, &name)),
-        };
+        let from = Target::Pinned(source.as_fd());
+        let to = Target::Pinned(fd.as_fd());
         metadata::carry(&source_stat, from, to, fd.as_fd())?;
         Ok(fd)
     });

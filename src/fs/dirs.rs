@@ -77,8 +77,10 @@ impl DirClock {
 fn give_up(node: &Node) {
     if let Some(fd) = node.dir.swap(None) {
         let mut link = node.link();
-        if link.handle.is_none() {
-            link.handle = FileHandle::of(&*fd).ok().map(Box::new);
+        if link.handle().is_none()
+            && let Ok(handle) = FileHandle::of(&*fd)
+        {
+            link.keep_handle(handle);
         }
     }
 }

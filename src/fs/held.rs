@@ -62,7 +62,7 @@ impl Held {
     pub fn keep(self) {
         match self.way {
             Way::Descriptor(fd) => self.node.dir.store(Some(Arc::new(fd))),
-            Way::Handle(handle) => self.node.link().handle = Some(Box::new(handle)),
+            Way::Handle(handle) => self.node.link().keep_handle(handle),
         }
     }
 }

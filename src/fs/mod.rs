@@ -13,6 +13,7 @@ pub mod inject;
 pub mod journal;
 pub mod listing;
 pub mod locks;
+pub mod made;
 pub mod node;
 pub mod object;
 pub mod open;
@@ -111,6 +112,7 @@ impl Fs {
     pub fn new(local: Base, global: Base, settings: Settings) -> Result<Fs, Errno> {
         let key = Stat::of(local.dir.as_fd())?.key(Side::Local);
         let root = tree::open_dir(local.dir.as_fd(), c".")?;
+        crate::sys::xattr::prepare();
         let config = config::Config::new();
         Ok(Fs {
             nodes: Nodes::new(key, root),

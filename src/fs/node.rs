@@ -67,8 +67,37 @@ pub struct Link {
     pub parent: NodeId,
     /// Its name there.
     pub name: Box<CStr>,
-    /// The way back to it when its name leads elsewhere. Directories have one from the first lookup on.
-    pub handle: Option<Box<FileHandle>>,
+    /// Boxed: of most nodes nothing is known.
+    known: Option<Box<Known>>,
+}
+
+/// What is remembered of an inode, wherever it is.
+#[derive(Default)]
+struct Known {
+    handle: Option<FileHandle>,
+    target: Option<Box<[u8]>>,
+}
+
+impl Link {
+    /// The way back to the inode when its name leads elsewhere. Directories have one from the first lookup on.
+    pub fn handle(&self) -> Option<&FileHandle> {
+        self.known.as_ref()?.handle.as_ref()
+    }
+
+    /// Remembers the way back.
+    pub fn keep_handle(&mut self, handle: FileHandle) {
+        self.known.get_or_insert_default().handle = Some(handle);
+    }
+
+    /// Where the symlink leads, if it has been read.
+    pub fn target(&self) -> Option<&[u8]> {
+        self.known.as_ref()?.target.as_deref()
+    }
+
+    /// Remembers where the symlink leads.
+    pub fn keep_target(&mut self, target: &[u8]) {
+        self.known.get_or_insert_default().target = Some(target.into());
+    }
 }
 
 /// One known lower inode.
@@ -104,7 +133,7 @@ impl Node {
             link: Mutex::new(Link {
                 parent,
                 name: name.into(),
-                handle: None,
+                known: None,
             }),
             place: AtomicU64::new(0),
             dir: ArcSwapOption::empty(),

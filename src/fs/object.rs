@@ -2,7 +2,7 @@
 
 use super::Fs;
 use super::handle::File;
-use super::node::{NameBuf, Node};
+use super::node::Node;
 use super::stat::Stat;
 use crate::sys::xattr::Target;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,21 +10,14 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::Arc;
 
-/// A lower object that cannot be exchanged for another while this lives. Lives on the stack for one request, so the
-/// name inside costs less there than on the heap.
-#[allow(clippy::large_enum_variant)]
+/// A lower object that cannot be exchanged for another while this lives.
 pub enum Pinned {
     /// An open file of the node.
     File(Arc<File>),
     /// The descriptor of a directory.
     Dir(Arc<OwnedFd>),
-    /// An `O_PATH` descriptor, checked to be the node's inode, and where it was found.
-    Path {
-        /// The object.
-        fd: OwnedFd,
-        /// The directory that holds it and its name there; `None` for an open file that has no name any more.
-        at: Option<(Arc<OwnedFd>, NameBuf)>,
-    },
+    /// An `O_PATH` descriptor, checked to be the node's inode.
+    Path(OwnedFd),
 }
 
 impl Pinned {
@@ -33,12 +26,7 @@ impl Pinned {
         match self {
             Pinned::File(file) => Target::Open(file.fd.as_fd()),
             Pinned::Dir(fd) => Target::Open(fd.as_fd()),
-            Pinned::Path { fd, at } => Target::Pinned {
-                fd: fd.as_fd(),
-                at: at
-                    .as_ref()
-                    .map(|(dir, name)| (dir.as_fd(), name.as_c_str())),
-            },
+            Pinned::Path(fd) => Target::Pinned(fd.as_fd()),
         }
     }
 }
@@ -48,7 +36,7 @@ impl AsFd for Pinned {
         match self {
             Pinned::File(file) => file.fd.as_fd(),
             Pinned::Dir(fd) => fd.as_fd(),
-            Pinned::Path { fd, .. } => fd.as_fd(),
+            Pinned::Path(fd) => fd.as_fd(),
         }
     }
 }
@@ -112,10 +100,7 @@ impl Fs {
                 let handles = node.handles();
                 let fd = held.as_ref().map(|fd| fd.as_fd());
                 let fd = fd.or(handles.backing.anchor()).ok_or(Errno::STALE)?;
-                Ok(Pinned::Path {
-                    fd: rustix::io::fcntl_dupfd_cloexec(fd, 0)?,
-                    at: None,
-                })
+                Ok(Pinned::Path(rustix::io::fcntl_dupfd_cloexec(fd, 0)?))
             }
             other => other,
         }
@@ -129,12 +114,38 @@ impl Fs {
         if Stat::of(fd.as_fd())?.key(node.side()) != node.key {
             return Err(Errno::STALE);
         }
-        Ok(Pinned::Path {
-            fd,
-            at: Some((dir, name)),
-        })
+        Ok(Pinned::Path(fd))
+    }
+
+    /// Reads where the symlink `node` leads into `target` and returns the length.
+    ///
+    /// What a symlink says never changes (no file system has a call for it), so it is read once, from the node's own
+    /// inode, and remembered where it is short and nothing but the inode can have that identity. A reading then leaves
+    /// the time of the last access alone, as `relatime` does most of the time.
+    ///
+    /// # Errors
+    /// As [`Fs::stat`]; EINVAL for anything but a symlink.
+    pub fn read_link(&self, node: &Arc<Node>, target: &mut [u8]) -> Result<usize, Errno> {
+        if node.kind != libc::S_IFLNK {
+            return Err(Errno::INVAL);
+        }
+        if let Some(known) = node.link().target()
+            && let Some(space) = target.get_mut(..known.len())
+        {
+            space.copy_from_slice(known);
+            return Ok(known.len());
+        }
+        let pinned = self.pin(node)?;
+        let len = rustix::fs::readlinkat_raw(pinned.as_fd(), c"", &mut *target)?;
+        if len <= TARGET_KEPT && node.key.birth != 0 {
+            node.link().keep_target(&target[..len]);
+        }
+        Ok(len)
     }
 }
+
+/// The longest symlink target that is remembered, in bytes: a node must not cost much more than others.
+const TARGET_KEPT: usize = 128;
 
 /// A name that was there a moment ago and is not any more: the kernel should look again.
 fn gone_is_stale(errno: Errno) -> Errno {

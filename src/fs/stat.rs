@@ -3,7 +3,7 @@
 use super::node::Key;
 use super::rules::Side;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags, StatxTimestamp};
+use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io;
 use std::ffi::CStr;
 
@@ -53,17 +53,19 @@ impl Stat {
         rustix::fs::makedev(self.0.stx_dev_major, self.0.stx_dev_minor)
     }
 
+    /// When the object was made, seconds and nanoseconds since 1970, where the file system tells.
+    pub fn birth(&self) -> Option<(i64, u32)> {
+        let told = self.0.stx_mask & StatxFlags::BTIME.bits() != 0;
+        told.then_some((self.0.stx_btime.tv_sec, self.0.stx_btime.tv_nsec))
+    }
+
     /// What tells this inode from every other one that the mount has shown or will show.
     pub fn key(&self, side: Side) -> Key {
         Key {
             side,
             dev: self.dev(),
             ino: self.0.stx_ino,
-            birth: if self.0.stx_mask & StatxFlags::BTIME.bits() != 0 {
-                nanoseconds(&self.0.stx_btime)
-            } else {
-                0
-            },
+            birth: self.birth().map_or(0, nanoseconds),
         }
     }
 }
@@ -78,8 +80,8 @@ fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> io::Result<Stat> {
     .map(Stat)
 }
 
-fn nanoseconds(t: &StatxTimestamp) -> u64 {
-    (t.tv_sec as u64)
+fn nanoseconds((sec, nsec): (i64, u32)) -> u64 {
+    (sec as u64)
         .wrapping_mul(1_000_000_000)
-        .wrapping_add(u64::from(t.tv_nsec))
+        .wrapping_add(u64::from(nsec))
 }

@@ -220,7 +220,7 @@ impl Fs {
 
     /// Opens `node` by its file handle, if it has one and still is the inode that it was.
     pub fn by_file_handle(&self, node: &Node, flags: OFlags) -> Option<OwnedFd> {
-        let handle = node.link().handle.clone()?;
+        let handle = node.link().handle().cloned()?;
         let base = &self.base(node.side()).dir;
         let fd = self.with_relief(|| handle.open(&**base, flags)).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;
@@ -231,13 +231,13 @@ impl Fs {
     /// can then use it after it was moved beneath.
     pub fn remember_dir(&self, node: &Node, dir: BorrowedFd<'_>, name: &CStr) {
         if let Ok(handle) = FileHandle::at(dir, name) {
-            node.link().handle = Some(Box::new(handle));
+            node.link().keep_handle(handle);
         }
     }
 
     /// True if the lower file system says that the inode is no more.
     fn is_gone(&self, node: &Node) -> bool {
-        let handle = node.link().handle.clone();
+        let handle = node.link().handle().cloned();
         let base = self.base(node.side());
         handle.is_some_and(|handle| {
             matches!(handle.open(&*base.dir, OFlags::PATH), Err(Errno::STALE))

@@ -4,6 +4,7 @@
 use super::answer::{attr, decode_dev, entry_out};
 use super::name::found;
 use super::{Call, Handled, file};
+use crate::fs::made::Making;
 use crate::fs::open::lower_flags;
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
@@ -32,7 +33,8 @@ pub fn mknod(call: &mut Call<'_>) -> Handled {
 /// MKDIR.
 pub fn mkdir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<MkdirIn>()?;
-    make(call, args.umask, args.mode, |spot, name, mode| {
+    let mode = args.mode & 0o7777 | libc::S_IFDIR;
+    make(call, args.umask, mode, |spot, name, mode| {
         rustix::fs::mkdirat(spot.dir(), name, mode)
     })
 }
@@ -41,7 +43,7 @@ pub fn mkdir(call: &mut Call<'_>) -> Handled {
 pub fn symlink(call: &mut Call<'_>) -> Handled {
     let (name, target) = call.frame.names2().map_err(super::malformed)?;
     let name = super::one_component(name)?;
-    make_as(call, name, 0, 0, |spot, name, _| {
+    make_as(call, name, 0, libc::S_IFLNK, |spot, name, _| {
         rustix::fs::symlinkat(target, spot.dir(), name)
     })
 }
@@ -132,10 +134,11 @@ fn make_as(
     }
     let parent = call.node()?;
     let spot = call.fs.spot_to_create(&parent, name)?;
+    let making = Making::begin(mode & libc::S_IFMT, call.fs.maker(call.frame.head.uid));
     let mode = permitted(call, &spot, mode)?;
     in_callers_name(call, umask, || make(&spot, name, mode))?;
     spot.note_change(call.frame.head.pid);
-    let stat = Stat::at(spot.dir(), name)?;
+    let stat = making.made(spot.dir(), name)?;
     found(call, &parent, name, &spot, &stat);
     Ok(())
 }

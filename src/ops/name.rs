@@ -69,19 +69,7 @@ pub fn batch_forget(call: &mut Call<'_>) -> Handled {
 /// READLINK.
 pub fn readlink(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
-    let fs = call.fs;
-    let target = call.reply.space(TARGET_MAX);
-    let by_name = fs
-        .spot_of(&node)
-        .and_then(|(dir, name)| rustix::fs::readlinkat_raw(&*dir, name.as_c_str(), &mut *target));
-    let len = match by_name {
-        // Not a symlink any more, or gone.
-        Err(Errno::INVAL | Errno::NOENT | Errno::STALE) => {
-            let fd = fs.without_name(&node).ok_or(Errno::STALE)?;
-            rustix::fs::readlinkat_raw(&*fd, c"", &mut *target)?
-        }
-        other => other?,
-    };
+    let len = call.fs.read_link(&node, call.reply.space(TARGET_MAX))?;
     call.reply.truncate_body(len);
     Ok(())
 }
@@ -138,7 +126,8 @@ pub fn link(call: &mut Call<'_>) -> Handled {
     let pinned = call.fs.pin(&old)?;
     crate::sys::object::link(pinned.as_fd(), spot.dir(), name)?;
     spot.note_change(call.frame.head.pid);
-    let stat = Stat::at(spot.dir(), name)?;
+    // What was linked, whatever has that name by now.
+    let stat = Stat::of(pinned.as_fd())?;
     found(call, &parent, name, &spot, &stat);
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! here for every object, listed nowhere, and cannot be changed (contract D36 to D38).
 
 use super::{Call, Handled};
-use crate::fs::node::{Node, NodeId};
+use crate::fs::node::NodeId;
 use crate::sys::object;
 use crate::sys::xattr;
 use etcfs_proto::abi::{GetxattrIn, GetxattrOut};
@@ -12,8 +12,6 @@ use etcfs_proto::flags::{InitFlags, SetxattrFlags};
 use rustix::fd::AsFd;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
-use std::ffi::CStr;
-use std::sync::Arc;
 
 /// The attributes whose names begin so are etcfs's own.
 const OURS: &[u8] = b"user.bedrock.";
@@ -42,15 +40,10 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
         return Ok(());
     }
     let node = call.node()?;
-    let result = match read_by_name(call, &node, name, size) {
-        Some(result) => result,
-        None => {
-            let pinned = call.fs.pin(&node)?;
-            put(call, size, |space| {
-                xattr::get(pinned.xattr_target(), name, space)
-            })
-        }
-    };
+    let pinned = call.fs.pin(&node)?;
+    let result = put(call, size, |space| {
+        xattr::get(pinned.xattr_target(), name, space)
+    });
     // A lower file system without ACLs (ramfs, vfat, ext4 mounted with noacl). The kernel asks for them while it checks
     // an ordinary user's permissions, and any error but ENODATA becomes that of the user's call (fuse_get_acl).
     result.map_err(|errno| match errno {
@@ -62,29 +55,6 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
 
 fn is_acl(name: &[u8]) -> bool {
     name.starts_with(b"system.posix_acl_")
-}
-
-/// Reads an attribute that is no secret (the kernel itself asks for these while it checks permissions) by name, which
-/// saves opening the object. `None`: not such an attribute, or not such a kernel, or the object is open anyway.
-fn read_by_name(
-    call: &mut Call<'_>,
-    node: &Arc<Node>,
-    name: &CStr,
-    size: usize,
-) -> Option<Result<(), Errno>> {
-    let bytes = name.to_bytes();
-    let public = is_acl(bytes) || bytes == b"security.capability";
-    if !public || node.is_dir() || !node.handles().is_empty() {
-        return None;
-    }
-    let (dir, at) = call.fs.spot_of(node).ok()?;
-    let result = put(call, size, |space| {
-        xattr::get_at(dir.as_fd(), at.as_c_str(), name, space)
-    });
-    match result {
-        Err(Errno::NOSYS | Errno::NOENT) => None,
-        other => Some(other),
-    }
 }
 
 /// LISTXATTR. Size 0 asks for the length. `trusted.*` is for root's eyes, as natively.

@@ -19,19 +19,27 @@ static HAS_FCHMODAT2: AtomicBool = AtomicBool::new(true);
 /// The name of a descriptor below `/proc/self/fd`, as a C string on the stack.
 pub struct ProcName([u8; 32]);
 
+/// Where the names are.
+const PROC_FD: &str = "/proc/self/fd/";
+
 impl ProcName {
     /// Names `fd`.
     pub fn of(fd: BorrowedFd<'_>) -> ProcName {
         use std::io::Write as _;
         let mut name = [0; 32];
-        // "/proc/self/fd/" and ten digits fit in 31 bytes, so the last byte stays NUL and the write cannot fail.
-        let _ = write!(&mut name[..31], "/proc/self/fd/{}", fd.as_raw_fd());
+        // The directory and ten digits fit in 31 bytes, so the last byte stays NUL and the write cannot fail.
+        let _ = write!(&mut name[..31], "{PROC_FD}{}", fd.as_raw_fd());
         ProcName(name)
     }
 
     /// The name, for calls that take a path and follow the magic link.
     pub fn as_c_str(&self) -> &std::ffi::CStr {
         std::ffi::CStr::from_bytes_until_nul(&self.0).unwrap_or(c"")
+    }
+
+    /// The last component of the name.
+    pub fn number(&self) -> &std::ffi::CStr {
+        std::ffi::CStr::from_bytes_until_nul(&self.0[PROC_FD.len()..]).unwrap_or(c"")
     }
 }
 

@@ -6,6 +6,7 @@ mod harness;
 mod mount_flags;
 mod mount_point;
 mod start;
+mod swapped;
 
 use std::time::Duration;
 
