@@ -1,6 +1,7 @@
 //! The model: nodes, handles, sides and rules over two lower directories. Nothing here knows an opcode or a reply.
 
 pub mod backing;
+pub mod budget;
 pub mod config;
 pub mod config_handle;
 pub mod cross;

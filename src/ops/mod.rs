@@ -15,6 +15,8 @@ mod meta;
 mod name;
 mod rename;
 mod set_ids;
+#[cfg(test)]
+mod trial;
 mod xattr;
 
 use crate::fs::Fs;
@@ -25,7 +27,6 @@ use etcfs_proto::{Frame, Opcode, Reply, WireError};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// One request on its way through a handler.
@@ -40,8 +41,8 @@ pub struct Call<'a> {
     pub reply: &'a mut Reply,
     /// Where it is being worked on.
     pub at: Where,
-    /// Set when the client has a signal to handle or was killed; see [`Call::check_interrupt`].
-    pub interrupted: &'a AtomicBool,
+    /// True once the client has given up; see [`Call::check_interrupt`].
+    pub given_up: &'a dyn Fn() -> bool,
 }
 
 /// How a handler leaves a request that it has not carried out.
@@ -149,6 +150,10 @@ static TABLE: &[Row] = &[
     row(Opcode::TMPFILE, make::tmpfile),
     row(Opcode::STATX, attr::statx),
     slow(Opcode::COPY_FILE_RANGE_64, file::copy_file_range_64),
+    #[cfg(test)]
+    row(Opcode(7), trial::run),
+    #[cfg(test)]
+    slow(Opcode(19), trial::run),
 ];
 
 /// One more than the largest opcode that has a row.
@@ -230,13 +235,13 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// To be called now and then by what takes long, where it can be given up: a client that was killed, or that has a
-    /// signal to handle, waits until its request is answered.
+    /// To be called now and then by what takes long, where it can be given up: a client that was killed is there until its
+    /// request is answered.
     ///
     /// # Errors
-    /// EINTR once the kernel has sent INTERRUPT for the request. In a worker never: what may take long goes aside first.
+    /// EINTR once the client was killed. In a worker never: what may take long goes aside first.
     pub fn check_interrupt(&self) -> Result<(), Errno> {
-        if self.interrupted.load(Ordering::Relaxed) {
+        if (self.given_up)() {
             return Err(Errno::INTR);
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::{Exchange, Recording, errno_of, is_left_out};
 use crate::fs::node::NodeId;
 use crate::fs::{Base, Fs, Settings};
 use crate::session::meter::{self, Role, Seat};
-use crate::session::{Outcome, Session, serve};
+use crate::session::{Outcome, Session, Way, serve};
 use crate::sys::creds;
 use anyhow::{Context as _, Result};
 use etcfs_proto::abi::{EntryOut, OpenOut, OutHeader, ReadIn, ReleaseIn};
@@ -301,12 +301,13 @@ impl<'s, 'r> Replay<'s, 'r> {
     fn serve(&mut self) -> Option<u64> {
         let taken = meter::now();
         let message = (self.sent.bytes(), taken);
-        let outcome = serve(self.session, &self.seat, message, &mut self.reply, true);
+        let way = Way::aside(false, &|| false);
+        let outcome = serve(self.session, &self.seat, message, &mut self.reply, &way);
         let ns = meter::now() - taken;
         match outcome {
             Outcome::Answer(answer) => self.errno = errno_of(answer),
             Outcome::Silent => self.errno = 0,
-            Outcome::Aside | Outcome::Wait(_) => return None,
+            Outcome::Aside { .. } | Outcome::Wait(_) => return None,
         }
         Some(ns)
     }

@@ -1,78 +1,197 @@
 //! Threads for requests that may take long: a worker that waits for a disk serves nobody.
+//!
+//! Users take turns at them, and each has a bounded number of them, so that the threads that one user keeps busy are never
+//! all there are. Root has some that nobody else gets.
 
-use super::meter::{InFlight, Role};
-use super::serve::{Outcome, serve};
-use super::worker::{Buffer, write};
-use super::{Session, waiters};
+mod lanes;
+
+use super::Session;
+use super::attend::{Debt, Way, attend};
+use super::interrupts::Ticket;
+use super::meter::{InFlight, Meter, Role};
+use super::serve::refuse;
+use super::worker::Buffer;
+use crate::fs::budget::Account;
 use crate::fs::node::lock;
 use crate::log;
-use crate::sys::creds;
+use crate::sys::{creds, proc};
 use etcfs_proto::{Frame, Reply};
-use std::collections::VecDeque;
+use lanes::{Bounds, Lanes, Waiting};
+use rustix::io::Errno;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// How many threads may be at work at once; requests beyond that wait in line.
-const MOST: usize = 64;
+/// How many threads may be at work at once, and how much may wait for them. A thread costs some 30 KiB; what waits is
+/// mostly smaller than 1 KiB, but one WRITE has up to 1 MiB, and each is a client's thread that is blocked.
+const BOUNDS: Bounds = Bounds {
+    each: 8,
+    all: 64,
+    root: 32,
+    bytes_each: 8 << 20,
+    bytes_all: 64 << 20,
+};
 /// How many threads stay for the next request when there is none.
 const KEPT: usize = 2;
-/// The largest answer of a request that is served aside: none of them carries file contents.
+/// What the buffer of a thread holds between requests, in bytes: enough for all answers without file contents.
 const ANSWER: usize = 4096;
 
+/// A request that waits for a thread.
+struct Job {
+    request: Buffer,
+    ticket: Ticket,
+    unique: u64,
+    pid: u32,
+    /// Its observers have been told of it.
+    shown: bool,
+}
+
+impl Waiting for Job {
+    fn unique(&self) -> u64 {
+        self.unique
+    }
+
+    fn bytes(&self) -> usize {
+        self.request.bytes().len() + size_of::<Job>()
+    }
+}
+
 /// The threads and what waits for them.
-#[derive(Default)]
 pub struct Pool {
     state: Mutex<State>,
     work: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    waiting: VecDeque<Buffer>,
+    lanes: Lanes<Job>,
     threads: usize,
+    /// Threads that sleep and have not been called.
     idle: usize,
+    /// Threads that have been called and sleep still.
+    called: usize,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool {
+            state: Mutex::new(State {
+                lanes: Lanes::new(BOUNDS),
+                threads: 0,
+                idle: 0,
+                called: 0,
+            }),
+            work: Condvar::new(),
+        }
+    }
 }
 
 impl Pool {
-    /// Serves the message in `request` in another thread.
-    pub fn run(&self, session: &Arc<Session>, request: Buffer) {
+    /// Has the message in `request` served by another thread when it is the turn of `account`. `shown`: its observers
+    /// have been told of it.
+    ///
+    /// # Errors
+    /// ENOMEM when so much of this account waits already that no more is taken in.
+    pub fn run(
+        &self,
+        session: &Arc<Session>,
+        account: Account,
+        request: Buffer,
+        shown: bool,
+    ) -> Result<(), Errno> {
+        let Ok(frame) = Frame::cut(request.bytes()) else {
+            return Err(Errno::IO);
+        };
+        let (unique, pid) = (frame.head.unique, frame.head.pid);
+        let ticket = session.interrupts.ticket(unique);
+        if ticket.is_interrupted() && has_given_up(pid) {
+            return Err(Errno::INTR);
+        }
+        let job = Job {
+            request,
+            ticket,
+            unique,
+            pid,
+            shown,
+        };
+        let pushed = lock(&self.state).lanes.push(account, job);
+        pushed.map_err(|_| Errno::NOMEM)?;
+        self.call_thread(session);
+        Ok(())
+    }
+
+    /// The client of request `unique` has a signal to handle, or was killed: what still waits for its turn is answered if
+    /// nobody waits for it any more. Natively most of it cannot be interrupted by a signal that does not kill.
+    pub fn interrupt(&self, session: &Session, unique: u64) {
+        let pid = {
+            let state = lock(&self.state);
+            state.lanes.find(unique).map(|job| job.pid)
+        };
+        // Not under the lock: it reads a file.
+        if !pid.is_some_and(has_given_up) {
+            return;
+        }
+        let taken_out = lock(&self.state).lanes.take_out(unique);
+        if let Some(job) = taken_out {
+            let mut reply = Reply::with_capacity(0);
+            let debt = Debt::of(session, job.request.bytes());
+            let message = (job.request.bytes(), job.request.taken);
+            debt.pay(refuse(session, message, &mut reply, job.shown, Errno::INTR));
+        }
+    }
+
+    /// Has a thread come for what may begin.
+    fn call_thread(&self, session: &Arc<Session>) {
         let mut state = lock(&self.state);
-        state.waiting.push_back(request);
-        if state.idle >= state.waiting.len() || state.threads >= MOST {
+        if !state.lanes.any_may_begin() {
+            return;
+        }
+        if state.idle > 0 {
+            state.idle -= 1;
+            state.called += 1;
             self.work.notify_one();
+            return;
+        }
+        if state.called > 0 || state.threads >= BOUNDS.all + BOUNDS.root {
+            // Whoever comes, or is done, looks again.
             return;
         }
         state.threads += 1;
         drop(state);
-        let session_of_thread = session.clone();
+        let own = session.clone();
         let started = std::thread::Builder::new()
             .name("etcfs-aside".into())
             .stack_size(256 * 1024)
-            .spawn(move || session_of_thread.pool.work(&session_of_thread));
+            .spawn(move || own.pool.work(&own));
         if let Err(error) = started {
             log::error(format_args!(
                 "no thread for a long request ({error}); it is served by a worker"
             ));
-            lock(&self.state).threads -= 1;
             self.serve_waiting(session);
+            lock(&self.state).threads -= 1;
         }
     }
 
     /// The request that has waited longest for a thread.
     pub fn oldest_waiting(&self) -> Option<InFlight> {
         let state = lock(&self.state);
-        let request = state.waiting.front()?;
-        let frame = Frame::cut(request.bytes()).ok()?;
-        Some(InFlight::of(frame.head, request.taken))
+        let oldest = state
+            .lanes
+            .first_of_each()
+            .min_by_key(|job| job.request.taken)?;
+        let frame = Frame::cut(oldest.request.bytes()).ok()?;
+        Some(InFlight::of(frame.head, oldest.request.taken))
     }
 
     /// What a thread of the pool does until there is nothing to do and others are idle.
     fn work(&self, session: &Arc<Session>) {
-        // Without an umask of its own the thread still answers; only creating needs it, which is never done aside.
-        let _ = creds::prepare_thread();
+        if let Err(errno) = creds::prepare_thread() {
+            // Its umask would be everybody's.
+            log::error(format_args!("a thread for long requests: {errno}"));
+            lock(&self.state).threads -= 1;
+            return;
+        }
         loop {
             self.serve_waiting(session);
             let mut state = lock(&self.state);
-            if !state.waiting.is_empty() {
+            if state.lanes.any_may_begin() {
                 continue;
             }
             if state.idle >= KEPT {
@@ -80,11 +199,13 @@ impl Pool {
                 return;
             }
             state.idle += 1;
-            state = self
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
+            while state.called == 0 {
+                state = self
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            state.called -= 1;
         }
     }
 
@@ -92,15 +213,41 @@ impl Pool {
         let mut reply = Reply::with_capacity(ANSWER);
         let seat = session.meters.sit(Role::Aside);
         loop {
-            let Some(request) = lock(&self.state).waiting.pop_front() else {
+            let begun = lock(&self.state).lanes.begin();
+            let Some((account, job)) = begun else {
                 return;
             };
-            let message = (request.bytes(), request.taken);
-            match serve(session, &seat, message, &mut reply, true) {
-                Outcome::Answer(answer) => write(session, answer),
-                Outcome::Wait(wait) => waiters::start(session, message, wait, &mut reply),
-                Outcome::Silent | Outcome::Aside => {}
+            self.call_thread(session);
+            serve_one(session, &seat, job, &mut reply);
+            if reply.body_len() > ANSWER {
+                reply = Reply::with_capacity(ANSWER);
             }
+            lock(&self.state).lanes.ended(account);
         }
     }
+}
+
+fn serve_one(session: &Arc<Session>, meter: &Meter, job: Job, reply: &mut Reply) {
+    let Job {
+        request,
+        ticket,
+        pid,
+        shown,
+        ..
+    } = job;
+    let given_up = || ticket.is_interrupted() && has_given_up(pid);
+    let way = Way::aside(shown, &given_up);
+    attend(
+        session,
+        meter,
+        (request.bytes(), request.taken),
+        reply,
+        &way,
+    );
+}
+
+/// True if the thread `pid`, which has a signal to handle, is about to end: nobody will see what is done for it. A thread
+/// that cannot be looked up (of another pid namespace) is believed to.
+fn has_given_up(pid: u32) -> bool {
+    pid == 0 || proc::is_dying(pid)
 }

@@ -3,7 +3,11 @@
 //! Knows descriptors and threads, never a path.
 
 mod aside;
+mod attend;
+#[cfg(test)]
+mod fake;
 mod handshake;
+mod interrupts;
 pub mod meter;
 mod observe;
 mod panics;
@@ -12,6 +16,7 @@ mod turns;
 mod waiters;
 mod worker;
 
+pub use attend::Way;
 pub use handshake::{HandshakeError, handshake};
 pub use observe::{Observer, Observers, Times};
 pub use serve::{Outcome, serve};
@@ -21,6 +26,7 @@ pub use worker::Buffer;
 use crate::fs::Fs;
 use aside::Pool;
 use etcfs_proto::init::Agreed;
+use interrupts::Interrupts;
 use meter::{InFlight, Meters, Waker};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -55,6 +61,7 @@ pub struct Session {
     pub meters: Meters,
     /// Wakes the watchdog.
     pub waker: Waker,
+    interrupts: Interrupts,
     /// Requests that wait for a lock.
     pub waiters: Arc<Waiters>,
     running: AtomicUsize,
@@ -85,6 +92,7 @@ impl Session {
             pool: Pool::default(),
             meters: Meters::default(),
             waker: Waker::default(),
+            interrupts: Interrupts::default(),
             waiters: Arc::default(),
             running: AtomicUsize::new(0),
             ended: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,

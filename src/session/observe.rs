@@ -1,6 +1,8 @@
 //! Those who watch the traffic: `-d` from the start, `etcfsctl log` and others for as long as they listen.
 
+use super::panics;
 use crate::fs::node::lock;
+use crate::log;
 use arc_swap::ArcSwap;
 use etcfs_proto::Frame;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,11 +53,16 @@ impl Observers {
         self.list.store(Arc::new(list));
     }
 
-    /// Calls `tell` for each.
+    /// Calls `tell` for each. One that panics is taken off: nobody's request depends on who watches.
     pub fn each(&self, tell: impl Fn(&dyn Observer)) {
         if self.any.load(Ordering::Relaxed) {
             for observer in self.list.load().iter() {
-                tell(&**observer);
+                if let Err(panic) = panics::catch(|| tell(&**observer)) {
+                    self.remove(observer);
+                    log::error(format_args!(
+                        "an observer of the traffic {panic}; it sees no more of it, please report this"
+                    ));
+                }
             }
         }
     }

@@ -32,9 +32,9 @@ pub fn install() {
 /// # Errors
 /// Where it panicked and why, in one line.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    CATCHING.set(true);
+    let within_another = CATCHING.replace(true);
     // A handler changes plain tables by single assignments and owns its descriptors, so what a panic leaves is whole.
     let result = catch_unwind(AssertUnwindSafe(work));
-    CATCHING.set(false);
+    CATCHING.set(within_another);
     result.map_err(|_| SEEN.take())
 }

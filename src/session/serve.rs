@@ -1,18 +1,16 @@
 //! From a message to its one answer.
 
+use super::attend::Way;
 use super::meter::{Done, Meter, Snapshot};
-use super::{Session, Times, panics};
+use super::{Session, Times, meter, panics};
+use crate::fs::budget::Account;
 use crate::fs::locks::Wait;
 use crate::log;
 use crate::ops::{self, Call, Handled, Leave, Row, Where};
 use etcfs_proto::abi::{InHeader, InterruptIn};
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
-use std::sync::atomic::AtomicBool;
 use zerocopy::FromBytes as _;
-
-/// What a worker's handler asks for whether its client was interrupted: it is answered in a moment anyway.
-static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// What becomes of a request.
 pub enum Outcome<'r> {
@@ -20,14 +18,16 @@ pub enum Outcome<'r> {
     Answer(&'r [u8]),
     /// The kernel waits for no answer.
     Silent,
-    /// It may take long: serve it again in another thread, with `aside` set.
-    Aside,
+    /// It may take long: it is to be served again in another thread. `shown`: its observers have been told of it.
+    Aside {
+        /// See there.
+        shown: bool,
+    },
     /// It is to wait in a thread of its own; [`finish`] makes the answer of what comes of that.
     Wait(Box<Wait>),
 }
 
-/// Handles one message, read at `taken`, and counts it in `meter`. `aside`: this is not a worker, so what may take long
-/// is done here.
+/// Handles one message, read at `taken`, and counts it in `meter`.
 ///
 /// A handler's error becomes its errno, a panic EIO with one loud line, a malformed message EIO (never ENOSYS, which
 /// the kernel remembers for good), an opcode without a row ENOSYS.
@@ -36,7 +36,7 @@ pub fn serve<'r>(
     meter: &Meter,
     (message, taken): (&[u8], u64),
     reply: &'r mut Reply,
-    aside: bool,
+    way: &Way<'_>,
 ) -> Outcome<'r> {
     reply.clear();
     let frame = match Frame::cut(message) {
@@ -54,17 +54,15 @@ pub fn serve<'r>(
         }
     };
     let row = ops::find(&frame);
-    if row.is_some_and(|row| row.at == Where::Aside) && !aside {
-        return Outcome::Aside;
-    }
-    // What a worker's handler has handed on was shown when the worker read it.
-    if !(aside && row.is_some_and(|row| row.at == Where::Worker)) {
-        session.observers.each(|observer| observer.request(&frame));
+    if row.is_some_and(|row| row.at == Where::Aside) && way.at == Where::Worker {
+        return Outcome::Aside { shown: false };
     }
     meter.begin(&frame, taken);
-    let at = if aside { Where::Aside } else { Where::Worker };
+    if !way.shown {
+        session.observers.each(|observer| observer.request(&frame));
+    }
     let result = match row {
-        Some(row) => match run(session, row, &frame, reply, (at, &NEVER)) {
+        Some(row) => match run(session, row, &frame, reply, way) {
             Ok(()) => Ok(()),
             Err(Leave::Failed(errno)) => Err(errno),
             Err(Leave::Wait(wait)) => {
@@ -74,7 +72,7 @@ pub fn serve<'r>(
             }
             Err(Leave::Later) => {
                 meter.hand_on();
-                return Outcome::Aside;
+                return Outcome::Aside { shown: true };
             }
         },
         None => Err(Errno::NOSYS),
@@ -87,8 +85,9 @@ pub fn serve<'r>(
     if opcode == Opcode::INTERRUPT
         && let Ok(args) = frame.args::<InterruptIn>()
     {
-        // Most requests are answered in a moment anyway; locks are what is waited for.
-        session.waiters.interrupt(args.unique);
+        // Most requests are answered in a moment anyway.
+        session.interrupts.interrupt(args.unique);
+        session.pool.interrupt(session, args.unique);
     }
     if !opcode.wants_answer() || opcode == Opcode::INTERRUPT {
         session.observers.each(|o| o.answer(&frame, &[], times));
@@ -117,6 +116,25 @@ pub fn finish<'r>(
     answer
 }
 
+/// The answer to a request that is not carried out.
+pub fn refuse<'r>(
+    session: &Session,
+    (message, taken): (&[u8], u64),
+    reply: &'r mut Reply,
+    shown: bool,
+    errno: Errno,
+) -> &'r [u8] {
+    let Ok(frame) = Frame::cut(message) else {
+        // It was cut before.
+        return reply.finish_error(unique_of(message).unwrap_or(0), errno.raw_os_error());
+    };
+    if !shown {
+        session.observers.each(|observer| observer.request(&frame));
+    }
+    let done = meter::now();
+    finish(session, &frame, Times { taken, done }, reply, Err(errno))
+}
+
 /// What is to be counted of a request.
 fn done(frame: &Frame<'_>, taken: u64, result: Result<(), Errno>, reply: &Reply) -> Done {
     let mut done = Done::failed(taken, result.err().map_or(0, Errno::raw_os_error));
@@ -134,15 +152,15 @@ fn run(
     row: &'static Row,
     frame: &Frame<'_>,
     reply: &mut Reply,
-    (at, interrupted): (Where, &AtomicBool),
+    way: &Way<'_>,
 ) -> Handled {
     let mut call = Call {
         frame,
         fs: &session.fs,
         agreed: &session.agreed,
         reply,
-        at,
-        interrupted,
+        at: way.at,
+        given_up: way.given_up,
     };
     panics::catch(|| (row.run)(&mut call)).unwrap_or_else(|panic| {
         log::error(format_args!(
@@ -163,6 +181,29 @@ fn opcode_of(message: &[u8]) -> Opcode {
 /// The thread that asks, of a message that has a whole head; 0 otherwise.
 pub fn caller_of(message: &[u8]) -> u32 {
     InHeader::ref_from_prefix(message).map_or(0, |(head, _)| head.pid)
+}
+
+/// Who is charged for a message that has a whole head.
+pub fn account_of(message: &[u8]) -> Account {
+    let Ok((head, _)) = InHeader::ref_from_prefix(message) else {
+        return Account::KERNEL;
+    };
+    match Opcode(head.opcode) {
+        Opcode::FORGET
+        | Opcode::BATCH_FORGET
+        | Opcode::INTERRUPT
+        | Opcode::RELEASE
+        | Opcode::RELEASEDIR
+        | Opcode::DESTROY => Account::KERNEL,
+        _ => Account::of(head.uid),
+    }
+}
+
+/// The number of a message that the kernel waits for an answer to.
+pub fn owed(message: &[u8]) -> Option<u64> {
+    let opcode = opcode_of(message);
+    let waits = opcode.wants_answer() && opcode != Opcode::INTERRUPT;
+    unique_of(message).filter(|_| waits)
 }
 
 /// The number of a message too short or too wrong to be cut, if it has one: bytes 8 to 15.

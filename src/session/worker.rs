@@ -1,10 +1,10 @@
 //! A worker: reads a request, has it served, writes the answer, without a hand-over.
 
+use super::attend::{Way, attend};
 use super::meter::{self, Role};
-use super::serve::{Outcome, caller_of, serve};
+use super::serve::caller_of;
 use super::turns::Turn;
-use super::{Ended, Session, waiters};
-use crate::log;
+use super::{Ended, Session};
 use crate::sys::creds;
 use etcfs_proto::Reply;
 use rustix::io::{self, Errno};
@@ -96,23 +96,7 @@ pub fn run(session: &Arc<Session>, cpu: Option<usize>, mut turn: Turn) -> Ended 
         let taken = meter::now();
         turn.request(caller_of(message), taken);
         session.waker.request();
-        match serve(session, &seat, (message, taken), &mut reply, false) {
-            Outcome::Answer(answer) => write(session, answer),
-            Outcome::Silent => {}
-            Outcome::Aside => session.pool.run(session, Buffer::copy(message, taken)),
-            Outcome::Wait(wait) => waiters::start(session, (message, taken), wait, &mut reply),
-        }
-    }
-}
-
-/// Writes an answer. ENOENT: the request was interrupted, and nobody waits. After an unmount the next read says so.
-pub fn write(session: &Session, answer: &[u8]) {
-    match io::write(&session.dev, answer) {
-        Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED | Errno::NOTCONN) => {}
-        Err(errno) => log::error(format_args!(
-            "the kernel refused an answer of {} bytes: {errno}",
-            answer.len()
-        )),
+        attend(session, &seat, (message, taken), &mut reply, &Way::WORKER);
     }
 }
 

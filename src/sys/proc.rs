@@ -22,6 +22,10 @@ pub struct Status {
 /// Reads `/proc/TID/status` (proc(5)); `thread` is the `pid` of a request, which is a thread id. `None`: the thread is gone
 /// or in another pid namespace (0), or no `/proc` is mounted.
 pub fn status(thread: u32) -> Option<Status> {
+    parse(&read_status(thread)?)
+}
+
+fn read_status(thread: u32) -> Option<String> {
     let path = format!("/proc/{thread}/status");
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok()?;
@@ -35,7 +39,7 @@ pub fn status(thread: u32) -> Option<Status> {
             Err(_) => return None,
         }
     }
-    parse(&String::from_utf8_lossy(&text))
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn parse(text: &str) -> Option<Status> {
@@ -101,6 +105,23 @@ pub fn cmdline(pid: u32) -> Option<Vec<u8>> {
         }
     }
     Some(text)
+}
+
+/// True if the thread `tid` is about to end: SIGKILL is pending, which is how the kernel tells every thread of a process
+/// that has got a deadly signal (`complete_signal`, kernel/signal.c), or it has ended.
+pub fn is_dying(tid: u32) -> bool {
+    let Some(text) = read_status(tid) else {
+        return true;
+    };
+    let pending = |name: &str| {
+        let field = text.lines().find_map(|line| line.strip_prefix(name));
+        let mask = field.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
+    };
+    let ended = text
+        .lines()
+        .any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"));
+    ended || pending("SigPnd:") || pending("ShdPnd:")
 }
 
 /// True if `/proc` is there and shows this process's own pid namespace, so that it knows the pids of requests.

@@ -63,13 +63,7 @@ fn a_panic_is_eio_and_one_line_and_the_session_goes_on() {
     let mut said = tempfile();
     let stderr = rustix::io::dup(rustix::stdio::stderr()).expect("dup");
     rustix::stdio::dup2_stderr(&said).expect("redirect");
-    let ran = run(
-        &session,
-        &PANICS,
-        &frame,
-        &mut reply,
-        (Where::Worker, &NEVER),
-    );
+    let ran = run(&session, &PANICS, &frame, &mut reply, &Way::WORKER);
     rustix::stdio::dup2_stderr(&stderr).expect("restore");
 
     assert!(matches!(ran, Err(Leave::Failed(Errno::IO))));
@@ -83,7 +77,13 @@ fn a_panic_is_eio_and_one_line_and_the_session_goes_on() {
     );
 
     let seat = session.meters.sit(Role::Worker);
-    let served = serve(&session, &seat, (message.bytes(), 0), &mut reply, false);
+    let served = serve(
+        &session,
+        &seat,
+        (message.bytes(), 0),
+        &mut reply,
+        &Way::WORKER,
+    );
     let Outcome::Answer(answer) = served else {
         panic!("the next request is answered");
     };
