@@ -19,13 +19,14 @@ pub(in crate::fs) mod fresh;
 pub(in crate::fs) mod metadata;
 
 use super::hidden;
+use super::staging::{Staging, open_pinned, open_regular};
 use super::stat::Stat;
 use super::tree::DIR_FLAGS;
 use crate::sys::creds;
 use crate::sys::file_handle::FileHandle;
 use crate::sys::xattr::Target;
-use fresh::{Fresh, make_file, make_special, open_pinned, publish, rename_to_free_name};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use fresh::{Fresh, publish};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Access, AtFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxTimestamp};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -59,13 +60,13 @@ pub enum Step {
     Dressed,
     /// The new inode is on disk.
     Synced,
-    /// It has a hidden name beside the target.
+    /// It has a name in a place of the daemon's own beside the target.
     Named,
     /// It has the target's name.
     Published,
     /// That name is on disk.
     Durable,
-    /// The source has a hidden name in its directory.
+    /// The source is in a place of the daemon's own in its directory.
     SetAside,
     /// The source is gone.
     Removed,
@@ -202,23 +203,21 @@ fn copy_file(
     found: &Stat,
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
-    let source = open_source(work)?;
+    // Copying is no reading by the user, so it leaves the access time.
+    let source = match open_regular(work.from, work.old, OFlags::RDONLY | OFlags::NOATIME) {
+        Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+            return Ok(Attempt::Changed { published: false });
+        }
+        other => other?,
+    };
     let source_stat = Stat::of(source.as_fd())?;
-    if !source_stat.is_file() || !same_inode(&source_stat, found) {
+    if !same_inode(&source_stat, found) {
         return Ok(Attempt::Changed { published: false });
     }
     reached(Step::Found);
-    let fresh = make_file(work.to)?;
-    let filled = fill(source.as_fd(), &source_stat, fresh.fd(), reached);
-    match filled {
-        Ok(()) => {}
-        Err(errno) => {
-            fresh.discard(work.to);
-            return Err(errno);
-        }
-    }
+    let fresh = Fresh::file(work.to)?;
+    fill(source.as_fd(), &source_stat, fresh.fd(), reached)?;
     if changed(&source_stat, &Stat::of(source.as_fd())?) {
-        fresh.discard(work.to);
         return Ok(Attempt::Changed { published: false });
     }
     publish(work, fresh, reached)?;
@@ -226,16 +225,6 @@ fn copy_file(
     sync_dir(work.to)?;
     reached(Step::Durable);
     retire(work, &source_stat, Some(source.as_fd()), reached)
-}
-
-fn open_source(work: &Move<'_>) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let open = |flags| rustix::fs::openat(work.from, work.old, flags, Mode::empty());
-    // Copying is no reading by the user, so it leaves the access time. Only the owner and root may ask for that.
-    match open(flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => open(flags),
-        other => other,
-    }
 }
 
 /// Contents, metadata, disk.
@@ -265,23 +254,13 @@ fn copy_special(
         return Ok(Attempt::Changed { published: false });
     }
     reached(Step::Found);
-    let name = make_special(work.to, &source_stat, source.as_fd())?;
+    let fresh = Fresh::special(work.to, &source_stat, source.as_fd())?;
     reached(Step::Copied);
-    let dressed = open_pinned(work.to, &name).and_then(|fd| {
-        let from = Target::Pinned(source.as_fd());
-        let to = Target::Pinned(fd.as_fd());
-        metadata::carry(&source_stat, from, to, fd.as_fd())?;
-        Ok(fd)
-    });
-    let fd = match dressed {
-        Ok(fd) => fd,
-        Err(errno) => {
-            let _ = rustix::fs::unlinkat(work.to, &*name, AtFlags::empty());
-            return Err(errno);
-        }
-    };
+    let from = Target::Pinned(source.as_fd());
+    let to = Target::Pinned(fresh.fd());
+    metadata::carry(&source_stat, from, to, fresh.fd())?;
     reached(Step::Dressed);
-    publish(work, Fresh::Hidden(name, fd), reached)?;
+    publish(work, fresh, reached)?;
     reached(Step::Published);
     sync_dir(work.to)?;
     reached(Step::Durable);
@@ -301,8 +280,8 @@ fn sync_dir(dir: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// Removes the source, if its name still leads to what was copied.
 ///
-/// `unlinkat` takes a name, and what that leads to may have been exchanged since the last look. So the name is first
-/// taken away, then what it led to is looked at, and given back if it is something else.
+/// `unlinkat` takes a name, and what that leads to may have been exchanged since the last look. So it is first taken to
+/// where nobody else reaches it, then looked at, and given back if it is something else.
 fn retire(
     work: &Move<'_>,
     copied: &Stat,
@@ -315,32 +294,24 @@ fn retire(
     {
         return Ok(again);
     }
-    let mut taken = Ok(());
-    let aside = hidden::with_fresh_name(&mut |name| {
-        taken =
-            rustix::fs::renameat_with(work.from, work.old, work.from, name, RenameFlags::NOREPLACE);
-        match taken {
-            Err(Errno::INVAL) => {
-                taken = rustix::fs::renameat(work.from, work.old, work.from, name);
-                taken
-            }
-            other => other,
-        }
-    });
-    let aside = match aside {
-        Ok(name) => name,
+    let aside = Staging::within(work.from)?;
+    match aside.take(work.old) {
+        Ok(()) => {}
         // Somebody else has removed it, which is what was wanted.
         Err(Errno::NOENT) => return Ok(Attempt::Done),
         Err(errno) => return Err(errno),
-    };
+    }
     reached(Step::SetAside);
-    let stat = Stat::at(work.from, &aside)?;
     // The rename itself has changed ctime.
-    if data_changed(copied, &stat) {
-        rename_to_free_name(work.from, &aside, work.old)?;
+    if data_changed(copied, &aside.stat()?) {
+        let back = aside.put_at_free_name(work.old);
+        if back.is_err() {
+            aside.leave();
+        }
+        back?;
         return Ok(again);
     }
-    rustix::fs::unlinkat(work.from, &*aside, AtFlags::empty())?;
+    aside.remove()?;
     reached(Step::Removed);
     Ok(Attempt::Done)
 }

@@ -1,17 +1,18 @@
 //! Temporary names in the lower directories, which no client sees, uses or makes.
 //!
-//! What replaces a file in one step must have a name in the same directory first. Names that begin with [`PREFIX`] are
-//! set aside for that: they are in no listing, a lookup finds nothing, and creating one through the mount is EPERM. A
+//! What replaces a file in one step must have a name on the same file system first. Names that begin with [`PREFIX`] are
+//! set aside for that: they are in no listing, a lookup finds nothing, and creating one through the mount is EPERM. In a
+//! lower directory that is [`Staging`](super::staging::Staging), a directory that nobody but the daemon can enter. A
 //! daemon that is killed at the wrong moment leaves one behind; [`sweep`] removes those, before the next such work in
 //! their directory and before the directory itself is removed.
 
+use super::staging;
 use super::stat::Stat;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What hidden names begin with, on both sides and in every directory.
 pub const PREFIX: &[u8] = b".etcfs-hidden-";
@@ -20,34 +21,25 @@ pub const PREFIX: &[u8] = b".etcfs-hidden-";
 /// that is slower than this finds it gone and fails without having lost anything: what it replaces is still in place.
 pub const STALE_AFTER: i64 = 60;
 
+/// How many entries a sweep looks at. A daemon leaves one at most each time that it is killed, and somebody who has filled
+/// a directory of his own must not keep a worker busy with it.
+const LOOKED_AT: usize = 2048;
+
 /// True for a name that clients must not see.
 pub fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// A hidden name that is most likely free; if it is not, the next one is. 31 bytes.
-pub fn fresh_name() -> CString {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    // Several daemons write to the global directory, so each begins somewhere else.
-    static START: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    let start = START.get_or_init(|| {
-        let mut bytes = [0; 8];
-        match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-            Ok(8) => u64::from_ne_bytes(bytes),
-            _ => {
-                u64::from(
-                    rustix::process::getpid()
-                        .as_raw_nonzero()
-                        .get()
-                        .unsigned_abs(),
-                ) << 32
-            }
-        }
-    });
-    let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+/// A hidden name that nobody can foresee and that is free, but for a chance of 1 in 2^64. 30 bytes.
+///
+/// # Errors
+/// What `getrandom(2)` answers: EAGAIN before the kernel has any randomness, early at boot.
+pub fn fresh_name() -> Result<CString, Errno> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK)?;
     let mut name = PREFIX.to_vec();
-    name.extend_from_slice(format!("{number:016x}").as_bytes());
-    CString::new(name).unwrap_or_default()
+    name.extend_from_slice(format!("{:016x}", u64::from_ne_bytes(bytes)).as_bytes());
+    CString::new(name).map_err(|_| Errno::INVAL)
 }
 
 /// Calls `make` with hidden names until one is free, and returns that name.
@@ -57,7 +49,7 @@ pub fn fresh_name() -> CString {
 pub fn with_fresh_name(make: &mut dyn FnMut(&CStr) -> Result<(), Errno>) -> Result<CString, Errno> {
     let mut tries = 0;
     loop {
-        let name = fresh_name();
+        let name = fresh_name()?;
         match make(&name) {
             Ok(()) => return Ok(name),
             Err(Errno::EXIST) if tries < 100 => tries += 1,
@@ -66,37 +58,88 @@ pub fn with_fresh_name(make: &mut dyn FnMut(&CStr) -> Result<(), Errno>) -> Resu
     }
 }
 
-/// Removes what killed daemons have left in `dir` and what has not changed for `stale_after` seconds, so that a
-/// directory which looks empty can be removed. True if anything was removed.
+/// Removes what killed daemons have left in `dir` and what has not changed for `stale_after` seconds. Looks at the first
+/// [`LOOKED_AT`] entries only. True if anything was removed.
+///
+/// Where others make names too, what has a hidden name may be theirs, or may be exchanged for something of theirs between
+/// a look at it and its removal. There only a [`Staging`](super::staging::Staging) goes, which is recognised through its
+/// descriptor, and whose name leads to nothing by then that its directory's users could not remove themselves.
 ///
 /// # Errors
 /// What opening and reading the directory answers.
 pub fn sweep(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
-    let dir: OwnedFd = rustix::fs::openat(
-        dir,
-        c".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let mut removed = false;
+    let dir = open_to_read(dir)?;
+    let found = look(&dir, false)?.unwrap_or_default();
+    remove(&dir, &found, stale_after)
+}
+
+/// As [`sweep`], for a directory that is to be removed: does nothing if it holds something that clients see, and ends at
+/// the first such entry, so that rmdir(2) of a full directory costs the same however full it is.
+///
+/// # Errors
+/// As [`sweep`].
+pub fn sweep_empty(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
+    let dir = open_to_read(dir)?;
+    match look(&dir, true)? {
+        Some(found) => remove(&dir, &found, stale_after),
+        None => Ok(false),
+    }
+}
+
+/// The hidden names among the first entries of `dir`. `alone`: none if there is any other entry, or too many to look at.
+fn look(dir: &OwnedFd, alone: bool) -> Result<Option<Vec<CString>>, Errno> {
+    let mut found = Vec::new();
     let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
-    let mut entries = RawDir::new(&dir, &mut buffer);
+    let mut entries = RawDir::new(dir, &mut buffer);
+    let mut looked_at = 0;
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
-        if !is_hidden(name.to_bytes()) {
+        if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        if is_stale(dir.as_fd(), name, stale_after) {
-            let gone = match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-                // A directory that an override was about to put in place; one that holds something is nobody's work.
-                Err(Errno::ISDIR) => rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR),
-                other => other,
-            };
-            removed |= gone.is_ok();
+        looked_at += 1;
+        let is_hidden = is_hidden(name.to_bytes());
+        if alone && (!is_hidden || looked_at > LOOKED_AT) {
+            return Ok(None);
+        }
+        if looked_at > LOOKED_AT {
+            break;
+        }
+        if is_hidden {
+            found.push(name.to_owned());
         }
     }
+    Ok(Some(found))
+}
+
+fn remove(dir: &OwnedFd, names: &[CString], stale_after: i64) -> Result<bool, Errno> {
+    if names.is_empty() {
+        return Ok(false);
+    }
+    let of_dir = Stat::of(dir.as_fd())?;
+    let alone = staging::is_ours_alone(&of_dir);
+    let mut removed = false;
+    for name in names {
+        if !is_stale(dir.as_fd(), name, stale_after) {
+            continue;
+        }
+        removed |= match staging::clear(dir.as_fd(), name, &of_dir) {
+            Ok(()) => rustix::fs::unlinkat(dir, &**name, AtFlags::REMOVEDIR).is_ok(),
+            Err(Errno::NOTDIR | Errno::LOOP) if alone => {
+                rustix::fs::unlinkat(dir, &**name, AtFlags::empty()).is_ok()
+            }
+            // A directory that an older daemon was about to put in place; one that holds something is nobody's work.
+            Err(_) if alone => rustix::fs::unlinkat(dir, &**name, AtFlags::REMOVEDIR).is_ok(),
+            Err(_) => false,
+        };
+    }
     Ok(removed)
+}
+
+fn open_to_read(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, c".", flags, Mode::empty())
 }
 
 /// True if the hidden name `name` in `dir` has not changed for `stale_after` seconds, so that it belongs to nobody.
@@ -110,11 +153,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fresh_names_are_hidden_and_differ() {
-        let (first, second) = (fresh_name(), fresh_name());
-        assert_ne!(first, second);
-        assert!(is_hidden(first.to_bytes()) && is_hidden(second.to_bytes()));
-        assert!(first.to_bytes().len() < 255);
+    fn fresh_names_are_hidden_and_no_row() {
+        let mut names: Vec<_> = (0..3).filter_map(|_| fresh_name().ok()).collect();
+        assert!(names.iter().all(|name| is_hidden(name.to_bytes())));
+        let number = |name: &CStr| {
+            let digits = name.to_bytes().get(PREFIX.len()..)?;
+            u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        };
+        let numbers: Vec<_> = names.iter().filter_map(|name| number(name)).collect();
+        assert_eq!(numbers.len(), 3);
+        let step = |at: usize| numbers[at + 1].wrapping_sub(numbers[at]);
+        assert_ne!(step(0), step(1));
+        names.dedup();
+        assert_eq!(names.len(), 3);
     }
 
     #[test]

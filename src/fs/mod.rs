@@ -19,6 +19,7 @@ pub mod node;
 pub mod object;
 pub mod open;
 pub mod rules;
+pub mod staging;
 pub mod stat;
 pub mod tree;
 pub mod virtual_file;

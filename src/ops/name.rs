@@ -94,7 +94,7 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
         // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
         Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
             let dir = crate::fs::tree::open_dir(spot.dir(), name)?;
-            if !hidden::sweep(dir.as_fd(), hidden::STALE_AFTER).unwrap_or(false) {
+            if !hidden::sweep_empty(dir.as_fd(), hidden::STALE_AFTER).unwrap_or(false) {
                 return Err(Errno::NOTEMPTY.into());
             }
             rustix::fs::unlinkat(spot.dir(), name, flags)

@@ -176,11 +176,7 @@ fn file_then_name_then_directory_reach_the_disk_before_the_source_goes() {
         assert_eq!(
             done,
             [
-                "fsync",
-                "linkat",
-                "renameat",
-                "fsync",
-                "renameat2",
+                "fsync", "linkat", "renameat", "unlinkat", "fsync", "renameat", "unlinkat",
                 "unlinkat"
             ],
             "{calls:#?}"

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -193,7 +193,11 @@ fn b4_metadata_is_complete_before_the_name_appears() {
                 if step == Step::Named {
                     let hidden = leftovers(to);
                     assert_eq!(hidden.len(), 1, "{hidden:?}");
-                    assert_eq!(state(&to.join(&hidden[0])), whole);
+                    let place = to.join(&hidden[0]);
+                    let stat = fs::metadata(&place).expect("stat");
+                    assert_eq!((stat.uid(), stat.mode() & 0o7777), (0, 0o700));
+                    let object = leftovers(&place).pop().expect("the object");
+                    assert_eq!(state(&place.join(object)), whole);
                 }
                 seen.push(step);
             });

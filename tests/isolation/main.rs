@@ -3,8 +3,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod full_directories;
 mod mount_flags;
 mod mount_point;
+mod own_places;
 mod start;
 mod swapped;
 

@@ -1,129 +1,118 @@
 //! The new inode of a copy, from its making to the moment when it takes the target's name.
 
 use super::{Move, Step};
-use crate::fs::hidden;
+use crate::fs::staging::Staging;
 use crate::fs::stat::Stat;
 use crate::sys::object;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use std::ffi::{CStr, CString};
 
-/// The new inode on its way to the target's name.
-pub enum Fresh {
-    /// Without a name (`O_TMPFILE`).
-    Nameless(OwnedFd),
-    /// With a hidden name.
-    Hidden(CString, OwnedFd),
+/// The new inode on its way to the target's name. Dropping it removes it, unless it has arrived.
+pub struct Fresh<'a> {
+    fd: OwnedFd,
+    /// Where it has a name, if it has one.
+    staging: Option<Staging<'a>>,
 }
 
-impl Fresh {
+impl<'a> Fresh<'a> {
+    /// A new file for the directory `dir`, without a name where the file system can do that (`O_TMPFILE`), for its owner
+    /// alone until it is complete.
+    ///
+    /// # Errors
+    /// EROFS, ENOSPC, EDQUOT as `openat(2)`, and those of [`Staging::within`].
+    pub fn file(dir: BorrowedFd<'a>) -> Result<Fresh<'a>, Errno> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(dir, c".", flags | OFlags::TMPFILE, mode) {
+            Ok(fd) => return Ok(Fresh { fd, staging: None }),
+            // EISDIR: a kernel older than O_TMPFILE (3.11) takes it for O_DIRECTORY.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+        let staging = Staging::within(dir)?;
+        let (at, name) = staging.at();
+        let fd = rustix::fs::openat(
+            at,
+            name,
+            flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW,
+            mode,
+        )?;
+        Ok(Fresh {
+            fd,
+            staging: Some(staging),
+        })
+    }
+
+    /// A symlink, FIFO, socket or device for the directory `dir` like the one that `source` pins and `stat` describes.
+    ///
+    /// # Errors
+    /// EPERM for a device without CAP_MKNOD; EROFS, ENOSPC, EDQUOT, and those of [`Staging::within`].
+    pub fn special(
+        dir: BorrowedFd<'a>,
+        stat: &Stat,
+        source: BorrowedFd<'_>,
+    ) -> Result<Fresh<'a>, Errno> {
+        let staging = Staging::within(dir)?;
+        let fd = if stat.kind() == libc::S_IFLNK {
+            // An empty path reads the very symlink that is pinned.
+            let target = rustix::fs::readlinkat(source, c"", Vec::new())?;
+            staging.make(&mut |at, name| rustix::fs::symlinkat(&*target, at, name))?
+        } else {
+            let kind = FileType::from_raw_mode(stat.kind());
+            let device = rustix::fs::makedev(stat.0.stx_rdev_major, stat.0.stx_rdev_minor);
+            let mode = Mode::empty();
+            staging.make(&mut |at, name| rustix::fs::mknodat(at, name, kind, mode, device))?
+        };
+        Ok(Fresh {
+            fd,
+            staging: Some(staging),
+        })
+    }
+
     /// The inode.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Fresh::Nameless(fd) | Fresh::Hidden(_, fd) => fd.as_fd(),
-        }
+        self.fd.as_fd()
     }
 
-    /// Removes what will not be used.
-    pub fn discard(self, dir: BorrowedFd<'_>) {
-        if let Fresh::Hidden(name, _) = self {
-            let _ = rustix::fs::unlinkat(dir, &*name, AtFlags::empty());
-        }
+    /// Gives the inode, made for the directory `dir`, a name in a place of the daemon's own there, if it has none yet.
+    ///
+    /// # Errors
+    /// As `linkat(2)`, and those of [`Staging::within`].
+    pub fn named(self, dir: BorrowedFd<'a>) -> Result<(Staging<'a>, OwnedFd), Errno> {
+        let staging = match self.staging {
+            Some(staging) => staging,
+            None => {
+                let staging = Staging::within(dir)?;
+                staging.link(self.fd.as_fd())?;
+                staging
+            }
+        };
+        Ok((staging, self.fd))
     }
-}
-
-/// A new file in `dir`, without a name where the file system can do that, for root alone until it is complete.
-///
-/// # Errors
-/// EROFS, ENOSPC, EDQUOT as `openat(2)`.
-pub fn make_file(dir: BorrowedFd<'_>) -> Result<Fresh, Errno> {
-    let mode = Mode::RUSR | Mode::WUSR;
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::openat(dir, c".", flags | OFlags::TMPFILE, mode) {
-        Ok(fd) => return Ok(Fresh::Nameless(fd)),
-        // EISDIR: a kernel older than O_TMPFILE (3.11) takes it for O_DIRECTORY.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
-        Err(errno) => return Err(errno),
-    }
-    let mut made = None;
-    let name = hidden::with_fresh_name(&mut |name| {
-        let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        made = Some(rustix::fs::openat(dir, name, flags, mode)?);
-        Ok(())
-    })?;
-    made.map(|fd| Fresh::Hidden(name, fd)).ok_or(Errno::IO)
-}
-
-/// Takes hold of `name` in `dir` without opening it; a symlink is held itself.
-///
-/// # Errors
-/// As `openat(2)`.
-pub fn open_pinned(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::empty())
-}
-
-/// Makes a symlink, FIFO, socket or device like the source under a hidden name.
-///
-/// # Errors
-/// EPERM for a device without CAP_MKNOD; EROFS, ENOSPC, EDQUOT.
-pub fn make_special(
-    dir: BorrowedFd<'_>,
-    stat: &Stat,
-    source: BorrowedFd<'_>,
-) -> Result<CString, Errno> {
-    if stat.kind() == libc::S_IFLNK {
-        // An empty path reads the very symlink that is pinned.
-        let target = rustix::fs::readlinkat(source, c"", Vec::new())?;
-        return hidden::with_fresh_name(&mut |name| rustix::fs::symlinkat(&*target, dir, name));
-    }
-    let kind = FileType::from_raw_mode(stat.kind());
-    let device = rustix::fs::makedev(stat.0.stx_rdev_major, stat.0.stx_rdev_minor);
-    hidden::with_fresh_name(&mut |name| rustix::fs::mknodat(dir, name, kind, Mode::empty(), device))
 }
 
 /// Gives the new inode the target's name, in one step and, with `no_replace`, only if it is free.
 ///
 /// # Errors
 /// EEXIST with `no_replace`; EISDIR, EPERM (an immutable target), EROFS as `renameat(2)`.
-pub fn publish(work: &Move<'_>, fresh: Fresh, reached: &mut dyn FnMut(Step)) -> Result<(), Errno> {
-    let (name, _fd) = match fresh {
-        Fresh::Hidden(name, fd) => (name, fd),
-        Fresh::Nameless(fd) => match object::link(fd.as_fd(), work.to, work.new) {
+pub fn publish(
+    work: &Move<'_>,
+    fresh: Fresh<'_>,
+    reached: &mut dyn FnMut(Step),
+) -> Result<(), Errno> {
+    if fresh.staging.is_none() {
+        match object::link(fresh.fd(), work.to, work.new) {
             // A free name needs no second one.
             Ok(()) => return Ok(()),
-            Err(Errno::EXIST) if !work.no_replace => {
-                let name =
-                    hidden::with_fresh_name(&mut |name| object::link(fd.as_fd(), work.to, name))?;
-                (name, fd)
-            }
+            Err(Errno::EXIST) if !work.no_replace => {}
             Err(errno) => return Err(errno),
-        },
-    };
-    reached(Step::Named);
-    let renamed = if work.no_replace {
-        rename_to_free_name(work.to, &name, work.new)
-    } else {
-        rustix::fs::renameat(work.to, &*name, work.to, work.new)
-    };
-    if renamed.is_err() {
-        let _ = rustix::fs::unlinkat(work.to, &*name, AtFlags::empty());
-    }
-    renamed
-}
-
-/// Renames within `dir`, never over anything.
-///
-/// # Errors
-/// EEXIST if `new` is taken.
-pub fn rename_to_free_name(dir: BorrowedFd<'_>, old: &CStr, new: &CStr) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(dir, old, dir, new, RenameFlags::NOREPLACE) {
-        // A file system without the flag: a link to a taken name fails as well, and the old name is nobody's.
-        Err(Errno::INVAL) => {
-            rustix::fs::linkat(dir, old, dir, new, AtFlags::empty())?;
-            rustix::fs::unlinkat(dir, old, AtFlags::empty())
         }
-        other => other,
+    }
+    let (staging, _fd) = fresh.named(work.to)?;
+    reached(Step::Named);
+    match work.no_replace {
+        true => staging.put_at_free_name(work.new),
+        false => staging.put(work.new),
     }
 }

@@ -14,10 +14,11 @@
 
 use super::inject_file::{Attempt, Original, Step};
 use super::seen::Mark;
+use crate::fs::staging::{is_ours_alone, open_regular};
 use crate::fs::stat::Stat;
 use crate::sys::lease::Lease;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
@@ -36,7 +37,8 @@ pub(super) fn change(
     content: &[u8],
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
-    if !is_ours_alone(dir)? {
+    // Elsewhere a link may have been made by somebody who wants a file of somebody else's written to.
+    if !is_ours_alone(&Stat::of(dir)?) {
         return Ok(Attempt::Unable);
     }
     if let Some(tail) = content.strip_prefix(&*original.bytes) {
@@ -46,15 +48,6 @@ pub(super) fn change(
         return cut(dir, name, original, content.len() as u64, reached);
     }
     Ok(Attempt::Unable)
-}
-
-/// True if nobody but the daemon's own user makes names in `dir`. Elsewhere a link may have been made by somebody who
-/// wants a file of somebody else's written to.
-fn is_ours_alone(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let stat = Stat::of(dir)?;
-    let others = libc::S_IWGRP | libc::S_IWOTH;
-    let own = rustix::process::geteuid().as_raw();
-    Ok(stat.0.stx_uid == own && u32::from(stat.0.stx_mode) & others == 0)
 }
 
 fn append(
@@ -189,13 +182,12 @@ fn reopen(
     stat: &Stat,
     flags: OFlags,
 ) -> Result<Option<OwnedFd>, Errno> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+    match open_regular(dir, name, flags) {
         Ok(file) => {
             let same = Mark::of(&Stat::of(file.as_fd())?) == Mark::of(stat);
             Ok(same.then_some(file))
         }
-        Err(Errno::NOENT | Errno::LOOP) => Ok(None),
+        Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => Ok(None),
         Err(errno) => Err(errno),
     }
 }

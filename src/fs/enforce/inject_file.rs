@@ -23,18 +23,18 @@
 use super::in_place;
 use super::seen::Mark;
 use super::switch::switch;
-use crate::fs::cross::fresh::{Fresh, make_file};
+use crate::fs::cross::fresh::Fresh;
 use crate::fs::cross::metadata::carry;
-use crate::fs::hidden::{self, with_fresh_name};
+use crate::fs::hidden;
 use crate::fs::inject;
+use crate::fs::staging::open_regular;
 use crate::fs::stat::Stat;
 use crate::sys::lease::Lease;
-use crate::sys::object;
 use crate::sys::xattr::Target;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, StatxAttributes};
+use rustix::fs::{OFlags, StatxAttributes};
 use rustix::io::Errno;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// The largest file that is edited, in bytes: it is held in memory.
 pub const FILE_MAX: u64 = 16 << 20;
@@ -81,9 +81,9 @@ pub enum Step {
     Dressed,
     /// It is on disk.
     Synced,
-    /// It has a hidden name.
+    /// It has a name in a place of the daemon's own.
     Named,
-    /// It has the name, and the old one the hidden name.
+    /// It has the name, and the old one is in that place.
     Switched,
     /// The old file is gone.
     Removed,
@@ -206,19 +206,13 @@ pub fn look(dir: BorrowedFd<'_>, name: &CStr, change: Change<'_>) -> Result<Look
 impl Original {
     /// Reads the file; `None` if it is not a regular one that holds something.
     fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Original>, Errno> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = match rustix::fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
-            // Leaving the access time alone is for the owner and the privileged.
-            Err(Errno::PERM) => rustix::fs::openat(dir, name, flags, Mode::empty()),
-            other => other,
-        };
-        let fd = match opened {
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+        let fd = match open_regular(dir, name, OFlags::RDONLY | OFlags::NOATIME) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Ok(None),
             other => other?,
         };
         for _ in 0..ATTEMPTS {
             let stat = Stat::of(fd.as_fd())?;
-            if !stat.is_file() || stat.0.stx_size == 0 {
+            if stat.0.stx_size == 0 {
                 return Ok(None);
             }
             if stat.0.stx_size > FILE_MAX {
@@ -238,8 +232,8 @@ impl Original {
         Stat::at(dir, name).is_ok_and(|stat| Mark::of(&stat) == Mark::of(&self.stat))
     }
 
-    /// True if `name` is this file and was not written to, its change time aside: a rename has just moved it.
-    pub(super) fn was_moved_to(&self, dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    /// True if `now` is this file and it was not written to, its change time aside: a rename has just moved it.
+    pub(super) fn was_moved(&self, now: &Stat) -> bool {
         let essence = |stat: &Stat| {
             let s = &stat.0;
             let mtime = (s.stx_mtime.tv_sec, s.stx_mtime.tv_nsec);
@@ -254,7 +248,7 @@ impl Original {
                 s.stx_nlink,
             )
         };
-        Stat::at(dir, name).is_ok_and(|stat| essence(&stat) == essence(&self.stat))
+        essence(now) == essence(&self.stat)
     }
 }
 
@@ -283,42 +277,32 @@ fn replace(
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
     let _ = hidden::sweep(dir, hidden::STALE_AFTER);
-    let fresh = make_file(dir)?;
-    let temp = match prepare(dir, &fresh, original, content, reached) {
-        Ok(temp) => temp,
-        Err(errno) => {
-            fresh.discard(dir);
-            return Err(errno);
-        }
-    };
-    switch(dir, name, &temp, fresh.fd(), original, reached)
+    let fresh = Fresh::file(dir)?;
+    fill(fresh.fd(), original, content, reached)?;
+    let (staging, fd) = fresh.named(dir)?;
+    reached(Step::Named);
+    switch(dir, name, staging, fd.as_fd(), original, reached)
 }
 
-/// Fills the new file and gives it a hidden name, which is returned.
-fn prepare(
-    dir: BorrowedFd<'_>,
-    fresh: &Fresh,
+/// Fills the new file, which then is on disk.
+fn fill(
+    fresh: BorrowedFd<'_>,
     original: &Original,
     content: &[u8],
     reached: &mut dyn FnMut(Step),
-) -> Result<CString, Errno> {
-    write_all(fresh.fd(), content)?;
+) -> Result<(), Errno> {
+    write_all(fresh, content)?;
     reached(Step::Written);
-    let (from, to) = (Target::Open(original.fd.as_fd()), Target::Open(fresh.fd()));
-    carry(&original.stat, from, to, fresh.fd()).map_err(|errno| match errno {
+    let (from, to) = (Target::Open(original.fd.as_fd()), Target::Open(fresh));
+    carry(&original.stat, from, to, fresh).map_err(|errno| match errno {
         // Said of two file systems, and here there is one.
         Errno::XDEV => Errno::PERM,
         other => other,
     })?;
     reached(Step::Dressed);
-    rustix::fs::fsync(fresh.fd())?;
+    rustix::fs::fsync(fresh)?;
     reached(Step::Synced);
-    let temp = match fresh {
-        Fresh::Hidden(name, _) => name.clone(),
-        Fresh::Nameless(fd) => with_fresh_name(&mut |temp| object::link(fd.as_fd(), dir, temp))?,
-    };
-    reached(Step::Named);
-    Ok(temp)
+    Ok(())
 }
 
 fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {

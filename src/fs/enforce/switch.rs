@@ -1,22 +1,23 @@
 //! The moment in which a new file takes an old one's place, and the way back.
 
 use super::inject_file::{Attempt, Original, Step};
+use crate::fs::staging::Staging;
 use crate::fs::stat::Stat;
 use crate::sys::lease::Lease;
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
-/// Exchanges the new file, which `fresh` is and `temp` names, with the old one at `name`, unless that is not what was
-/// read. Either way `temp` is gone afterwards.
+/// Exchanges the new file, which `fresh` is and `staging` holds, with the old one at `name`, unless that is not what was
+/// read. Either way what is in `staging` then is gone afterwards.
 ///
 /// Both files are leased meanwhile, and the one that loses its name is removed before the leases end: whoever gets it
 /// open after that finds it without a name and can look again.
 pub(super) fn switch(
     dir: BorrowedFd<'_>,
     name: &CStr,
-    temp: &CStr,
+    staging: Staging<'_>,
     fresh: BorrowedFd<'_>,
     original: &Original,
     reached: &mut dyn FnMut(Step),
@@ -28,17 +29,17 @@ pub(super) fn switch(
         Ok(lease) if lease.is_wanted() => Ok(Attempt::Busy),
         _ if !original.stands_at(dir, name) => Ok(Attempt::Changed),
         lease => exchange(
-            dir,
             name,
-            temp,
+            &staging,
             fresh,
             original,
             (lease.as_ref().ok(), others.as_ref().ok()),
             reached,
         ),
     };
-    if !matches!(switched, Err(Errno::STALE)) {
-        let _ = rustix::fs::unlinkat(dir, temp, AtFlags::empty());
+    match &switched {
+        Err(Errno::STALE) => staging.leave(),
+        _ => drop(staging),
     }
     if !matches!(switched, Ok(Attempt::Done)) {
         return switched;
@@ -53,21 +54,20 @@ pub(super) fn switch(
 /// The switch itself, and the way back if the old file changed or somebody waits to change it.
 ///
 /// # Errors
-/// ESTALE: `temp` may be the old file with a change in it, and must stay.
+/// ESTALE: what is in `staging` may be the old file with a change in it, and must stay.
 fn exchange(
-    dir: BorrowedFd<'_>,
     name: &CStr,
-    temp: &CStr,
+    staging: &Staging<'_>,
     fresh: BorrowedFd<'_>,
     original: &Original,
     (writers, others): (Option<&Lease<'_>>, Option<&Lease<'_>>),
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
-    match rustix::fs::renameat_with(dir, temp, dir, name, RenameFlags::EXCHANGE) {
+    match staging.exchange(name) {
         Ok(()) => {}
         // Not every file system can exchange. What is left is the comparison that was made just before.
         Err(Errno::INVAL | Errno::NOSYS) => {
-            rustix::fs::renameat(dir, temp, dir, name)?;
+            staging.put(name)?;
             reached(Step::Switched);
             return Ok(Attempt::Done);
         }
@@ -76,7 +76,7 @@ fn exchange(
     }
     reached(Step::Switched);
     let wanted = writers.is_some_and(Lease::is_wanted);
-    if !wanted && original.was_moved_to(dir, temp) {
+    if !wanted && staging.stat().is_ok_and(|stat| original.was_moved(&stat)) {
         return Ok(Attempt::Done);
     }
     // Somebody waits for either file: there is no way that suits both, and the new one is in place.
@@ -84,25 +84,25 @@ fn exchange(
         return Ok(Attempt::Done);
     }
     let ino = Stat::of(fresh)?.0.stx_ino;
-    switch_back(dir, name, temp, ino).map_err(|_| Errno::STALE)?;
+    switch_back(name, staging, ino).map_err(|_| Errno::STALE)?;
     Ok(match wanted {
         true => Attempt::Busy,
         false => Attempt::Changed,
     })
 }
 
-/// Exchanges once more, so that `temp` is the new file again, whose inode is `ino`.
+/// Exchanges once more, so that `staging` holds the new file again, whose inode is `ino`.
 ///
 /// # Errors
-/// Then `temp` may still be the old file, with a change in it.
-fn switch_back(dir: BorrowedFd<'_>, name: &CStr, temp: &CStr, ino: u64) -> Result<(), Errno> {
+/// Then it may still hold the old file, with a change in it.
+fn switch_back(name: &CStr, staging: &Staging<'_>, ino: u64) -> Result<(), Errno> {
     for _ in 0..2 {
-        match rustix::fs::renameat_with(dir, temp, dir, name, RenameFlags::EXCHANGE) {
+        match staging.exchange(name) {
             // The name was removed, which is a change later than the one that would come back.
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
-        if Stat::at(dir, temp).is_ok_and(|stat| stat.0.stx_ino == ino) {
+        if staging.stat().is_ok_and(|stat| stat.0.stx_ino == ino) {
             break;
         }
         // Somebody has put a third file at the name since the first exchange. It is the latest and goes back.
