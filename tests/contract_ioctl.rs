@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use etcfs::sys::fileattr::{JOURNAL_DATA, get_flags, get_xattr, set_flags, set_xattr};
+use etcfs::sys::fileattr::{get_flags, get_xattr, set_flags, set_xattr};
 use harness::{CONFIG, Env, Etcfs, Lower, Opts, Pair, Root, User, errno, private, run};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
@@ -22,6 +22,8 @@ const APPEND: u32 = 0x20;
 const NODUMP: u32 = 0x40;
 const NOATIME: u32 = 0x80;
 const DIRSYNC: u32 = 0x1_0000;
+/// Contents go through the journal, too.
+const JOURNAL_DATA: u32 = 0x4000;
 /// What a test sets; the rest is the file system's own.
 const OURS: u32 = SYNC | IMMUTABLE | APPEND | NODUMP | NOATIME | DIRSYNC | JOURNAL_DATA;
 

@@ -8,24 +8,22 @@
 //! the file's blocks; it goes when the kernel forgets the inode, which it does at once when the last name is removed,
 //! and otherwise after [`IDLE`].
 
+mod registry;
+
+pub use registry::{Reason, Registry};
+
 use super::Fs;
 use super::node::{Node, NodeId, lock};
 use super::stat::Stat;
-use crate::log;
 use crate::sys::dev;
-use crossbeam_queue::ArrayQueue;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long an id is kept after its last use, at least; at most twice that.
 pub const IDLE: Duration = Duration::from_secs(1);
-
-/// `f_type` of procfs (`include/uapi/linux/magic.h`).
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// How many ids may be kept without a use.
 const KEPT: usize = 512;
@@ -121,143 +119,6 @@ pub enum Candidate<'a> {
     Anchor(OwnedFd),
     /// The descriptor of the client's handle.
     Handle(BorrowedFd<'a>),
-}
-
-/// One reason why files are served without passthrough.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    /// The device number that it concerns; `None`: the whole mount.
-    pub dev: Option<u64>,
-    /// The sentence that was logged.
-    pub text: String,
-}
-
-/// What all nodes share.
-#[derive(Default)]
-pub struct Registry {
-    dev: OnceLock<Arc<OwnedFd>>,
-    /// `max_stack_depth` as INIT agreed on it.
-    depth: AtomicU32,
-    kept: OnceLock<ArrayQueue<NodeId>>,
-    ids: Arc<AtomicUsize>,
-    /// The kernel refuses `O_PATH` descriptors (before Linux 6.12).
-    wants_open: AtomicBool,
-    /// Something is in `reasons`.
-    refused: AtomicBool,
-    reasons: Mutex<Vec<Reason>>,
-    /// Set while there is something to sweep.
-    sweeping: AtomicBool,
-    sweep: (Mutex<()>, Condvar),
-}
-
-impl Registry {
-    /// Lets files of this connection be passed through, whose INIT agreed on `max_stack_depth`.
-    pub fn enable(&self, dev: Arc<OwnedFd>, max_stack_depth: u32) {
-        self.depth.store(max_stack_depth, Ordering::Relaxed);
-        let _ = self.kept.set(ArrayQueue::new(KEPT));
-        let _ = self.dev.set(dev);
-    }
-
-    /// True if passthrough was asked for and agreed on, and nothing has switched it off for the whole mount.
-    pub fn is_on(&self) -> bool {
-        self.dev.get().is_some() && !self.refuses(None)
-    }
-
-    /// How many ids are registered.
-    pub fn ids(&self) -> usize {
-        self.ids.load(Ordering::Relaxed)
-    }
-
-    /// Why files are served without passthrough, as far as that has come up.
-    pub fn reasons(&self) -> Vec<Reason> {
-        lock(&self.reasons).clone()
-    }
-
-    /// Says once why something is not passed through, and never tries it again.
-    pub fn refuse(&self, dev: Option<u64>, text: &str) {
-        let mut reasons = lock(&self.reasons);
-        if reasons.iter().any(|r| r.dev == dev) {
-            return;
-        }
-        log::error(format_args!(
-            "passthrough is off{text}; everything works without it"
-        ));
-        reasons.push(Reason {
-            dev,
-            text: text.trim_start_matches(": ").to_owned(),
-        });
-        self.refused.store(true, Ordering::Release);
-    }
-
-    fn refuses(&self, dev: Option<u64>) -> bool {
-        self.refused.load(Ordering::Acquire) && lock(&self.reasons).iter().any(|r| r.dev == dev)
-    }
-
-    /// Tries on a file without a name whether the kernel passes files of the file system of `dir` through, and says why
-    /// if it does not, so that an administrator reads it at start and not at the first slow file.
-    pub fn try_out(&self, dir: BorrowedFd<'_>, dev: u64) {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        // A read-only file system has no place for one; its files are found out about as they come.
-        if let Ok(fd) = rustix::fs::openat(dir, c".", flags, Mode::from_raw_mode(0o600)) {
-            let _ = self.register(Candidate::Handle(fd.as_fd()), dev);
-        }
-    }
-
-    /// Why the kernel answers ELOOP for `fd`: its file system's depth of stacking has reached `max_stack_depth`
-    /// (`fuse_backing_open`, Linux 6.9). That of procfs counts as 2 (`proc_fill_super`), of overlayfs as one more than
-    /// that of its deepest layer.
-    fn why_too_deep(&self, fd: BorrowedFd<'_>) -> &'static str {
-        let kind = rustix::fs::fstatfs(fd).map_or(0, |stat| stat.f_type as u64);
-        match (self.depth.load(Ordering::Relaxed), kind) {
-            (_, PROC_SUPER_MAGIC) => {
-                " for procfs, whose files the kernel passes through at no max_stack_depth"
-            }
-            (0 | 1, _) => {
-                " for a lower file system that is stacked itself (overlayfs): -o max_stack_depth=2 serves it, unless it lies on another stacked one"
-            }
-            _ => {
-                " for a lower file system that is stacked more than once (overlayfs on overlayfs): max_stack_depth=2, which is in force, serves one layer"
-            }
-        }
-    }
-
-    fn register(&self, file: Candidate<'_>, dev: u64) -> Result<Registered, Errno> {
-        let device = self.dev.get().ok_or(Errno::PERM)?;
-        let fd = match &file {
-            Candidate::Anchor(fd) => fd.as_fd(),
-            Candidate::Handle(fd) => *fd,
-        };
-        match dev::backing_open(device.as_fd(), fd) {
-            Ok(id) => {
-                self.ids.fetch_add(1, Ordering::Relaxed);
-                Ok(Registered {
-                    id,
-                    dev: device.clone(),
-                    count: self.ids.clone(),
-                    anchor: match file {
-                        Candidate::Anchor(fd) => Some(fd),
-                        Candidate::Handle(_) => None,
-                    },
-                })
-            }
-            Err(errno) => {
-                match errno {
-                    Errno::PERM => self.refuse(
-                        None,
-                        ": the kernel lets only CAP_SYS_ADMIN of the initial user namespace register files",
-                    ),
-                    Errno::LOOP => self.refuse(Some(dev), self.why_too_deep(fd)),
-                    Errno::OPNOTSUPP => self.refuse(
-                        Some(dev),
-                        " for a lower file system whose files the kernel cannot read by itself",
-                    ),
-                    // EBADF is about the descriptor, ENOMEM and ENFILE about the moment, EINVAL about one odd file.
-                    _ => {}
-                }
-                Err(errno)
-            }
-        }
-    }
 }
 
 impl Fs {

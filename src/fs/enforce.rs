@@ -27,6 +27,7 @@ use super::rules::{Override, OverrideKind, Side};
 use super::stat::Stat;
 use super::tree::Spot;
 use crate::log;
+use crate::sys::creds::own;
 use inject_file::{Change, Look, Outcome, Step};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -76,7 +77,7 @@ impl Fs {
     ) -> Result<Stat, Errno> {
         match &spot.over {
             Some(over) if !over.seen.is_in_place(over.kind, &found) => {
-                self.enforce(over, spot, name, pid)
+                own(|| self.enforce(over, spot, name, pid))
             }
             _ => found,
         }

@@ -9,6 +9,7 @@ use super::Fs;
 use super::node::Node;
 use super::stat::Stat;
 use super::tree::Spot;
+use crate::sys::creds::looking;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -32,7 +33,7 @@ impl Fs {
     /// on, and only a client that refers to the object without a name notices.
     pub fn hold(&self, spot: &Spot, name: &CStr) -> Option<Held> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(spot.dir(), name, flags, Mode::empty()).ok()?;
+        let fd = looking(|| rustix::fs::openat(spot.dir(), name, flags, Mode::empty())).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;
         let node = self.nodes.find(&stat.key(spot.side))?;
         if node.is_dir() {

@@ -11,6 +11,7 @@ use super::node::Node;
 use super::rules::{OverrideKind, Place, Rules};
 use super::stat::Stat;
 use super::{CONFIG_INO, CONFIG_NAME, Fs};
+use crate::sys::creds::looking;
 use rustix::fd::AsFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -40,7 +41,7 @@ impl Fs {
     pub fn open_listing(&self, node: &Arc<Node>) -> Result<Dir, Errno> {
         let at = self.dir_fd(node)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat(&*at, c".", flags, rustix::fs::Mode::empty());
+        let open = || looking(|| rustix::fs::openat(&*at, c".", flags, rustix::fs::Mode::empty()));
         let fd = self.with_relief(open)?;
         let rules = arc_swap::Guard::into_inner(self.rules());
         let merge = self

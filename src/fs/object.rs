@@ -4,6 +4,8 @@ use super::Fs;
 use super::handle::File;
 use super::node::Node;
 use super::stat::Stat;
+use crate::sys::creds::looking;
+use crate::sys::object::ProcName;
 use crate::sys::xattr::Target;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -109,7 +111,7 @@ impl Fs {
     fn pin_by_name(&self, node: &Node) -> Result<Pinned, Errno> {
         let (dir, name) = self.spot_of(node).map_err(gone_is_stale)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty());
+        let open = || looking(|| rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty()));
         let fd = self.with_relief(open).map_err(gone_is_stale)?;
         if Stat::of(fd.as_fd())?.key(node.side()) != node.key {
             return Err(Errno::STALE);
@@ -141,6 +143,27 @@ impl Fs {
             node.link().keep_target(&target[..len]);
         }
         Ok(len)
+    }
+}
+
+impl Fs {
+    /// Opens what is pinned, with `flags` and with the rights that the thread has on: the very inode, whatever its names
+    /// lead to. Where no `/proc` is mounted it is opened by its name and compared.
+    ///
+    /// # Errors
+    /// What `open(2)` answers; EWOULDBLOCK where a lease is in the way.
+    pub fn open_pinned(
+        &self,
+        node: &Arc<Node>,
+        pinned: &Pinned,
+        flags: OFlags,
+    ) -> Result<OwnedFd, Errno> {
+        let name = ProcName::of(pinned.as_fd());
+        let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        match rustix::fs::open(name.as_c_str(), flags, Mode::empty()) {
+            Err(Errno::NOENT) => self.open_file(node, flags).map(|(fd, _)| fd),
+            other => other,
+        }
     }
 }
 

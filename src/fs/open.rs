@@ -5,6 +5,7 @@ use super::backing::{Candidate, Io};
 use super::handle::File;
 use super::node::Node;
 use super::stat::Stat;
+use crate::sys::creds::looking;
 use crate::sys::lease::{Lease, past_leases};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -37,8 +38,7 @@ pub fn lower_flags(flags: u32) -> OFlags {
 }
 
 impl Fs {
-    /// Opens the regular file `node` for a client with `flags`. `before_truncation` does what the caller's
-    /// rights ask for before the contents go, such as clearing set-id bits.
+    /// Opens the regular file `node` for a client with `flags`; `truncate` empties it, as the caller, where they say so.
     ///
     /// An open for reading that is passed through has no descriptor here: the kernel opens the lower file itself. One
     /// for writing has, so that the lower file system refuses what it refuses natively (immutable, running, read-only).
@@ -49,11 +49,11 @@ impl Fs {
         &self,
         node: &Arc<Node>,
         flags: u32,
-        before_truncation: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
+        truncate: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
     ) -> Result<Opened, Errno> {
-        let truncate = flags & libc::O_TRUNC as u32 != 0;
+        let empties = flags & libc::O_TRUNC as u32 != 0;
         let mut lower = lower_flags(flags);
-        if truncate && lower & OFlags::RWMODE == OFlags::RDONLY {
+        if empties && lower & OFlags::RWMODE == OFlags::RDONLY {
             lower |= OFlags::RDWR;
         }
         if flags & FMODE_EXEC != 0 {
@@ -73,9 +73,8 @@ impl Fs {
             }
             other => other?,
         };
-        if truncate {
-            before_truncation(fd.as_fd())?;
-            rustix::fs::ftruncate(&fd, 0)?;
+        if empties {
+            truncate(fd.as_fd())?;
         }
         Ok(self.adopt(node, fd, &stat, flags))
     }
@@ -184,7 +183,7 @@ impl Fs {
             Ok(found) => found,
             Err(errno) => return self.reopen(node, flags).ok_or(errno),
         };
-        let open = || rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty());
+        let open = || looking(|| rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty()));
         let opened = self.with_relief(|| past_leases(open));
         let fd = match opened {
             Err(Errno::NOENT | Errno::LOOP) => {
@@ -225,7 +224,8 @@ impl Fs {
             (None, Some(fd)) => crate::sys::object::ProcName::of(fd.as_fd()),
             (None, None) => return None,
         };
-        let fd = rustix::fs::open(name.as_c_str(), flags - OFlags::NOFOLLOW, Mode::empty()).ok()?;
+        let flags = flags - OFlags::NOFOLLOW;
+        let fd = looking(|| rustix::fs::open(name.as_c_str(), flags, Mode::empty())).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;
         (stat.key(node.side()) == node.key).then_some((fd, stat))
     }

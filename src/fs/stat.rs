@@ -2,6 +2,7 @@
 
 use super::node::Key;
 use super::rules::Side;
+use crate::sys::creds::looking;
 use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io;
@@ -17,7 +18,7 @@ impl Stat {
     /// # Errors
     /// What `statx(2)` answers.
     pub fn at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Stat> {
-        statx(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        looking(|| statx(dir, name, AtFlags::SYMLINK_NOFOLLOW))
     }
 
     /// Looks at what `fd` refers to, `O_PATH` or not. One system call.

@@ -5,6 +5,7 @@ use super::hidden;
 use super::node::{NameBuf, Node, NodeId, PlaceEpoch};
 use super::rules::{Override, Place, Rules, Side};
 use super::stat::Stat;
+use crate::sys::creds::{looking, own};
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -287,7 +288,7 @@ impl Fs {
         }
         match self.with_relief(|| open_beneath(base.as_fd(), path)) {
             Err(Errno::NOENT) if make => {
-                make_dirs(base.as_fd(), path)?;
+                own(|| make_dirs(base.as_fd(), path))?;
                 open_beneath(base.as_fd(), path).map(Arc::new)
             }
             other => other.map(Arc::new),
@@ -300,7 +301,7 @@ impl Fs {
 /// # Errors
 /// ENOTDIR, ELOOP, ENOENT as `openat(2)`.
 pub fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    match rustix::fs::openat(dir, name, DIR_FLAGS, Mode::empty()) {
+    match looking(|| rustix::fs::openat(dir, name, DIR_FLAGS, Mode::empty())) {
         Err(Errno::ACCESS) => rustix::fs::openat(dir, name, DIR_PATH_FLAGS, Mode::empty()),
         other => other,
     }
@@ -312,7 +313,7 @@ pub fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 /// ENOENT, ENOTDIR; ELOOP for a symlink on the way.
 pub fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(base, path, DIR_PATH_FLAGS, Mode::empty(), how) {
+    match looking(|| rustix::fs::openat2(base, path, DIR_PATH_FLAGS, Mode::empty(), how)) {
         // openat2 came with Linux 5.6.
         Err(Errno::NOSYS) => {
             let mut at = open_dir(base, c".")?;

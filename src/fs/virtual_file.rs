@@ -4,6 +4,8 @@ use super::config::{Command, CommandError, Config, Problem};
 use super::node::{NodeId, lock};
 use super::rules::Side;
 use super::{CONFIG_NAME, Fs, Sources};
+use crate::log;
+use crate::sys::creds::own;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -37,12 +39,13 @@ impl Fs {
     /// The first command that cannot be carried out, such as an injection whose source cannot be read.
     pub fn change_config(&self, commands: &[Command]) -> Result<(), CommandError> {
         let _turn = lock(&self.changing);
+        let read = |path| own(|| self.read_source(path));
         let texts = commands
             .iter()
             .map(|command| {
                 command
                     .source()
-                    .map(|path| self.read_source(path))
+                    .map(read)
                     .transpose()
                     .map_err(|errno| CommandError::new(&command.line(), Problem::Source(errno)))
             })
@@ -55,7 +58,15 @@ impl Fs {
         let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
         let rules = self.rules.swap(Arc::new(next.compile(version)));
         *lock(&self.config) = next.clone();
-        self.end_superseded(commands, &old, &next, &rules);
+        let end = own(|| {
+            self.end_superseded(commands, &old, &next, &rules);
+            Ok(())
+        });
+        if let Err(errno) = end {
+            log::error(format_args!(
+                "configuration: text that is configured no more stays in its files: {errno}"
+            ));
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use super::Fs;
 use super::node::Node;
 use super::rules::{Found, Rules, Side};
 use super::stat::Stat;
+use crate::sys::creds::looking;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -39,7 +40,7 @@ impl Fs {
         }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let fd = rustix::fs::openat2(base, path, flags, Mode::empty(), how)?;
+        let fd = looking(|| rustix::fs::openat2(base, path, flags, Mode::empty(), how))?;
         let stat = Stat::of(fd.as_fd())?;
         let node = self.nodes.find(&stat.key(side));
         Ok((stat, node))

@@ -1,15 +1,18 @@
 //! Attributes: GETATTR, SETATTR, STATX, STATFS, ACCESS.
 
 use super::answer::{attr, attr_out};
-use super::{Call, Handled, answer, set_ids};
+use super::{Call, Handled, answer};
 use crate::fs::node::Node;
 use crate::fs::object::Pinned;
-use crate::sys::object;
+use crate::fs::stat::Stat;
+use crate::sys::creds::{self, Held};
+use crate::sys::{object, proc};
 use etcfs_proto::abi::{GetattrIn, Kstatfs, SetattrIn, StatfsOut, StatxIn, StatxOut};
 use etcfs_proto::flags::{GetattrFlags, SetattrValid};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 use std::sync::Arc;
 
 /// GETATTR. The kernel sends `fstat` without a handle, so an open file of the node answers if there is one.
@@ -38,19 +41,19 @@ pub fn statx(call: &mut Call<'_>) -> Handled {
     Ok(())
 }
 
-fn stat(call: &Call<'_>, args: &GetattrIn) -> Result<crate::fs::stat::Stat, Errno> {
+fn stat(call: &Call<'_>, args: &GetattrIn) -> Result<Stat, Errno> {
     let node = call.node()?;
     let flags = GetattrFlags::from_bits_retain(args.getattr_flags);
     if flags.contains(GetattrFlags::FH) {
         let file = node.handles().file(args.fh);
         if let Some(file) = file {
-            return crate::fs::stat::Stat::of(file.fd.as_fd());
+            return Stat::of(file.fd.as_fd());
         }
     }
     call.fs.stat(&node)
 }
 
-/// SETATTR. The kernel has checked the caller's right to it; what is changed is the very inode that it checked.
+/// SETATTR: what is changed is the very inode that the kernel has checked, and the lower file system checks it again.
 pub fn setattr(call: &mut Call<'_>) -> Handled {
     let args = call.args::<SetattrIn>()?;
     let valid = SetattrValid::from_bits_retain(args.valid);
@@ -60,41 +63,98 @@ pub fn setattr(call: &mut Call<'_>) -> Handled {
     } else {
         None
     };
+    let by_handle = named.is_some();
     let pinned = match named {
         Some(file) => Pinned::File(file),
         None => call.fs.pin(&node)?,
     };
     let fd = pinned.as_fd();
     if valid.contains(SetattrValid::SIZE) {
-        if valid.contains(SetattrValid::KILL_SUIDGID) {
-            set_ids::before_change(call, fd)?;
-        }
+        let told = call
+            .actor()
+            .told(valid.contains(SetattrValid::KILL_SUIDGID));
+        let truncate = |fd: BorrowedFd<'_>| {
+            call.actor()
+                .act_dropping_set_ids(fd, told, || rustix::fs::ftruncate(fd, args.size))
+        };
         match &pinned {
-            Pinned::File(file) if file.is_writable() => rustix::fs::ftruncate(fd, args.size)?,
-            _ => {
-                let (fd, _) = call.fs.open_file(&node, OFlags::WRONLY)?;
-                rustix::fs::ftruncate(fd, args.size)?;
-            }
+            Pinned::File(file) if by_handle && file.is_writable() => truncate(fd)?,
+            // truncate(2) by path: whether this caller may write is for the lower file system to say.
+            _ => truncate(
+                call.act(|| call.fs.open_pinned(&node, &pinned, OFlags::WRONLY))?
+                    .as_fd(),
+            )?,
         }
     }
     let owner = SetattrValid::UID | SetattrValid::GID;
     if valid.intersects(owner) {
         let uid = valid.contains(SetattrValid::UID).then_some(args.uid);
         let gid = valid.contains(SetattrValid::GID).then_some(args.gid);
-        set_ids::before_chown(call, fd)?;
-        object::chown(fd, uid, gid)?;
+        call.actor()
+            .act_dropping_set_ids(fd, None, || object::chown(fd, uid, gid))?;
     }
     if valid.contains(SetattrValid::MODE) {
-        object::chmod(fd, args.mode)?;
+        chmod(call, fd, args.mode)?;
     } else if !valid.intersects(CHANGES) {
-        set_ids::without_attributes(call, &node, fd)?;
+        without_attributes(call, &node, fd)?;
     }
     if valid.intersects(SetattrValid::ATIME | SetattrValid::MTIME) {
-        object::set_times(fd, &times(args, valid))?;
+        call.act(|| object::set_times(fd, &times(args, valid)))?;
     }
-    let stat = crate::fs::stat::Stat::of(fd)?;
+    let stat = Stat::of(fd)?;
     call.reply.put(&attr_out(attr(call.fs, &stat)));
     Ok(())
+}
+
+/// Changes the mode. Set-group-id wants membership of the file's group or CAP_FSETID, and goes in silence without
+/// (`setattr_copy`).
+fn chmod(call: &Call<'_>, fd: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
+    let change = || object::chmod(fd, mode);
+    let told_by_kernel = call.actor().told(true).is_some();
+    if mode & libc::S_ISGID == 0 && told_by_kernel {
+        return call.act(change);
+    }
+    let now = Stat::of(fd)?;
+    let old = u32::from(now.0.stx_mode) & 0o7777;
+    let set_ids = libc::S_ISUID | libc::S_ISGID;
+    if !told_by_kernel && mode & 0o7777 == old & !set_ids && mode & 0o7777 != old {
+        // Before Linux 5.11 the kernel has set-id bits taken away so when anybody writes to the file.
+        return creds::own(change);
+    }
+    if mode & libc::S_ISGID != 0 && now.0.stx_gid != call.frame.head.gid {
+        return call.actor().act_truly(change);
+    }
+    call.act(change)
+}
+
+/// What a SETATTR without any attribute means: `chown(-1, -1)`, which the kernel lets through unchecked and which natively
+/// takes the set-id bits of one's own file and is EPERM on another's; or the kernel's own `file_remove_privs` before
+/// somebody writes. Then the lower file system takes away at the write itself what has to go, but for one bit where the
+/// kernel writes with rights of its own: set-group-id of a file that nobody runs by it.
+fn without_attributes(call: &Call<'_>, node: &Node, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let stat = Stat::of(fd)?;
+    let mode = u32::from(stat.0.stx_mode);
+    let writes = || {
+        let thread = call.frame.head.pid;
+        let changes_owner = creds::own(|| Ok(proc::changes_owner(thread)));
+        node.handles().any_writable() && changes_owner == Ok(false)
+    };
+    if mode & (libc::S_ISUID | libc::S_ISGID) == 0 || !writes() {
+        return call
+            .actor()
+            .act_dropping_set_ids(fd, None, || object::chown(fd, None, None));
+    }
+    let group = stat.0.stx_gid;
+    let keeps = |held: Held| {
+        held.groups.contains(&group) || held.capabilities.contains(CapabilitySet::FSETID)
+    };
+    if mode & (libc::S_ISGID | libc::S_IXGRP) != libc::S_ISGID
+        || call.frame.head.gid == group
+        || call.actor().held().is_some_and(keeps)
+    {
+        return Ok(());
+    }
+    creds::own(|| object::chmod(fd, mode & !libc::S_ISGID))
 }
 
 /// What a SETATTR can change.

@@ -1,12 +1,12 @@
 //! Open files: OPEN, READ, WRITE, RELEASE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE.
 
-use super::set_ids::{before_change, before_untold_change};
 use super::{Call, Handled, lock};
 use crate::fs::backing::Io;
 use crate::fs::handle::File;
 use crate::fs::node::{Node, NodeId};
 use crate::fs::open::Opened;
 use crate::fs::stat::Stat;
+use crate::sys::creds;
 use etcfs_proto::abi::{
     CopyFileRangeIn, CopyFileRangeOut, FallocateIn, FsyncIn, LseekIn, LseekOut, OpenIn, OpenOut,
     ReadIn, ReleaseIn, WriteIn, WriteOut,
@@ -23,9 +23,10 @@ pub fn open(call: &mut Call<'_>) -> Handled {
     let args = call.args::<OpenIn>()?;
     let node = call.node()?;
     let kill = OpenInFlags::from_bits_retain(args.open_flags).contains(OpenInFlags::KILL_SUIDGID);
-    let opened = call.fs.open(&node, args.flags, |fd| match kill {
-        true => before_change(call, fd),
-        false => Ok(()),
+    let told = call.actor().told(kill);
+    let opened = call.fs.open(&node, args.flags, |fd| {
+        call.actor()
+            .act_dropping_set_ids(fd, told, || rustix::fs::ftruncate(fd, 0))
     })?;
     if args.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
         call.fs.note_writer(&node, call.frame.head.pid);
@@ -88,9 +89,8 @@ pub fn write(call: &mut Call<'_>) -> Handled {
     let data = call.frame.data().map_err(super::malformed)?;
     let file = handle(call, args.fh)?;
     let write_flags = WriteFlags::from_bits_retain(args.write_flags);
-    if write_flags.contains(WriteFlags::KILL_SUIDGID) {
-        before_change(call, file.fd.as_fd())?;
-    }
+    let actor = call.actor();
+    let told = actor.told(write_flags.contains(WriteFlags::KILL_SUIDGID));
     let mapped = write_flags.contains(WriteFlags::CACHE);
     // Natively such a file cannot be mapped for writing; what was stored would go to its end.
     if mapped && Stat::of(file.fd.as_fd())?.is_append_only() {
@@ -100,11 +100,17 @@ pub fn write(call: &mut Call<'_>) -> Handled {
     let mut done = 0;
     while done < data.len() {
         let rest = &data[done..];
-        let wrote = if append {
-            let slices = [IoSlice::new(rest)];
-            rustix::io::pwritev2(&file.fd, &slices, args.offset, ReadWriteFlags::APPEND)
-        } else {
-            rustix::io::pwrite(&file.fd, rest, args.offset + done as u64)
+        let write = || {
+            if append {
+                let slices = [IoSlice::new(rest)];
+                rustix::io::pwritev2(&file.fd, &slices, args.offset, ReadWriteFlags::APPEND)
+            } else {
+                rustix::io::pwrite(&file.fd, rest, args.offset + done as u64)
+            }
+        };
+        let wrote = match mapped {
+            true => creds::act_as_nobody(write),
+            false => actor.act_dropping_set_ids(file.fd.as_fd(), told, write),
         };
         match wrote {
             Ok(0) => break,
@@ -151,9 +157,11 @@ pub fn sync(fd: rustix::fd::BorrowedFd<'_>, args: &FsyncIn) -> Result<(), Errno>
 pub fn fallocate(call: &mut Call<'_>) -> Handled {
     let args = call.args::<FallocateIn>()?;
     let file = handle(call, args.fh)?;
-    before_untold_change(call, file.fd.as_fd())?;
     let mode = FallocateFlags::from_bits_retain(args.mode);
-    rustix::fs::fallocate(&file.fd, mode, args.offset, args.length)?;
+    call.actor()
+        .act_dropping_set_ids(file.fd.as_fd(), None, || {
+            rustix::fs::fallocate(&file.fd, mode, args.offset, args.length)
+        })?;
     Ok(())
 }
 
@@ -208,9 +216,8 @@ fn copy(call: &mut Call<'_>, most: u64) -> Handled<u64> {
         .get(NodeId(args.nodeid_out))
         .ok_or(Errno::BADF)
         .and_then(|node| call.fs.file(&node, args.fh_out))?;
-    before_untold_change(call, to.fd.as_fd())?;
-    let (mut off_in, mut off_out) = (args.off_in, args.off_out);
     let len = args.len.min(most);
+    let (mut off_in, mut off_out) = (args.off_in, args.off_out);
     let mut done = 0;
     while done < len {
         // Who asks for a part is told how much was copied.
@@ -219,9 +226,11 @@ fn copy(call: &mut Call<'_>, most: u64) -> Handled<u64> {
             other => other?,
         }
         let part = (len - done).min(COPY_PART);
-        let (from, to) = (&from.fd, &to.fd);
-        let (at_in, at_out) = (Some(&mut off_in), Some(&mut off_out));
-        match rustix::fs::copy_file_range(from, at_in, to, at_out, part as usize) {
+        let copied = call.actor().act_dropping_set_ids(to.fd.as_fd(), None, || {
+            let (at_in, at_out) = (Some(&mut off_in), Some(&mut off_out));
+            rustix::fs::copy_file_range(&from.fd, at_in, &to.fd, at_out, part as usize)
+        });
+        match copied {
             Ok(n) => {
                 done += n as u64;
                 if (n as u64) < part {

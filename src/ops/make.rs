@@ -8,7 +8,7 @@ use crate::fs::made::Making;
 use crate::fs::open::lower_flags;
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
-use crate::sys::creds::{ActingAs, set_umask};
+use crate::sys::creds::set_umask;
 use etcfs_proto::abi::{CreateIn, MkdirIn, MknodIn};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -55,14 +55,14 @@ pub fn create(call: &mut Call<'_>) -> Handled {
     let args = call.args::<CreateIn>()?;
     let parent = call.node()?;
     let spot = call.fs.spot_to_create(&parent, name)?;
-    let mode = permitted(call, &spot, args.mode)?;
     // O_EXCL always: the kernel has checked the right to make a file here, not the right to open one that somebody
     // else has made since. ESTALE sends the kernel back to look the name up, unless the client wants EEXIST.
     let flags = lower_flags(args.flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let mode = Mode::from_raw_mode(args.mode & 0o7777);
     let open = || rustix::fs::openat(spot.dir(), name, flags, mode);
     let opened = call
         .fs
-        .with_relief(|| in_callers_name(call, args.umask, open));
+        .with_relief(|| in_callers_name(call, args.umask, args.mode, open));
     let fd = match opened {
         Err(Errno::EXIST) if args.flags & libc::O_EXCL as u32 == 0 => {
             return Err(Errno::STALE.into());
@@ -80,7 +80,7 @@ pub fn tmpfile(call: &mut Call<'_>) -> Handled {
     let args = call.args::<CreateIn>()?;
     let parent = call.node()?;
     let spot = call.fs.spot_unnamed(&parent)?;
-    let mode = permitted(call, &spot, args.mode)?;
+    let mode = Mode::from_raw_mode(args.mode & 0o7777);
     let mut flags = lower_flags(args.flags) | OFlags::TMPFILE;
     if args.flags & libc::O_EXCL as u32 != 0 {
         flags |= OFlags::EXCL;
@@ -88,7 +88,7 @@ pub fn tmpfile(call: &mut Call<'_>) -> Handled {
     let open = || rustix::fs::openat(spot.dir(), c".", flags, mode);
     let fd = call
         .fs
-        .with_relief(|| in_callers_name(call, args.umask, open))?;
+        .with_relief(|| in_callers_name(call, args.umask, args.mode, open))?;
     let stat = Stat::of(fd.as_fd())?;
     let node = call
         .fs
@@ -116,7 +116,7 @@ fn make(
     call: &mut Call<'_>,
     umask: u32,
     mode: u32,
-    make: impl FnOnce(&Spot, &CStr, Mode) -> Result<(), Errno>,
+    make: impl Fn(&Spot, &CStr, Mode) -> Result<(), Errno>,
 ) -> Handled {
     let name = call.name()?;
     make_as(call, name, umask, mode, make)
@@ -127,7 +127,7 @@ fn make_as(
     name: &CStr,
     umask: u32,
     mode: u32,
-    make: impl FnOnce(&Spot, &CStr, Mode) -> Result<(), Errno>,
+    make: impl Fn(&Spot, &CStr, Mode) -> Result<(), Errno>,
 ) -> Handled {
     if call.fs.is_config(call.node_id(), name) {
         return Err(Errno::EXIST.into());
@@ -135,45 +135,26 @@ fn make_as(
     let parent = call.node()?;
     let spot = call.fs.spot_to_create(&parent, name)?;
     let making = Making::begin(mode & libc::S_IFMT, call.fs.maker(call.frame.head.uid));
-    let mode = permitted(call, &spot, mode)?;
-    in_callers_name(call, umask, || make(&spot, name, mode))?;
+    let bits = Mode::from_raw_mode(mode & 0o7777);
+    in_callers_name(call, umask, mode, || make(&spot, name, bits))?;
     spot.note_change(call.frame.head.pid);
     let stat = making.made(spot.dir(), name)?;
     found(call, &parent, name, &spot, &stat);
     Ok(())
 }
 
-/// Runs `make` with the caller's umask, and as the caller where the daemon can.
-fn in_callers_name<T>(call: &Call<'_>, umask: u32, make: impl FnOnce() -> T) -> T {
+/// Runs `make`, which makes something of `mode`, with the caller's umask and as the caller. Whether set-group-id may be had
+/// depends on the caller's groups and CAP_FSETID, and goes in silence where it may not (`mode_strip_sgid`).
+fn in_callers_name<T>(
+    call: &Call<'_>,
+    umask: u32,
+    mode: u32,
+    make: impl FnMut() -> Result<T, Errno>,
+) -> Result<T, Errno> {
     set_umask(umask);
-    let head = call.frame.head;
-    let _identity = call
-        .fs
-        .settings
-        .privileged
-        .then(|| ActingAs::enter(head.uid, head.gid));
-    make()
-}
-
-/// Linux 6.1. From 6.0 on the kernel itself strips set-group-id (`mode_strip_sgid`), with the caller's true capabilities.
-const KERNEL_STRIPS_SGID: u32 = 37;
-
-/// The mode to create with. Before Linux 6.0 set-group-id on an executable must go here if the directory hands its group
-/// down and the caller is not in that group: the lower file system would keep it for the daemon, who has CAP_FSETID. A
-/// caller other than root who has that capability cannot be told from one who has not, and loses the bit.
-fn permitted(call: &Call<'_>, spot: &Spot, mode: u32) -> Result<Mode, Errno> {
-    let bits = mode & 0o7777;
-    let sgid_exec = libc::S_ISGID | libc::S_IXGRP;
-    let kernel_did = call.agreed.minor >= KERNEL_STRIPS_SGID || call.frame.head.uid == 0;
-    if bits & sgid_exec == sgid_exec && !kernel_did {
-        let dir = Stat::of(spot.dir())?;
-        let inherits = u32::from(dir.0.stx_mode) & libc::S_ISGID != 0;
-        let group = dir.0.stx_gid;
-        let member =
-            call.frame.head.gid == group || call.frame.supplementary_group() == Some(group);
-        if inherits && !member {
-            return Ok(Mode::from_raw_mode(bits & !libc::S_ISGID));
-        }
+    if mode & libc::S_ISGID != 0 {
+        call.actor().act_truly(make)
+    } else {
+        call.act(make)
     }
-    Ok(Mode::from_raw_mode(bits))
 }

@@ -3,6 +3,7 @@
 //! A handler takes its typed arguments, calls the model and puts the body of its answer into the reply, or says how it
 //! leaves the request ([`Leave`]): an errno, or that it goes on in another thread. It cannot send: "exactly one answer" is the business of `session::serve` alone.
 
+mod act;
 mod answer;
 mod attr;
 mod config;
@@ -14,7 +15,6 @@ mod make;
 mod meta;
 mod name;
 mod rename;
-mod set_ids;
 #[cfg(test)]
 mod trial;
 mod xattr;

@@ -90,14 +90,15 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
     let parent = call.node()?;
     let spot = call.fs.spot(&parent, name)?;
     let held = call.fs.hold(&spot, name);
-    let removed = match rustix::fs::unlinkat(spot.dir(), name, flags) {
+    let unlink = || call.act(|| rustix::fs::unlinkat(spot.dir(), name, flags));
+    let removed = match unlink() {
         // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
         Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
             let dir = crate::fs::tree::open_dir(spot.dir(), name)?;
             if !hidden::sweep_empty(dir.as_fd(), hidden::STALE_AFTER).unwrap_or(false) {
                 return Err(Errno::NOTEMPTY.into());
             }
-            rustix::fs::unlinkat(spot.dir(), name, flags)
+            unlink()
         }
         other => other,
     };
@@ -124,7 +125,7 @@ pub fn link(call: &mut Call<'_>) -> Handled {
         return Err(Errno::XDEV.into());
     }
     let pinned = call.fs.pin(&old)?;
-    crate::sys::object::link(pinned.as_fd(), spot.dir(), name)?;
+    call.act(|| crate::sys::object::link(pinned.as_fd(), spot.dir(), name))?;
     spot.note_change(call.frame.head.pid);
     // What was linked, whatever has that name by now.
     let stat = Stat::of(pinned.as_fd())?;

@@ -6,6 +6,7 @@ use crate::fs::held::Held;
 use crate::fs::node::{Node, NodeId};
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
+use crate::sys::creds::own;
 use etcfs_proto::abi::{Rename2In, RenameIn};
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -41,11 +42,10 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
         return across(call, &from, old, (&to_dir, &to), new, flags);
     }
     let replaced = replaced(call, &to, new, flags);
-    if flags.is_empty() {
-        rustix::fs::renameat(from.dir(), old, to.dir(), new)?;
-    } else {
-        rustix::fs::renameat_with(from.dir(), old, to.dir(), new, flags)?;
-    }
+    call.act(|| match flags.is_empty() {
+        true => rustix::fs::renameat(from.dir(), old, to.dir(), new),
+        false => rustix::fs::renameat_with(from.dir(), old, to.dir(), new, flags),
+    })?;
     if let Some(replaced) = replaced {
         replaced.keep();
     }
@@ -83,14 +83,14 @@ fn across(
     let source = call.fs.hold(from, old);
     // What comes this way in a thread of its own, a worker has tried before.
     let native = if call.at == Where::Worker {
-        cross::rename_natively(&work)
+        own(|| cross::rename_natively(&work))
     } else {
         Err(Errno::XDEV)
     };
     match native {
         Err(Errno::XDEV) => {
             call.go_aside()?;
-            cross::copy_across(&work, &mut |_| {})?;
+            own(|| cross::copy_across(&work, &mut |_| {}))?;
         }
         other => other?,
     }

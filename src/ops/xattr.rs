@@ -3,15 +3,18 @@
 //! All namespaces pass through to the lower object. `user.bedrock.stratum` and `user.bedrock.localpath` are answered
 //! here for every object, listed nowhere, and cannot be changed (contract D36 to D38).
 
+use super::act::Actor;
 use super::{Call, Handled};
 use crate::fs::node::NodeId;
-use crate::sys::object;
-use crate::sys::xattr;
+use crate::fs::stat::Stat;
+use crate::sys::creds::looking;
+use crate::sys::xattr::{self, Target};
 use etcfs_proto::abi::{GetxattrIn, GetxattrOut};
 use etcfs_proto::flags::{InitFlags, SetxattrFlags};
 use rustix::fd::AsFd;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
+use std::ffi::CStr;
 
 /// The attributes whose names begin so are etcfs's own.
 const OURS: &[u8] = b"user.bedrock.";
@@ -41,8 +44,9 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
     }
     let node = call.node()?;
     let pinned = call.fs.pin(&node)?;
+    let actor = call.actor();
     let result = put(call, size, |space| {
-        xattr::get(pinned.xattr_target(), name, space)
+        get_pinned(actor, pinned.xattr_target(), name, space)
     });
     // A lower file system without ACLs (ramfs, vfat, ext4 mounted with noacl). The kernel asks for them while it checks
     // an ordinary user's permissions, and any error but ENODATA becomes that of the user's call (fuse_get_acl).
@@ -51,6 +55,21 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
         other => other,
     })?;
     Ok(())
+}
+
+/// Reads an attribute. Those of users ask for the right to read the file (`xattr_permission`), so they are read as the
+/// caller; for the others the kernel has asked the caller's own capabilities.
+fn get_pinned(
+    actor: Actor<'_>,
+    target: Target<'_>,
+    name: &CStr,
+    space: &mut [u8],
+) -> Result<usize, Errno> {
+    if name.to_bytes().starts_with(b"user.") {
+        actor.act(|| xattr::get(target, name, space))
+    } else {
+        looking(|| xattr::get(target, name, space))
+    }
 }
 
 fn is_acl(name: &[u8]) -> bool {
@@ -112,16 +131,19 @@ pub fn setxattr(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let pinned = call.fs.pin(&node)?;
     let flags = XattrFlags::from_bits_retain(args.flags);
-    xattr::set(pinned.xattr_target(), args.name, args.value, flags)?;
-    let kill = SetxattrFlags::from_bits_retain(args.setxattr_flags);
-    if kill.contains(SetxattrFlags::ACL_KILL_SGID) {
-        // The lower file system would clear it for the caller; it does not for the daemon, who has CAP_FSETID.
-        let mode = u32::from(crate::fs::stat::Stat::of(pinned.as_fd())?.0.stx_mode);
-        if mode & libc::S_ISGID != 0 {
-            object::chmod(pinned.as_fd(), mode & !libc::S_ISGID)?;
+    let set = || xattr::set(pinned.xattr_target(), args.name, args.value, flags);
+    let kills =
+        SetxattrFlags::from_bits_retain(args.setxattr_flags).contains(SetxattrFlags::ACL_KILL_SGID);
+    // An ACL takes set-group-id away, in silence, unless the caller is in the file's group or has CAP_FSETID
+    // (`posix_acl_update_mode`); the kernel has said above whether it is.
+    if is_acl(args.name.to_bytes()) && !(ext && kills) {
+        let stat = Stat::of(pinned.as_fd())?;
+        let set_group_id = u32::from(stat.0.stx_mode) & libc::S_ISGID != 0;
+        if set_group_id && stat.0.stx_gid != call.frame.head.gid {
+            return Ok(call.actor().act_truly(set)?);
         }
     }
-    Ok(())
+    Ok(call.act(set)?)
 }
 
 /// REMOVEXATTR.
@@ -132,8 +154,13 @@ pub fn removexattr(call: &mut Call<'_>) -> Handled {
     }
     let node = call.node()?;
     let pinned = call.fs.pin(&node)?;
-    xattr::remove(pinned.xattr_target(), name)?;
-    Ok(())
+    match call.act(|| xattr::remove(pinned.xattr_target(), name)) {
+        // The kernel asks nobody's right when it takes file capabilities away before a write or a chown
+        // (`cap_inode_killpriv`), which the lower file system does by itself at that very change. Who has no right to
+        // remove them otherwise has been refused above.
+        Err(Errno::PERM) if name == c"security.capability" => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 /// GETXATTR of the configuration file: etcfs's own attributes only.

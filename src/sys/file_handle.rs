@@ -2,6 +2,7 @@
 //! changed since.
 #![allow(unsafe_code)]
 
+use super::creds::looking;
 use super::object::last_errno;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -40,7 +41,7 @@ impl FileHandle {
     /// # Errors
     /// As [`FileHandle::of`]; ENOENT.
     pub fn at(dir: impl AsFd, name: &CStr) -> io::Result<FileHandle> {
-        FileHandle::get(dir.as_fd(), name, 0)
+        looking(|| FileHandle::get(dir.as_fd(), name, 0))
     }
 
     fn get(fd: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> io::Result<FileHandle> {
@@ -76,6 +77,10 @@ impl FileHandle {
     /// # Errors
     /// ESTALE when the inode is gone, EPERM without CAP_DAC_READ_SEARCH in the initial user namespace.
     pub fn open(&self, mount: impl AsFd, flags: OFlags) -> io::Result<OwnedFd> {
+        looking(|| self.open_once(mount.as_fd(), flags))
+    }
+
+    fn open_once(&self, mount: BorrowedFd<'_>, flags: OFlags) -> io::Result<OwnedFd> {
         let mut raw = Raw {
             handle_bytes: self.bytes.len() as u32,
             handle_type: self.kind,
@@ -85,7 +90,7 @@ impl FileHandle {
         // SAFETY: `raw` is a complete handle; the call returns a descriptor that nobody else owns.
         let fd = unsafe {
             libc::open_by_handle_at(
-                mount.as_fd().as_raw_fd(),
+                mount.as_raw_fd(),
                 (&raw mut raw).cast(),
                 (flags | OFlags::CLOEXEC).bits() as i32,
             )

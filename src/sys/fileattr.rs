@@ -15,9 +15,6 @@ pub const FSGETXATTR: Opcode = opcode::read::<Fsxattr>(b'X', 31);
 /// `FS_IOC_FSSETXATTR`.
 pub const FSSETXATTR: Opcode = opcode::write::<Fsxattr>(b'X', 32);
 
-/// `FS_JOURNAL_DATA_FL`: contents go through the journal, too.
-pub const JOURNAL_DATA: u32 = 0x4000;
-
 /// `struct fsxattr`, 28 bytes, as it stands in memory and on the wire.
 pub type Fsxattr = [u32; 7];
 

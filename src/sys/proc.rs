@@ -1,35 +1,84 @@
 //! What `/proc` tells about a caller beyond the request's uid, gid and pid. Read only where a rare case needs it.
 
+use super::creds::Held;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io;
 use rustix::thread::CapabilitySet;
 use std::ffi::CStr;
 use std::io::Write as _;
+use std::sync::OnceLock;
 
 /// `TASK_COMM_LEN` of the kernel, the final NUL included.
 const COMM_MAX: usize = 16;
 
-/// A caller's supplementary groups and effective capabilities.
+/// What a look at a caller came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
-    /// Effective capabilities.
-    pub effective: CapabilitySet,
+pub enum Caller {
+    /// It is the task that asked, and holds this.
+    Holds(Held),
+    /// It holds nothing that counts here: it is in another user namespace, is not the task that asked (which has ended, or
+    /// has changed its ids since), or cannot be looked at.
+    Nothing,
+    /// Nobody can say: its pid namespace is not the daemon's or below it, or no `/proc` is mounted here.
+    Unknown,
 }
 
-/// Reads `/proc/TID/status` (proc(5)); `thread` is the `pid` of a request, which is a thread id. `None`: the thread is gone
-/// or in another pid namespace (0), or no `/proc` is mounted.
-pub fn status(thread: u32) -> Option<Status> {
-    parse(&read_status(thread)?)
+/// Looks at the caller of a request: `thread` is the request's `pid`, which is a thread id, `ids` its file system ids.
+///
+/// Capabilities that a task has in a user namespace of its own mean nothing here, and `/proc/TID/status` (proc(5)) does not
+/// tell which those are, so the namespace itself is compared (`/proc/TID/ns/user`, which wants CAP_SYS_PTRACE for other
+/// users' tasks). All looks go through one descriptor of the task's directory, which leads to no later task of that number.
+pub fn look_at(thread: u32, ids: (u32, u32)) -> Caller {
+    if thread == 0 {
+        return Caller::Unknown;
+    }
+    let Some(own) = own_user_namespace() else {
+        return Caller::Unknown;
+    };
+    let Some(task) = task_dir(thread) else {
+        return Caller::Nothing;
+    };
+    let same_namespace = || {
+        rustix::fs::statat(&task, c"ns/user", AtFlags::empty())
+            .map(|stat| (stat.st_dev, stat.st_ino))
+    };
+    match status(&task).and_then(|text| parse(&text)) {
+        Some(status) if status.ids == ids && same_namespace() == Ok(own) => {
+            Caller::Holds(status.held)
+        }
+        _ => Caller::Nothing,
+    }
 }
 
-fn read_status(thread: u32) -> Option<String> {
-    let path = format!("/proc/{thread}/status");
+/// The daemon's user namespace, asked once; none where `/proc` is not that of its pid namespace.
+fn own_user_namespace() -> Option<(u64, u64)> {
+    static OWN: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+    *OWN.get_or_init(|| {
+        let stat = rustix::fs::stat(c"/proc/self/ns/user").ok()?;
+        is_own_namespace().then_some((stat.st_dev, stat.st_ino))
+    })
+}
+
+/// What `/proc/TID/status` says of a task's rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Status {
+    /// File system user and group id.
+    ids: (u32, u32),
+    held: Held,
+}
+
+/// The directory of a task, which leads to no later task of that number.
+fn task_dir(thread: u32) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/{thread}"), flags, Mode::empty()).ok()
+}
+
+/// The text of a task's `status`.
+fn status(task: &OwnedFd) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok()?;
-    let mut text = Vec::new();
+    let fd = rustix::fs::openat(task, c"status", flags, Mode::empty()).ok()?;
+    let mut text = Vec::with_capacity(4096);
     let mut chunk = [0; 4096];
     loop {
         match io::read(&fd, &mut chunk) {
@@ -43,7 +92,10 @@ fn read_status(thread: u32) -> Option<String> {
 }
 
 fn parse(text: &str) -> Option<Status> {
+    // The name is the first line, and the kernel escapes a newline in it (`proc_task_name`), so no task forges a field.
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    // Real, effective, saved, file system.
+    let last = |name| field(name)?.split_ascii_whitespace().nth(3)?.parse().ok();
     let groups = field("Groups:")?
         .split_ascii_whitespace()
         .map(str::parse)
@@ -51,10 +103,75 @@ fn parse(text: &str) -> Option<Status> {
         .ok()?;
     let effective = u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()?;
     Some(Status {
-        groups,
-        effective: CapabilitySet::from_bits_retain(effective),
+        ids: (last("Uid:")?, last("Gid:")?),
+        held: Held {
+            groups,
+            capabilities: CapabilitySet::from_bits_retain(effective),
+        },
     })
 }
+
+/// True if the thread, which waits for an answer, is inside `chown(2)` or one of its kind (`/proc/TID/syscall`, proc(5);
+/// wants CAP_SYS_PTRACE for other users' threads). False also where that cannot be told, such as for programs of another
+/// architecture.
+pub fn changes_owner(thread: u32) -> bool {
+    let read = || {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let path = format!("/proc/{thread}/syscall");
+        let fd = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+        let mut text = [0; 32];
+        let len = io::read(&fd, &mut text).ok()?;
+        let number = text[..len].split(|byte| *byte == b' ').next()?;
+        std::str::from_utf8(number)
+            .ok()?
+            .parse::<libc::c_long>()
+            .ok()
+    };
+    read().is_some_and(|number| OWNER_CALLS.contains(&number))
+}
+
+/// The system calls that change an owner, in this architecture's numbers.
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "powerpc64",
+    target_arch = "s390x"
+))]
+const OWNER_CALLS: &[libc::c_long] = &[
+    libc::SYS_chown,
+    libc::SYS_fchown,
+    libc::SYS_lchown,
+    libc::SYS_fchownat,
+];
+/// Newer architectures have no `chown` and `lchown`.
+#[cfg(any(
+    target_arch = "aarch64",
+    target_arch = "riscv64",
+    target_arch = "loongarch64"
+))]
+const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
+/// 32-bit architectures have each of them twice, for 16-bit ids and for 32-bit ones.
+#[cfg(any(target_arch = "x86", target_arch = "arm"))]
+const OWNER_CALLS: &[libc::c_long] = &[
+    libc::SYS_chown,
+    libc::SYS_fchown,
+    libc::SYS_lchown,
+    libc::SYS_chown32,
+    libc::SYS_fchown32,
+    libc::SYS_lchown32,
+    libc::SYS_fchownat,
+];
+/// The calls of every other architecture.
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "powerpc64",
+    target_arch = "s390x",
+    target_arch = "aarch64",
+    target_arch = "riscv64",
+    target_arch = "loongarch64",
+    target_arch = "x86",
+    target_arch = "arm",
+)))]
+const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
 
 /// The command name of the process (or thread) `pid`, as it is in this process's pid namespace. `None` when it has
 /// ended, when it is in another namespace (the kernel then says 0), or when no `/proc` is mounted. Three system calls.
@@ -110,7 +227,7 @@ pub fn cmdline(pid: u32) -> Option<Vec<u8>> {
 /// True if the thread `tid` is about to end: SIGKILL is pending, which is how the kernel tells every thread of a process
 /// that has got a deadly signal (`complete_signal`, kernel/signal.c), or it has ended.
 pub fn is_dying(tid: u32) -> bool {
-    let Some(text) = read_status(tid) else {
+    let Some(text) = task_dir(tid).as_ref().and_then(status) else {
         return true;
     };
     let pending = |name: &str| {
@@ -163,20 +280,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_and_capabilities_are_found() {
-        let status = parse("Name:\tx\nGroups:\t4 500 \nCapEff:\t0000000000000012\n");
+    fn ids_groups_and_capabilities_are_found() {
+        let text = "Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t4 500 \nCapEff:\t0000000000000012\n";
         let expected = Status {
-            groups: vec![4, 500],
-            effective: CapabilitySet::DAC_OVERRIDE | CapabilitySet::FSETID,
+            ids: (4, 8),
+            held: Held {
+                groups: vec![4, 500],
+                capabilities: CapabilitySet::DAC_OVERRIDE | CapabilitySet::FSETID,
+            },
         };
-        assert_eq!(status, Some(expected));
+        assert_eq!(parse(text), Some(expected));
+        assert_eq!(parse("Name:\tx\nUid:\t1\t2\t3\n"), None);
     }
 
     #[test]
-    fn this_thread_has_a_status_and_no_thread_has_none() {
-        let own = rustix::thread::gettid().as_raw_pid();
-        assert!(status(u32::try_from(own).expect("a thread id")).is_some());
-        assert_eq!(status(0), None);
+    fn only_the_task_that_asked_is_believed() {
+        let own = rustix::thread::gettid().as_raw_pid().cast_unsigned();
+        let ids = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        assert!(matches!(look_at(own, ids), Caller::Holds(_)));
+        assert_eq!(look_at(own, (ids.0 + 1, ids.1)), Caller::Nothing);
+        assert_eq!(look_at(own, (ids.0, ids.1 + 1)), Caller::Nothing);
+        assert_eq!(look_at(u32::MAX, ids), Caller::Nothing, "no such thread");
+        assert_eq!(look_at(0, ids), Caller::Unknown);
     }
 
     #[test]

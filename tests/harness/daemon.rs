@@ -124,6 +124,7 @@ impl Bases {
 /// A running daemon. Dropping it unmounts lazily, sends SIGTERM and, after 2 s, SIGKILL.
 pub struct Etcfs {
     bases: Bases,
+    passes_through: bool,
     child: Option<Child>,
     pid: i32,
     /// A file without a name: what the daemon has said before it answers is in it when the answer comes, which would not be
@@ -157,6 +158,7 @@ impl Etcfs {
         watch.add(pid);
         let mut etcfs = Self {
             bases,
+            passes_through: opts.options.iter().any(|option| option == "passthrough"),
             child: Some(child),
             pid,
             stderr,
@@ -289,6 +291,11 @@ impl Etcfs {
     /// An empty directory of the same lower file system, for comparisons.
     pub fn native(&self) -> PathBuf {
         self.bases.native()
+    }
+
+    /// True if it was told to pass files through.
+    pub fn passes_through(&self) -> bool {
+        self.passes_through
     }
 
     /// The daemon's process id.

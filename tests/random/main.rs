@@ -58,6 +58,7 @@ fn run(seed: u64, case: Case) {
         };
         let native = etcfs.native();
         let mut sides = Sides::new(mount.clone(), native.clone(), case.lower == Lower::Tmpfs);
+        sides.keeps_set_ids = !etcfs.passes_through();
         let mut rng = Rng::new(seed);
         let mut said: Vec<String> = Vec::new();
         for n in 0..steps {

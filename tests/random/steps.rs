@@ -33,6 +33,8 @@ pub struct Sides {
     pub open: Vec<[OwnedFd; 2]>,
     /// Whether where the holes are follows from the calls alone, as on tmpfs.
     pub exact_holes: bool,
+    /// Whether root's writes leave set-id bits as they are: not where the kernel writes with rights of its own.
+    pub keeps_set_ids: bool,
 }
 
 impl Sides {
@@ -42,6 +44,7 @@ impl Sides {
             native,
             open: Vec::new(),
             exact_holes,
+            keeps_set_ids: true,
         }
     }
 
@@ -116,8 +119,13 @@ fn path(rng: &mut Rng) -> PathBuf {
         .collect()
 }
 
-fn mode(rng: &mut Rng) -> Mode {
-    Mode::from_raw_mode(rng.pick(&[0o644, 0o600, 0o755, 0o4755, 0o2770, 0o1777, 0o000, 0o666]))
+fn mode(rng: &mut Rng, sides: &Sides) -> Mode {
+    let bits = rng.pick(&[0o644, 0o600, 0o755, 0o4755, 0o2770, 0o1777, 0o000, 0o666]);
+    Mode::from_raw_mode(if sides.keeps_set_ids {
+        bits
+    } else {
+        bits & 0o1777
+    })
 }
 
 pub fn facts(stat: &Stat) -> (u32, u64, u32, u32, i64, u64) {
@@ -147,7 +155,7 @@ pub fn step(rng: &mut Rng, sides: &mut Sides) -> Outcome {
 }
 
 fn names(rng: &mut Rng, sides: &Sides) -> Outcome {
-    let (a, b, mode) = (path(rng), path(rng), mode(rng));
+    let (a, b, mode) = (path(rng), path(rng), mode(rng, sides));
     let shown = format!("{} {}", a.display(), b.display());
     match rng.below(14) {
         0..=2 => sides.both(format!("mkdir {shown} {mode:?}"), |root| {
@@ -189,7 +197,7 @@ fn names(rng: &mut Rng, sides: &Sides) -> Outcome {
 }
 
 fn attributes(rng: &mut Rng, sides: &Sides) -> Outcome {
-    let (a, mode) = (path(rng), mode(rng));
+    let (a, mode) = (path(rng), mode(rng, sides));
     let shown = a.display().to_string();
     match rng.below(8) {
         0..=2 => sides.both(format!("stat {shown}"), |root| {
@@ -247,7 +255,7 @@ fn attributes(rng: &mut Rng, sides: &Sides) -> Outcome {
 }
 
 fn opens(rng: &mut Rng, sides: &mut Sides) -> Outcome {
-    let (a, mode) = (path(rng), mode(rng));
+    let (a, mode) = (path(rng), mode(rng, sides));
     let access = rng.pick(&[OFlags::RDWR, OFlags::RDWR, OFlags::RDONLY, OFlags::WRONLY]);
     let more = rng.pick(&[
         OFlags::CREATE,
