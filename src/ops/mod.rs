@@ -187,6 +187,12 @@ pub fn find(frame: &Frame<'_>) -> Option<&'static Row> {
     BY_OPCODE_CONFIG[opcode].or(row.and(Some(&config::REFUSED)))
 }
 
+/// True for requests that are always carried out where they may take long.
+pub fn is_long(opcode: Opcode) -> bool {
+    let row = BY_OPCODE.get(opcode.0 as usize).copied().flatten();
+    row.is_some_and(|row| row.at == Where::Aside)
+}
+
 impl<'a> Call<'a> {
     /// The operation's fixed arguments.
     fn args<T: FromBytes + KnownLayout + Immutable>(&self) -> Result<&'a T, Errno> {

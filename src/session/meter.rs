@@ -206,6 +206,13 @@ impl Default for Meters {
 }
 
 impl Meters {
+    /// A meter for the calling thread, a worker with place `index`.
+    pub fn sit_at(&self, index: usize) -> Seat {
+        let seat = self.sit(Role::Worker);
+        seat.current.set_place(Some(index));
+        seat
+    }
+
     /// A meter for the calling thread.
     pub fn sit(&self, role: Role) -> Seat {
         let tid = rustix::thread::gettid()
@@ -221,6 +228,7 @@ impl Meters {
                     .is_ok()
         };
         if let Some(entry) = all.iter().find(free) {
+            entry.meter.current.set_place(None);
             return Seat(entry.clone());
         }
         let meter = Meter::new_box_zeroed().expect("memory for a thread's counters");

@@ -4,6 +4,7 @@
 
 mod aside;
 mod attend;
+mod crew;
 #[cfg(test)]
 mod fake;
 mod handshake;
@@ -25,6 +26,7 @@ pub use worker::Buffer;
 
 use crate::fs::Fs;
 use aside::Pool;
+use crew::Crew;
 use etcfs_proto::init::Agreed;
 use interrupts::Interrupts;
 use meter::{InFlight, Meters, Waker};
@@ -32,9 +34,11 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io;
 use rustix::thread::CpuSet;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use turns::Turns;
+use worker::Place;
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,7 @@ pub struct Session {
     /// Who watches the traffic.
     pub observers: Observers,
     pool: Pool,
+    crew: Crew,
     /// What the threads count.
     pub meters: Meters,
     /// Wakes the watchdog.
@@ -90,6 +95,7 @@ impl Session {
             agreed,
             observers,
             pool: Pool::default(),
+            crew: Crew::default(),
             meters: Meters::default(),
             waker: Waker::default(),
             interrupts: Interrupts::default(),
@@ -149,25 +155,20 @@ impl Session {
     pub fn start(self: &Arc<Session>, threads: Option<usize>) -> std::io::Result<()> {
         let cpus = allowed_cpus();
         let count = threads.unwrap_or(cpus.len()).max(1);
-        let cpu = |index: usize| cpus.get(index % cpus.len().max(1)).copied();
+        let cpu = |index: usize| cpus.get(index % cpus.len().max(1)).copied().flatten();
         let turns = Turns::new((0..count).map(cpu));
         self.running.fetch_add(count, Ordering::AcqRel);
         for index in 0..count {
-            let session = self.clone();
-            let (turns, cpu) = (turns.clone(), cpu(index));
-            let started = std::thread::Builder::new()
-                .name(format!("etcfs-{index}"))
-                .stack_size(256 * 1024)
-                .spawn(move || {
-                    let ended = worker::run(&session, cpu, turns.of(index));
-                    turns.end();
-                    session.worker_ended(ended);
-                });
-            if let Err(error) = started {
+            if let Err(error) = worker::start(self, Place::Own(turns.of(index))) {
                 self.running.fetch_sub(count - index, Ordering::AcqRel);
                 return Err(error);
             }
         }
+        let (session, watched) = (self.clone(), turns.clone());
+        std::thread::Builder::new()
+            .name("etcfs-crew".into())
+            .stack_size(128 * 1024)
+            .spawn(move || crew::watch(&session, &watched))?;
         std::thread::Builder::new()
             .name("etcfs-turns".into())
             .stack_size(64 * 1024)
@@ -180,15 +181,22 @@ impl Session {
             crate::log::error(format_args!("reading /dev/fuse: {errno}; this worker ends"));
         }
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.crew.end();
             let _ = io::write(&self.ended, &1_u64.to_ne_bytes());
         }
     }
 }
 
-/// The CPUs that this process may run on.
-fn allowed_cpus() -> Vec<usize> {
+/// The CPUs that this process may run on. Where they cannot be told apart (more of them than fit a mask of 1024), as many
+/// times none.
+fn allowed_cpus() -> Vec<Option<usize>> {
     let set = rustix::thread::sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
-    (0..CpuSet::MAX_CPU)
+    let cpus: Vec<_> = (0..CpuSet::MAX_CPU)
         .filter(|&cpu| set.is_set(cpu))
-        .collect()
+        .map(Some)
+        .collect();
+    match cpus.is_empty() {
+        true => vec![None; std::thread::available_parallelism().map_or(1, NonZero::get)],
+        false => cpus,
+    }
 }

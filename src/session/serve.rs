@@ -188,15 +188,25 @@ pub fn account_of(message: &[u8]) -> Account {
     let Ok((head, _)) = InHeader::ref_from_prefix(message) else {
         return Account::KERNEL;
     };
-    match Opcode(head.opcode) {
+    account(Opcode(head.opcode), head.uid)
+}
+
+/// Who is charged for a request.
+pub fn account(opcode: Opcode, uid: u32) -> Account {
+    match opcode {
         Opcode::FORGET
         | Opcode::BATCH_FORGET
         | Opcode::INTERRUPT
         | Opcode::RELEASE
         | Opcode::RELEASEDIR
         | Opcode::DESTROY => Account::KERNEL,
-        _ => Account::of(head.uid),
+        _ => Account::of(uid),
     }
+}
+
+/// True for INTERRUPT, which is for requests that wait and must not wait with them.
+pub fn is_interrupt(message: &[u8]) -> bool {
+    opcode_of(message) == Opcode::INTERRUPT
 }
 
 /// The number of a message that the kernel waits for an answer to.

@@ -10,7 +10,7 @@
 //! `/proc` is a thread of its own that sleeps without a timer unless a caller is followed.
 
 use crate::sys::proc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,19 +57,25 @@ struct State {
     over: bool,
 }
 
+/// What has a place whose worker has learnt that the connection has ended.
+const GONE: u32 = u32::MAX;
+
 /// A worker, as the others see it.
 #[repr(align(128))]
 struct Place {
     /// The CPU that it is pinned to.
     cpu: Option<usize>,
-    /// Counts up when it has read a request, and when it is about to read: odd while it works.
+    /// Counts up when it has read a request, and when it is about to read: even while it works.
     steps: AtomicU64,
+    /// Which thread has the place: the first is 0, whoever relieves it 1, and so on.
+    holder: AtomicU32,
 }
 
 /// A worker's own side.
 pub struct Turn {
     turns: Arc<Turns>,
     index: usize,
+    holder: u32,
     steps: u64,
     /// Who made the last request, and how many in a row since when.
     caller: u32,
@@ -87,6 +93,7 @@ impl Turns {
         let place = |cpu| Place {
             cpu,
             steps: AtomicU64::new(0),
+            holder: AtomicU32::new(0),
         };
         Arc::new(Turns {
             only: AtomicUsize::new(0),
@@ -102,14 +109,59 @@ impl Turns {
 
     /// The side of worker `index`.
     pub fn of(self: &Arc<Turns>, index: usize) -> Turn {
+        self.held_by(index, self.holder(index))
+    }
+
+    fn held_by(self: &Arc<Turns>, index: usize, holder: u32) -> Turn {
+        let place = &self.workers[index];
         Turn {
             turns: self.clone(),
             index,
-            steps: 0,
+            holder,
+            // Even, and unlike what the one before has counted.
+            steps: (place.steps.load(Ordering::Relaxed) + 3) & !1,
             caller: 0,
             count: 0,
             since: 0,
         }
+    }
+
+    /// Which thread has the place of worker `index`, for [`Turns::relieve`].
+    pub fn holder(&self, index: usize) -> u32 {
+        self.workers[index].holder.load(Ordering::Relaxed)
+    }
+
+    /// The side of a thread that takes the place of worker `index` from `holder`, which leaves after the request that it
+    /// is at. `None`: it has gone meanwhile, or somebody else has taken its place.
+    pub fn relieve(self: &Arc<Turns>, index: usize, holder: u32) -> Option<Turn> {
+        self.hand_over(index, holder, holder + 1)
+            .then(|| self.held_by(index, holder + 1))
+    }
+
+    fn hand_over(&self, index: usize, from: u32, to: u32) -> bool {
+        let place = &self.workers[index].holder;
+        let relaxed = Ordering::Relaxed;
+        from != GONE && place.compare_exchange(from, to, relaxed, relaxed).is_ok()
+    }
+
+    /// How many workers there are.
+    pub fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// A number that changes with every request.
+    pub fn steps(&self) -> u64 {
+        let steps = self
+            .workers
+            .iter()
+            .map(|place| place.steps.load(Ordering::Relaxed));
+        steps.fold(0, u64::wrapping_add)
+    }
+
+    /// True if worker `index` is to read.
+    pub fn reads(&self, index: usize) -> bool {
+        let only = self.only.load(Ordering::Relaxed);
+        only == 0 || only == index + 1
     }
 
     /// Follows lone callers until the session ends. Where there is nothing to choose, or `/proc` does not tell where
@@ -231,20 +283,51 @@ impl Turn {
     /// Returns when this worker is to read.
     pub fn wait(&mut self) {
         self.step();
-        if self.is_on() {
+        if self.turns.reads(self.index) {
             return;
         }
         let mut state = self.turns.lock();
-        while !self.is_on() {
+        while !self.turns.reads(self.index) {
             state = wait(&self.turns.parked, state);
         }
         // What was counted before says nothing about who asks by now.
         self.caller = 0;
     }
 
-    fn is_on(&self) -> bool {
-        let only = self.turns.only.load(Ordering::Relaxed);
-        only == 0 || only == self.index + 1
+    /// True if another worker reads the next request while this one is at its own.
+    pub fn may_be_followed(&self) -> bool {
+        // Of two workers that ask this at once, one sees that the other is at work.
+        fence(Ordering::SeqCst);
+        let mut places = self.turns.workers.iter().enumerate();
+        places.any(|(index, place)| {
+            let works = place.steps.load(Ordering::Relaxed) % 2 == 0;
+            index != self.index && self.turns.reads(index) && !works
+        })
+    }
+
+    /// True once another thread has this one's place: it must not read any more.
+    pub fn is_relieved(&self) -> bool {
+        self.turns.workers[self.index]
+            .holder
+            .load(Ordering::Relaxed)
+            != self.holder
+    }
+
+    /// Which place it is.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The CPU that the place is for.
+    pub fn cpu(&self) -> Option<usize> {
+        self.turns.workers[self.index].cpu
+    }
+
+    /// The connection has ended, and this thread leaves its place for good: everybody reads and learns it. False if it had
+    /// been relieved.
+    pub fn leave(&self) -> bool {
+        self.turns.end();
+        self.turns.hand_over(self.index, self.holder, GONE)
     }
 
     /// A request of thread `caller` was read at `taken` nanoseconds. 0 is the kernel itself (RELEASE, FORGET, INTERRUPT) and

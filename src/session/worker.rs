@@ -1,9 +1,9 @@
 //! A worker: reads a request, has it served, writes the answer, without a hand-over.
 
-use super::attend::{Way, attend};
-use super::meter::{self, Role};
+use super::attend::{Debt, Way, attend, set_aside};
+use super::meter;
 use super::serve::caller_of;
-use super::turns::Turn;
+use super::turns::{Turn, Turns};
 use super::{Ended, Session};
 use crate::sys::creds;
 use etcfs_proto::Reply;
@@ -67,37 +67,97 @@ fn read_error(errno: Errno) -> Device {
     }
 }
 
-/// Serves until the connection ends, on `cpu` if one is given, whenever it is its turn.
-pub fn run(session: &Arc<Session>, cpu: Option<usize>, mut turn: Turn) -> Ended {
-    if let Some(cpu) = cpu {
+/// Starts a thread that has a place among the workers.
+///
+/// # Errors
+/// When no thread can be made.
+pub fn start(session: &Arc<Session>, place: Place) -> std::io::Result<()> {
+    let index = match &place {
+        Place::Own(turn) => turn.index(),
+        Place::Of { index, .. } => *index,
+    };
+    let session = session.clone();
+    std::thread::Builder::new()
+        .name(format!("etcfs-{index}"))
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            let turn = match place {
+                Place::Own(turn) => Some(turn),
+                Place::Of {
+                    index,
+                    holder,
+                    turns,
+                } => turns.relieve(index, holder),
+            };
+            match turn.and_then(|turn| run(&session, turn)) {
+                Some(why) => session.worker_ended(why),
+                None => session.crew.left(),
+            }
+        })
+        .map(drop)
+}
+
+/// Which place a thread gets.
+pub enum Place {
+    /// One that nobody has had.
+    Own(Turn),
+    /// That of a worker which is stuck.
+    Of {
+        /// The worker.
+        index: usize,
+        /// The thread that is stuck.
+        holder: u32,
+        /// Where both are.
+        turns: Arc<Turns>,
+    },
+}
+
+/// Serves until the connection ends, on the CPU of its place, whenever it is its turn. `None`: it was relieved.
+fn run(session: &Arc<Session>, mut turn: Turn) -> Option<Ended> {
+    let why = serve_all(session, &mut turn)?;
+    turn.leave().then_some(why)
+}
+
+fn serve_all(session: &Arc<Session>, turn: &mut Turn) -> Option<Ended> {
+    if let Some(cpu) = turn.cpu() {
         let mut set = CpuSet::new();
         set.set(cpu);
         // Being somewhere else costs time only.
         let _ = rustix::thread::sched_setaffinity(None, &set);
     }
     if let Err(errno) = creds::prepare_thread() {
-        return Ended::Failed(errno);
+        return Some(Ended::Failed(errno));
     }
     let mut buffer = Buffer::new(session.agreed.buffer_size);
     let mut reply = Reply::with_capacity(session.agreed.max_write as usize);
-    let seat = session.meters.sit(Role::Worker);
-    loop {
+    let seat = session.meters.sit_at(turn.index());
+    while !turn.is_relieved() {
         turn.wait();
         let len = match io::read(&session.dev, buffer.bytes_mut()) {
             // An empty datagram is what a closed socket pair reads as; the device never gives one.
-            Ok(0) => return Ended::Unmounted,
+            Ok(0) => return Some(Ended::Unmounted),
             Ok(len) => len,
             Err(errno) => match read_error(errno) {
                 Device::Again => continue,
-                Device::End(why) => return why,
+                Device::End(why) => return Some(why),
             },
         };
         let message = &buffer.bytes()[..len];
         let taken = meter::now();
         turn.request(caller_of(message), taken);
         session.waker.request();
-        attend(session, &seat, (message, taken), &mut reply, &Way::WORKER);
+        let alone = session.crew.begin(turn);
+        if session.crew.holds_back(message) {
+            let debt = Debt::of(session, message);
+            set_aside(session, debt, (message, taken), &mut reply, false);
+        } else {
+            attend(session, &seat, (message, taken), &mut reply, &Way::WORKER);
+        }
+        if alone {
+            session.crew.waker.request();
+        }
     }
+    None
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub struct InFlight {
     pub pid: u32,
     /// When it was read, see [`now`](super::now).
     pub taken: u64,
+    /// Which worker's place the thread has had, by index; `None`: no worker's.
+    pub place: Option<usize>,
 }
 
 impl InFlight {
@@ -38,6 +40,7 @@ impl InFlight {
             uid: head.uid,
             pid: head.pid,
             taken,
+            place: None,
         }
     }
 }
@@ -53,10 +56,16 @@ pub(super) struct Current {
     opcode: AtomicU32,
     uid: AtomicU32,
     pid: AtomicU32,
-    padding: AtomicU32,
+    /// The index of the thread's place among the workers, from 1; 0: it is no worker.
+    place: AtomicU32,
 }
 
 impl Current {
+    pub(super) fn set_place(&self, place: Option<usize>) {
+        let number = place.map_or(0, |index| index as u32 + 1);
+        self.place.store(number, Ordering::Relaxed);
+    }
+
     pub(super) fn begin(&self, head: &InHeader, taken: u64) {
         // Whoever sees one of the fields below also sees the 0 that `end` stored.
         fence(Ordering::Release);
@@ -82,6 +91,7 @@ impl Current {
             uid: self.uid.load(Ordering::Relaxed),
             pid: self.pid.load(Ordering::Relaxed),
             taken: self.taken.load(Ordering::Relaxed),
+            place: (self.place.load(Ordering::Relaxed) as usize).checked_sub(1),
         };
         fence(Ordering::Acquire);
         (unique != 0 && self.unique.load(Ordering::Relaxed) == unique).then_some(found)
@@ -97,6 +107,11 @@ pub struct Waker {
 }
 
 impl Waker {
+    /// True if the watcher sleeps, or is about to.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     /// A request begins.
     pub fn request(&self) {
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
