@@ -2,6 +2,7 @@
 
 pub mod backing;
 pub mod budget;
+pub mod climb;
 pub mod config;
 pub mod config_handle;
 pub mod cross;

@@ -28,6 +28,8 @@ impl NodeId {
     pub const ROOT: NodeId = NodeId(1);
     /// The configuration file, which has no lower inode.
     pub const CONFIG: NodeId = NodeId(2);
+    /// No node: where a directory lies of which it is not known.
+    pub const NOWHERE: NodeId = NodeId(0);
     /// The first number given to a lower inode.
     const FIRST: u64 = 3;
 }
@@ -47,7 +49,8 @@ pub struct Key {
 }
 
 /// What a remembered place is good for: one version of the rules, and one state of the directory tree as far as
-/// directories that rules concern have been moved. 22 bits of each, above the 20 bits of the place.
+/// directories have been moved. 12 bits and 32, above the 20 bits of the place: only root makes versions, but anybody
+/// moves, and must not bring an old epoch back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaceEpoch(u64);
 
@@ -56,8 +59,7 @@ const PLACE_MASK: u64 = (1 << 20) - 1;
 impl PlaceEpoch {
     /// The epoch of rules `version` after `moves` moves.
     pub fn new(version: u64, moves: u64) -> PlaceEpoch {
-        const FIELD: u64 = (1 << 22) - 1;
-        PlaceEpoch(((version & FIELD) << 42) | ((moves & FIELD) << 20))
+        PlaceEpoch((version << 52) | ((moves & 0xffff_ffff) << 20))
     }
 }
 
@@ -79,6 +81,17 @@ struct Known {
 }
 
 impl Link {
+    /// True if that is where it says.
+    pub fn is(&self, parent: NodeId, name: &CStr) -> bool {
+        self.parent == parent && *self.name == *name
+    }
+
+    /// Says another place.
+    pub fn set(&mut self, parent: NodeId, name: &CStr) {
+        self.parent = parent;
+        self.name = name.into();
+    }
+
     /// The way back to the inode when its name leads elsewhere. Directories have one from the first lookup on.
     pub fn handle(&self) -> Option<&FileHandle> {
         self.known.as_ref()?.handle.as_ref()
@@ -173,18 +186,6 @@ impl Node {
         self.posix_locks.load(Ordering::Relaxed)
     }
 
-    /// Notes where the node has just been found; true if that is news.
-    fn found_at(&self, parent: NodeId, name: &CStr) -> bool {
-        let mut link = self.link();
-        if link.parent == parent && *link.name == *name {
-            return false;
-        }
-        link.parent = parent;
-        link.name = name.into();
-        self.place.store(0, Ordering::Relaxed);
-        true
-    }
-
     /// The remembered place in the rule tree, if it was derived in `epoch`: the outer `None` says that it must be
     /// derived, the inner that no rule concerns this directory or anything below it.
     pub fn place(&self, epoch: PlaceEpoch) -> Option<Option<Place>> {
@@ -233,7 +234,9 @@ pub struct Nodes {
     next: AtomicU64,
     root: Arc<Node>,
     /// Directories found elsewhere than before: the places remembered below them are good no more.
-    moves: AtomicU64,
+    pub(super) moves: AtomicU64,
+    /// Held by whoever changes where a directory lies.
+    pub(super) moving: Mutex<()>,
 }
 
 impl Nodes {
@@ -248,6 +251,7 @@ impl Nodes {
             next: AtomicU64::new(NodeId::FIRST),
             root: Arc::new(node),
             moves: AtomicU64::new(0),
+            moving: Mutex::new(()),
         };
         let hash = nodes.hasher.hash_one(root);
         let _ = nodes.by_key.insert_sync(hash, nodes.root.clone());
@@ -306,19 +310,6 @@ impl Nodes {
                 entry.insert_entry(node.clone());
                 node
             }
-        }
-    }
-
-    /// Notes that `node` has just been found as `name` in `parent`.
-    pub fn note(&self, node: &Node, parent: NodeId, name: &CStr) {
-        if node.id == NodeId::ROOT || !node.found_at(parent, name) {
-            return;
-        }
-        if node.is_dir() {
-            self.moves.fetch_add(1, Ordering::AcqRel);
-        } else {
-            // It has a name again.
-            node.dir.store(None);
         }
     }
 

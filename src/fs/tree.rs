@@ -1,6 +1,7 @@
 //! From (parent node, name) to a lower directory and a side: where every operation on a name begins.
 
 use super::Fs;
+use super::climb::Step;
 use super::hidden;
 use super::node::{NameBuf, Node, NodeId, PlaceEpoch};
 use super::rules::{Override, Place, Rules, Side};
@@ -131,10 +132,15 @@ impl Fs {
         let dir = if node.side() == parent.side() {
             self.dir_fd(&parent)?
         } else {
-            let path = CString::new(self.path_of(parent.id)?).map_err(|_| Errno::STALE)?;
-            self.twin(&path, node.side(), false)?
+            self.twin_of(&parent, node.side())?
         };
         Ok((dir, name))
+    }
+
+    /// What stands on `side` for the directory `node` of the other side.
+    fn twin_of(&self, node: &Node, side: Side) -> Result<Arc<OwnedFd>, Errno> {
+        let path = CString::new(self.path_of(node.id)?).map_err(|_| Errno::STALE)?;
+        self.twin(&path, side, false)
     }
 
     /// The override of exactly the name under which `node` was last found.
@@ -172,39 +178,34 @@ impl Fs {
         }
     }
 
-    /// Opens a directory again, from the top if the directories above it hold no descriptor either. Goes up first and
-    /// then down, so that depth costs no stack.
+    /// Opens a directory again, from the first above it that can be had otherwise.
     fn reopen_dir(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>, Errno> {
-        let mut down = vec![node.clone()];
-        loop {
-            let lowest = down.last().ok_or(Errno::STALE)?.clone();
-            if lowest.dir.load().is_some() {
-                break;
-            }
-            if let Some(fd) = self.by_file_handle(&lowest, DIR_FLAGS) {
-                self.clock.keep(&self.nodes, &lowest, fd);
-                break;
-            }
-            let parent = lowest.link().parent;
-            let parent = self.nodes.get(parent).ok_or(Errno::STALE)?;
-            down.push(parent);
-        }
-        let mut found = None;
-        while let Some(next) = down.pop() {
-            let fd = match next.dir.load_full() {
+        let had = |at: &Arc<Node>| {
+            let fd = at.dir.load_full().or_else(|| {
+                let fd = self.by_file_handle(at, DIR_FLAGS)?;
+                Some(self.clock.keep(&self.nodes, at, fd))
+            })?;
+            Some((fd, at.clone()))
+        };
+        let ((mut fd, mut above), passed) = self.nodes.climb(node, had)?;
+        for Step { node, name } in passed.into_iter().rev() {
+            fd = match node.dir.load_full() {
                 Some(fd) => fd,
                 None => {
-                    let (dir, name) = self.spot_of(&next)?;
-                    let fd = self.with_relief(|| open_dir(dir.as_fd(), name.as_c_str()))?;
-                    if Stat::of(fd.as_fd())?.key(next.side()) != next.key {
+                    let dir = match node.side() == above.side() {
+                        true => fd,
+                        false => self.twin_of(&above, node.side())?,
+                    };
+                    let fd = self.with_relief(|| open_dir(dir.as_fd(), &name))?;
+                    if Stat::of(fd.as_fd())?.key(node.side()) != node.key {
                         return Err(Errno::STALE);
                     }
-                    self.clock.keep(&self.nodes, &next, fd)
+                    self.clock.keep(&self.nodes, &node, fd)
                 }
             };
-            found = Some(fd);
+            above = node;
         }
-        found.ok_or(Errno::STALE)
+        Ok(fd)
     }
 
     /// Runs `open`; when descriptors have run out, gives up some directories' and runs it again: clients' open files come
@@ -254,23 +255,14 @@ impl Fs {
         if let Some(known) = node.place(epoch) {
             return known;
         }
-        let mut down = vec![node.clone()];
-        let mut place = loop {
-            let lowest = down.last()?.clone();
-            if lowest.id == NodeId::ROOT {
-                down.pop();
-                break Some(Place::ROOT);
-            }
-            if let Some(known) = lowest.place(epoch) {
-                down.pop();
-                break known;
-            }
-            let parent = lowest.link().parent;
-            down.push(self.nodes.get(parent)?);
+        let known = |at: &Arc<Node>| match at.id {
+            NodeId::ROOT => Some(Some(Place::ROOT)),
+            _ => at.place(epoch),
         };
-        while let Some(next) = down.pop() {
-            place = place.and_then(|at| rules.child(at, next.link().name.to_bytes()));
-            next.set_place(epoch, place);
+        let (mut place, passed) = self.nodes.climb(node, known).ok()?;
+        for Step { node, name } in passed.into_iter().rev() {
+            place = place.and_then(|at| rules.child(at, name.to_bytes()));
+            node.set_place(epoch, place);
         }
         place
     }

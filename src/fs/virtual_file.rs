@@ -3,7 +3,7 @@
 use super::config::{Command, CommandError, Config, Problem};
 use super::node::{NodeId, lock};
 use super::rules::Side;
-use super::{CONFIG_NAME, Fs, Sources};
+use super::{Fs, Sources};
 use crate::log;
 use crate::sys::creds::own;
 use rustix::fs::{Mode, OFlags};
@@ -15,9 +15,6 @@ use std::sync::atomic::Ordering;
 
 /// The largest text that an inject override may add, in bytes.
 pub const INJECT_MAX: u64 = 1 << 20;
-
-/// Directories above one another that are followed for a path.
-const DEEPEST: usize = 4096;
 
 impl Fs {
     /// Its size in bytes: what a read of all of it returns.
@@ -131,29 +128,5 @@ impl Fs {
         }
         path.extend_from_slice(&self.path_of(id)?);
         Ok(path)
-    }
-
-    /// The path of a node below the mount, without a leading slash; empty for the root.
-    ///
-    /// # Errors
-    /// ESTALE when a directory above is not known any more.
-    pub fn path_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
-        if id == NodeId::CONFIG {
-            return Ok(CONFIG_NAME.to_bytes().to_vec());
-        }
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        let mut at = id;
-        while at != NodeId::ROOT {
-            // Names that move while they are followed could lead in circles.
-            if names.len() == DEEPEST {
-                return Err(Errno::STALE);
-            }
-            let node = self.nodes.get(at).ok_or(Errno::STALE)?;
-            let link = node.link();
-            names.push(link.name.to_bytes().to_vec());
-            at = link.parent;
-        }
-        names.reverse();
-        Ok(names.join(&b'/'))
     }
 }

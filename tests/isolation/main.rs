@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod circles;
 mod full_directories;
 mod mount_flags;
 mod mount_point;
