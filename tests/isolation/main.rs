@@ -5,6 +5,7 @@ mod harness;
 
 mod circles;
 mod full_directories;
+mod locks;
 mod mount_flags;
 mod mount_point;
 mod own_places;

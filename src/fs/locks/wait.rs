@@ -1,6 +1,8 @@
 //! Asking for a lock, and waiting for it.
 
-use super::{Ask, Owner, Use};
+use super::holder::Use;
+use super::waits::WaitId;
+use super::{Ask, Owner};
 use crate::fs::Fs;
 use crate::fs::node::Node;
 use crate::sys::lock as sys;
@@ -28,9 +30,8 @@ pub struct Wait {
 
 /// How long to wait.
 enum Until {
-    /// Until it can be had. The number of the edge in the graph of waits; `flock(2)` has none, as natively nobody looks
-    /// for cycles of it.
-    Had(Option<u64>),
+    /// Until it can be had. In the graph of waits unless it is for `flock(2)`: natively nobody looks for cycles of that.
+    Had(Option<WaitId>),
     /// For a moment: see [`Fs::set_lock`].
     Settled,
 }
@@ -42,11 +43,11 @@ impl Wait {
     /// EINTR when the thread was woken, EAGAIN when the lock was not to be waited for, and what locking answers.
     pub fn block(&self) -> Result<(), Errno> {
         if let Until::Had(_) = self.until {
-            return self.used.holder.wait(&self.ask, self.kind);
+            return self.used.wait(&self.ask, self.kind);
         }
         for pause in SETTLING {
             std::thread::sleep(pause);
-            match self.used.holder.set(&self.ask) {
+            match self.used.set(&self.ask) {
                 Err(Errno::AGAIN) => {}
                 done => return done,
             }
@@ -71,7 +72,7 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         if let Until::Had(Some(id)) = self.until {
-            self.used.locks.end_wait(id);
+            self.used.locks().end_wait(id);
         }
     }
 }
@@ -92,7 +93,7 @@ impl Fs {
     /// and a shell script that runs `flock -n` twice would fail now and then.
     ///
     /// # Errors
-    /// EAGAIN; ENOLCK when the user has too many descriptions; EDEADLK when waiting would never end; what opening the
+    /// EAGAIN; ENOLCK when the user has too many descriptions or ranges; EDEADLK when waiting would never end; what opening the
     /// lower file answers.
     pub fn set_lock(&self, node: &Arc<Node>, ask: &Ask, wait: bool) -> Result<Asked, Errno> {
         if let Owner::Posix(_) = ask.owner {
@@ -101,15 +102,11 @@ impl Fs {
         let used = match (self.locks.find(node.id, ask.owner), ask.kind) {
             (Some(used), _) => used,
             (None, None) => return Ok(Asked::Done),
-            (None, Some(_)) => {
-                if !self.locks.has_room(ask.uid) {
-                    return Err(Errno::NOLCK);
-                }
-                let fd = self.description(node, ask.owner, ask.fh)?;
-                self.locks.add(node.id, ask, fd)
-            }
+            (None, Some(_)) => self
+                .locks
+                .add(node.id, ask, || self.description(node, ask.owner, ask.fh))?,
         };
-        match (used.holder.set(ask), ask.kind) {
+        match (used.set(ask), ask.kind) {
             (Err(Errno::AGAIN), Some(kind)) => {
                 let until = match (wait, ask.owner) {
                     (true, Owner::Posix(_)) => {
@@ -140,7 +137,7 @@ impl Fs {
             return Err(Errno::INVAL);
         };
         let conflict = match self.locks.find(node.id, ask.owner) {
-            Some(used) => sys::ofd_get(&used.holder.fd, ask.range, kind)?,
+            Some(used) => sys::ofd_get(used.fd(), ask.range, kind)?,
             None => {
                 let fd = self.description(node, ask.owner, ask.fh)?;
                 sys::ofd_get(&fd, ask.range, kind)?

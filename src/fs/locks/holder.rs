@@ -1,0 +1,253 @@
+//! One owner's open file description of one file, and what is locked through it.
+
+use super::{Ask, Locks, Owner, WHOLE};
+use crate::fs::budget::Account;
+use crate::fs::node::{NodeId, lock};
+use crate::sys::lock as sys;
+use crate::sys::lock::{Conflict, Kind, Range};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+/// One owner's description of one node.
+pub struct Holder {
+    fd: OwnedFd,
+    /// Who is charged for it, and for all its ranges.
+    pub account: Account,
+    owner: Owner,
+    /// Held while the lower lock is changed and the change noted, so that both happen in one order. What it guards is the
+    /// number of changes so far. Nobody waits for a lock with it.
+    changes: Mutex<u64>,
+    /// Held for table work only.
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    ranges: super::ranges::Ranges,
+    flocked: bool,
+    /// The handles through which ranges were locked and that are still open.
+    handles: BTreeSet<u64>,
+    pid: u32,
+    /// Requests that use the description right now, waiting ones included.
+    users: usize,
+}
+
+impl Holder {
+    /// A description that holds nothing.
+    pub fn new(ask: &Ask, fd: OwnedFd) -> Holder {
+        Holder {
+            fd,
+            account: Account::of(ask.uid),
+            owner: ask.owner,
+            changes: Mutex::new(0),
+            held: Mutex::default(),
+        }
+    }
+
+    /// True if nothing is locked through it, and no request uses it.
+    pub fn is_idle(&self) -> bool {
+        let held = lock(&self.held);
+        held.users == 0 && !held.flocked && held.ranges.is_empty()
+    }
+
+    /// True if a rival would have to wait for `kind` on `range`.
+    pub fn is_in_the_way(&self, range: Range, kind: Kind) -> bool {
+        let held = lock(&self.held);
+        held.flocked || held.ranges.are_in_the_way(range, kind)
+    }
+
+    /// The process, if it holds just that.
+    pub fn process_with(&self, conflict: &Conflict) -> Option<u32> {
+        let held = lock(&self.held);
+        held.ranges
+            .has(conflict.range, conflict.kind)
+            .then_some(held.pid)
+    }
+
+    /// The handles through which ranges were locked.
+    pub fn handles(&self) -> Vec<u64> {
+        lock(&self.held).handles.iter().copied().collect()
+    }
+}
+
+/// A request's use of a description; while it lives, the description stays.
+pub struct Use {
+    locks: Arc<Locks>,
+    node: NodeId,
+    holder: Arc<Holder>,
+}
+
+impl Use {
+    /// Uses `holder`. To be called under the lock of the node's table, so that it is not removed meanwhile.
+    pub fn new(locks: &Arc<Locks>, node: NodeId, holder: &Arc<Holder>) -> Use {
+        lock(&holder.held).users += 1;
+        Use {
+            locks: locks.clone(),
+            node,
+            holder: holder.clone(),
+        }
+    }
+
+    /// The description.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.holder.fd.as_fd()
+    }
+
+    /// All locks of the mount.
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// Locks or unlocks without waiting.
+    ///
+    /// # Errors
+    /// EAGAIN; ENOLCK, also when the user has too many ranges; EBADF.
+    pub fn set(&self, ask: &Ask) -> Result<(), Errno> {
+        let mut changes = lock(&self.holder.changes);
+        *changes += 1;
+        self.change(ask)
+    }
+
+    /// Locks, and waits for it.
+    ///
+    /// # Errors
+    /// EINTR when the thread was woken; otherwise as [`Use::set`].
+    pub fn wait(&self, ask: &Ask, kind: Kind) -> Result<(), Errno> {
+        loop {
+            let before = *lock(&self.holder.changes);
+            let room = self.room_for(ask)?;
+            let done = match ask.owner {
+                Owner::Posix(_) => sys::ofd_wait(self.fd(), ask.range, kind),
+                Owner::Flock(_) => sys::flock(self.fd(), Some(kind), true),
+            };
+            let mut changes = lock(&self.holder.changes);
+            if done.is_err() || *changes == before {
+                *changes += 1;
+                self.note(ask, done.is_ok(), room);
+                return done;
+            }
+            // Another request of this owner came in between, and may have given up what was had: it was first then, and
+            // this one is served now.
+            drop(room);
+            *changes += 1;
+            match self.change(ask) {
+                Err(Errno::AGAIN) => self.give_up_unnoted(ask),
+                done => return done,
+            }
+        }
+    }
+
+    /// Unlocks everything. Somebody who waits through this description goes on waiting.
+    pub fn give_up(&self) {
+        let mut changes = lock(&self.holder.changes);
+        *changes += 1;
+        self.unlock_all();
+    }
+
+    /// Notes that handle `fh` is closed, and unlocks everything if it was the last one.
+    pub fn give_up_handle(&self, fh: u64) {
+        let mut changes = lock(&self.holder.changes);
+        *changes += 1;
+        let last = {
+            let mut held = lock(&self.holder.held);
+            held.handles.remove(&fh);
+            held.handles.is_empty()
+        };
+        if let Some(table) = self.locks.table(self.node) {
+            lock(&table).through.remove(&(fh, self.holder.owner));
+        }
+        if last {
+            self.unlock_all();
+        }
+    }
+
+    fn unlock_all(&self) {
+        // Unlocking fails for want of memory only, and what is not unlocked goes with the descriptor.
+        let _ = match self.holder.owner {
+            Owner::Posix(_) => sys::ofd_set(self.fd(), WHOLE, None),
+            Owner::Flock(_) => sys::flock(self.fd(), None, false),
+        };
+        let ranges = {
+            let mut held = lock(&self.holder.held);
+            let ranges = held.ranges.len();
+            held.ranges.clear();
+            held.flocked = false;
+            ranges
+        };
+        self.locks.ranges.give(self.holder.account, ranges);
+    }
+
+    /// Changes the lower lock and notes that.
+    fn change(&self, ask: &Ask) -> Result<(), Errno> {
+        let room = self.room_for(ask)?;
+        let done = match ask.owner {
+            Owner::Posix(_) => sys::ofd_set(self.fd(), ask.range, ask.kind),
+            Owner::Flock(_) => sys::flock(self.fd(), ask.kind, false),
+        };
+        self.note(ask, done.is_ok(), room);
+        done
+    }
+
+    /// Takes room for as many ranges as the change may add.
+    fn room_for(&self, ask: &Ask) -> Result<Room<'_>, Errno> {
+        let ranges = match ask.owner {
+            Owner::Posix(_) => lock(&self.holder.held).ranges.growth(ask.range, ask.kind),
+            Owner::Flock(_) => 0,
+        };
+        self.locks.ranges.take(self.holder.account, ranges)?;
+        Ok(Room { used: self, ranges })
+    }
+
+    fn note(&self, ask: &Ask, done: bool, mut room: Room<'_>) {
+        let mut held = lock(&self.holder.held);
+        if let Owner::Flock(_) = ask.owner {
+            // The kernel gives the old lock up before it looks whether the new one can be had.
+            held.flocked = done && ask.kind.is_some();
+        } else if done {
+            let before = held.ranges.len();
+            held.ranges.set(ask.range, ask.kind);
+            let after = held.ranges.len();
+            // What is more keeps the room that was taken for it, what is less gives room back with the rest.
+            room.ranges = (room.ranges + before).saturating_sub(after);
+            if ask.kind.is_some() {
+                held.pid = ask.pid;
+                let new = held.handles.insert(ask.fh);
+                drop(held);
+                if new && let Some(table) = self.locks.table(self.node) {
+                    lock(&table).through.insert((ask.fh, ask.owner));
+                }
+            }
+        }
+    }
+
+    /// Gives up what the kernel may have given in `ask`'s range and this owner does not know of.
+    fn give_up_unnoted(&self, ask: &Ask) {
+        let Owner::Posix(_) = ask.owner else { return };
+        let gaps = lock(&self.holder.held).ranges.gaps(ask.range);
+        for gap in gaps {
+            let _ = sys::ofd_set(self.fd(), gap, None);
+        }
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        lock(&self.holder.held).users -= 1;
+        self.locks.prune(self.node, self.holder.owner);
+    }
+}
+
+/// Room for ranges that was taken and is not in use yet.
+struct Room<'a> {
+    used: &'a Use,
+    ranges: usize,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        let account = self.used.holder.account;
+        self.used.locks.ranges.give(account, self.ranges);
+    }
+}
