@@ -4,11 +4,14 @@
 mod harness;
 
 mod circles;
+mod former_owner;
 mod full_directories;
 mod locks;
 mod mount_flags;
 mod mount_point;
 mod own_places;
+mod reserved;
+mod set_ids;
 mod start;
 mod swapped;
 
