@@ -75,6 +75,8 @@ pub struct Options {
     pub max_stack_depth: u8,
     /// How many requests of one user may wait for locks at a time.
     pub max_lock_waiters: usize,
+    /// How many bytes are copied for an ordinary user's rename to the other side.
+    pub max_cross_copy: u64,
     /// How much to say.
     pub log: LogLevel,
     /// Seconds after which a request that is still being worked on is logged; 0: never.
@@ -97,6 +99,7 @@ impl Default for Options {
             odd_passthrough: None,
             max_stack_depth: 1,
             max_lock_waiters: crate::session::MAX_LOCK_WAITERS,
+            max_cross_copy: crate::fs::MAX_CROSS_COPY,
             log: LogLevel::default(),
             watchdog: 10,
             legacy_global: false,

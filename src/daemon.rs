@@ -137,6 +137,7 @@ fn tree(
         mountpoint: mountpoint.as_os_str().as_bytes().into(),
         exact_globals: options.legacy_global,
         dir_limit: usize::try_from(limits::files() / DIR_SHARE).unwrap_or(usize::MAX),
+        max_cross_copy: options.max_cross_copy,
         privileged: rustix::process::geteuid().is_root(),
     };
     Fs::new(local, global, settings).context("looking at the base directories")

@@ -27,6 +27,7 @@ fn tree(env: &Env) -> Fs {
         mountpoint: b"/etc".as_slice().into(),
         exact_globals: false,
         dir_limit: 16,
+        max_cross_copy: etcfs::fs::MAX_CROSS_COPY,
         privileged: true,
     };
     Fs::new(base("local"), base("global"), settings).unwrap()

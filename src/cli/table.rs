@@ -71,6 +71,10 @@ pub(super) const ROWS: &[Row] = &[
         Value("N", |o, v| waiters(v).map(|v| o.max_lock_waiters = v)),
     ),
     row(
+        "max_cross_copy",
+        Value("BYTES", |o, v| copied(v).map(|v| o.max_cross_copy = v)),
+    ),
+    row(
         "log",
         Value("error|warn|info|debug", |o, v| level(v).map(|v| o.log = v)),
     ),
@@ -303,6 +307,15 @@ fn waiters(value: &OsStr) -> Result<usize, &'static str> {
         .filter(|n| (1..=100_000).contains(n))
         .map(|n| n as usize)
         .ok_or("a number from 1 to 100000")
+}
+
+fn copied(value: &OsStr) -> Result<u64, &'static str> {
+    let digits = value
+        .to_str()
+        .filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
+    digits
+        .and_then(|v| v.parse().ok())
+        .ok_or("a number of bytes; 0: nothing that has content")
 }
 
 fn seconds(value: &OsStr) -> Result<u32, &'static str> {

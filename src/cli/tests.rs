@@ -135,7 +135,7 @@ fn the_last_of_two_opposites_holds() {
 #[test]
 fn our_own_options_are_taken() {
     let options = with(
-        "global=/g,stratum=debian,mount=fusermount3,threads=3,passthrough,max_stack_depth=2,max_lock_waiters=7,watchdog=3,log=info,legacy_global=exact,max_read=65536,dirsync",
+        "global=/g,stratum=debian,mount=fusermount3,threads=3,passthrough,max_stack_depth=2,max_lock_waiters=7,max_cross_copy=5000000000,watchdog=3,log=info,legacy_global=exact,max_read=65536,dirsync",
     );
     assert_eq!(options.global.as_deref(), Some(Path::new("/g")));
     assert_eq!(options.stratum.as_deref(), Some(OsStr::new("debian")));
@@ -144,6 +144,7 @@ fn our_own_options_are_taken() {
     assert!(options.passthrough && options.legacy_global && options.mount.dirsync);
     assert_eq!(options.max_stack_depth, 2);
     assert_eq!(options.max_lock_waiters, 7);
+    assert_eq!(options.max_cross_copy, 5_000_000_000);
     assert_eq!(options.watchdog, 3);
     assert_eq!(options.log, LogLevel::Info);
     assert_eq!(options.mount.max_read, Some(65536));
@@ -212,6 +213,10 @@ fn refusals_name_the_option_and_the_remedy() {
         ("threads=99999999999999999999", &["1 to 1024"]),
         ("watchdog=soon", &["watchdog=soon", "seconds"]),
         ("max_lock_waiters=0", &["max_lock_waiters=0", "from 1 to"]),
+        (
+            "max_cross_copy=1M",
+            &["max_cross_copy=1M", "number of bytes"],
+        ),
         ("max_stack_depth=3", &["max_stack_depth=3", "1 or 2"]),
         ("log=loud", &["log=loud", "error, warn, info or debug"]),
         ("legacy_global=yes", &["legacy_global=yes", "exact"]),

@@ -15,16 +15,19 @@
 //! does not know yet wait, everything else goes on.
 
 mod content;
+mod errand;
 pub(in crate::fs) mod fresh;
 pub(in crate::fs) mod metadata;
 
+use super::asker::Asker;
 use super::hidden;
 use super::staging::{Staging, open_pinned, open_regular};
 use super::stat::Stat;
 use super::tree::DIR_FLAGS;
-use crate::sys::creds;
+use crate::sys::creds::{looking, own, set_umask};
 use crate::sys::file_handle::FileHandle;
 use crate::sys::xattr::Target;
+pub use errand::Errand;
 use fresh::{Fresh, publish};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Access, AtFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxTimestamp};
@@ -81,24 +84,30 @@ enum Attempt {
     },
 }
 
-/// Renames by the lower file system itself, if both directories lie on the same one. The two sides are reached through
-/// different mounts, between which the kernel does not rename (`do_renameat2` compares the mounts, not the file
-/// systems), so the source's directory is looked up again, by its file handle, in the mount of the target.
+/// Renames by the lower file system itself, if both directories lie on the same one, with the rights of whoever asks. The
+/// two sides are reached through different mounts, between which the kernel does not rename (`do_renameat2` compares the
+/// mounts, not the file systems), so the source's directory is looked up again, by its file handle, in the mount of the
+/// target.
 ///
 /// # Errors
 /// EXDEV when that is impossible, and then nothing has happened; else what `renameat2(2)` answers.
-pub fn rename_natively(work: &Move<'_>) -> Result<(), Errno> {
+pub fn rename_natively(work: &Move<'_>, asker: &dyn Asker) -> Result<(), Errno> {
     let flags = if work.no_replace {
         RenameFlags::NOREPLACE
     } else {
         RenameFlags::empty()
     };
-    let rename =
-        |from: BorrowedFd<'_>| rustix::fs::renameat_with(from, work.old, work.to, work.new, flags);
+    let rename = |from: BorrowedFd<'_>| {
+        let renamed =
+            asker.act(&mut || rustix::fs::renameat_with(from, work.old, work.to, work.new, flags));
+        match renamed {
+            // A file system that knows no flags; copying does without them.
+            Err(Errno::INVAL) if work.no_replace => Err(Errno::XDEV),
+            other => other,
+        }
+    };
     match rename(work.from) {
         Err(Errno::XDEV) => {}
-        // A file system that knows no flags; copying does without them.
-        Err(Errno::INVAL) if work.no_replace => return Err(Errno::XDEV),
         other => return other,
     }
     let here = Stat::of(work.from)?;
@@ -106,36 +115,45 @@ pub fn rename_natively(work: &Move<'_>) -> Result<(), Errno> {
         return Err(Errno::XDEV);
     }
     let again = FileHandle::of(work.from)
-        .and_then(|handle| handle.open(work.to, OFlags::PATH | OFlags::DIRECTORY))
+        .and_then(|handle| looking(|| handle.open(work.to, OFlags::PATH | OFlags::DIRECTORY)))
         .map_err(|_| Errno::XDEV)?;
     // Two file systems of a kind may use the same handle for different directories.
     if !same_inode(&Stat::of(again.as_fd())?, &here) {
         return Err(Errno::XDEV);
     }
-    match rename(again.as_fd()) {
-        Err(Errno::INVAL) if work.no_replace => Err(Errno::XDEV),
-        other => other,
-    }
+    rename(again.as_fd())
 }
 
 /// Copies the object to the target's name and removes the source. `reached` is told of every step once it is done.
 ///
 /// # Errors
-/// EXDEV, upon which mv(1) copies by itself: for a directory, for a source that never stops changing, and where the
-/// target's file system cannot hold the source's ACL. EEXIST with `no_replace`. EPERM for an immutable or append-only
-/// source, or one in such a directory. ENOSPC, EDQUOT, EROFS, EIO and the like as any copy; the source is then
-/// untouched, and so is the target unless the removal of the source itself failed.
-pub fn copy_across(work: &Move<'_>, reached: &mut dyn FnMut(Step)) -> Result<(), Errno> {
+/// EXDEV, upon which mv(1) copies by itself: for a directory, for a source that never stops changing, for more than the
+/// errand allows, in a sticky directory of somebody else's, and where the target's file system cannot hold the source's
+/// ACL. EEXIST with `no_replace`. EACCES without the right to change both directories. EPERM for an immutable or
+/// append-only source, or one in such a directory. EINTR once nobody waits for it. ENOSPC, EDQUOT, EROFS, EIO and the
+/// like as any copy. The source is then untouched, and so is the target unless the removal of the source itself failed.
+pub fn copy_across(
+    work: &Move<'_>,
+    errand: &Errand<'_>,
+    reached: &mut dyn FnMut(Step),
+) -> Result<(), Errno> {
     let mut work = *work;
     // New inodes must get the modes that are asked for; this thread's umask may be the last caller's.
-    creds::set_umask(0);
-    for dir in [work.from, work.to] {
-        let _ = hidden::sweep(dir, hidden::STALE_AFTER);
-    }
+    set_umask(0);
+    own(|| {
+        for dir in [work.from, work.to] {
+            let _ = hidden::sweep(dir, hidden::STALE_AFTER);
+        }
+        Ok(())
+    })?;
     for _ in 0..ATTEMPTS {
+        (errand.keep_going)()?;
         let source = Stat::at(work.from, work.old)?;
         if source.is_dir() {
             return Err(Errno::XDEV);
+        }
+        for dir in [work.from, work.to] {
+            errand.may_change(dir)?;
         }
         may_remove(&work, &source)?;
         match Stat::at(work.to, work.new) {
@@ -152,9 +170,9 @@ pub fn copy_across(work: &Move<'_>, reached: &mut dyn FnMut(Step)) -> Result<(),
             Err(errno) => return Err(errno),
         }
         let attempt = if source.is_file() {
-            copy_file(&work, &source, reached)?
+            copy_file(&work, errand, &source, reached)?
         } else {
-            copy_special(&work, &source, reached)?
+            copy_special(&work, errand, &source, reached)?
         };
         match attempt {
             Attempt::Done => return Ok(()),
@@ -200,11 +218,16 @@ fn changed(before: &Stat, after: &Stat) -> bool {
 
 fn copy_file(
     work: &Move<'_>,
+    errand: &Errand<'_>,
     found: &Stat,
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
+    if errand.most.is_some_and(|most| found.0.stx_size > most) {
+        return Err(Errno::XDEV);
+    }
     // Copying is no reading by the user, so it leaves the access time.
-    let source = match open_regular(work.from, work.old, OFlags::RDONLY | OFlags::NOATIME) {
+    let open = || open_regular(work.from, work.old, OFlags::RDONLY | OFlags::NOATIME);
+    let source = match own(open) {
         Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
             return Ok(Attempt::Changed { published: false });
         }
@@ -215,56 +238,77 @@ fn copy_file(
         return Ok(Attempt::Changed { published: false });
     }
     reached(Step::Found);
-    let fresh = Fresh::file(work.to)?;
-    fill(source.as_fd(), &source_stat, fresh.fd(), reached)?;
-    if changed(&source_stat, &Stat::of(source.as_fd())?) {
+    let fresh = Fresh::file(work.to, &|dir| errand.make_nameless(dir))?;
+    // Whoever asks has a quota, and root has space that others have not.
+    errand.asker.act(&mut || {
+        content::copy(
+            source.as_fd(),
+            fresh.fd(),
+            source_stat.0.stx_size,
+            &|bytes| errand.copied(bytes),
+        )
+    })?;
+    reached(Step::Copied);
+    let dressed = own(|| {
+        let (from, to) = (Target::Open(source.as_fd()), Target::Open(fresh.fd()));
+        metadata::carry(&source_stat, from, to, fresh.fd(), &|bytes| {
+            errand.copied(bytes)
+        })?;
+        reached(Step::Dressed);
+        rustix::fs::fsync(fresh.fd())?;
+        reached(Step::Synced);
+        Stat::of(source.as_fd())
+    })?;
+    if changed(&source_stat, &dressed) {
         return Ok(Attempt::Changed { published: false });
     }
-    publish(work, fresh, reached)?;
-    reached(Step::Published);
-    sync_dir(work.to)?;
-    reached(Step::Durable);
-    retire(work, &source_stat, Some(source.as_fd()), reached)
-}
-
-/// Contents, metadata, disk.
-fn fill(
-    source: BorrowedFd<'_>,
-    stat: &Stat,
-    fresh: BorrowedFd<'_>,
-    reached: &mut dyn FnMut(Step),
-) -> Result<(), Errno> {
-    content::copy(source, fresh, stat.0.stx_size)?;
-    reached(Step::Copied);
-    metadata::carry(stat, Target::Open(source), Target::Open(fresh), fresh)?;
-    reached(Step::Dressed);
-    rustix::fs::fsync(fresh)?;
-    reached(Step::Synced);
-    Ok(())
+    arrive(work, errand, fresh, reached)?;
+    retire(work, errand, &source_stat, Some(source.as_fd()), reached)
 }
 
 fn copy_special(
     work: &Move<'_>,
+    errand: &Errand<'_>,
     found: &Stat,
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
-    let source = open_pinned(work.from, work.old)?;
+    let source = looking(|| open_pinned(work.from, work.old))?;
     let source_stat = Stat::of(source.as_fd())?;
     if source_stat.kind() != found.kind() || !same_inode(&source_stat, found) {
         return Ok(Attempt::Changed { published: false });
     }
     reached(Step::Found);
-    let fresh = Fresh::special(work.to, &source_stat, source.as_fd())?;
-    reached(Step::Copied);
-    let from = Target::Pinned(source.as_fd());
-    let to = Target::Pinned(fresh.fd());
-    metadata::carry(&source_stat, from, to, fresh.fd())?;
+    let fresh = own(|| {
+        let fresh = Fresh::special(work.to, &source_stat, source.as_fd())?;
+        reached(Step::Copied);
+        let from = Target::Pinned(source.as_fd());
+        let to = Target::Pinned(fresh.fd());
+        metadata::carry(&source_stat, from, to, fresh.fd(), &|bytes| {
+            errand.copied(bytes)
+        })?;
+        Ok(fresh)
+    })?;
     reached(Step::Dressed);
-    publish(work, fresh, reached)?;
-    reached(Step::Published);
-    sync_dir(work.to)?;
-    reached(Step::Durable);
-    retire(work, &source_stat, None, reached)
+    arrive(work, errand, fresh, reached)?;
+    retire(work, errand, &source_stat, None, reached)
+}
+
+/// Gives the new inode the target's name, on disk.
+fn arrive(
+    work: &Move<'_>,
+    errand: &Errand<'_>,
+    fresh: Fresh<'_>,
+    reached: &mut dyn FnMut(Step),
+) -> Result<(), Errno> {
+    (errand.keep_going)()?;
+    errand.may_change(work.to)?;
+    own(|| {
+        publish(work, fresh, reached)?;
+        reached(Step::Published);
+        sync_dir(work.to)?;
+        reached(Step::Durable);
+        Ok(())
+    })
 }
 
 /// Writes the directory's names to disk.
@@ -283,6 +327,17 @@ fn sync_dir(dir: BorrowedFd<'_>) -> Result<(), Errno> {
 /// `unlinkat` takes a name, and what that leads to may have been exchanged since the last look. So it is first taken to
 /// where nobody else reaches it, then looked at, and given back if it is something else.
 fn retire(
+    work: &Move<'_>,
+    errand: &Errand<'_>,
+    copied: &Stat,
+    open: Option<BorrowedFd<'_>>,
+    reached: &mut dyn FnMut(Step),
+) -> Result<Attempt, Errno> {
+    errand.may_change(work.from)?;
+    own(|| remove_source(work, copied, open, reached))
+}
+
+fn remove_source(
     work: &Move<'_>,
     copied: &Stat,
     open: Option<BorrowedFd<'_>>,

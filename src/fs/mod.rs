@@ -1,5 +1,6 @@
 //! The model: nodes, handles, sides and rules over two lower directories. Nothing here knows an opcode or a reply.
 
+pub mod asker;
 pub mod backing;
 pub mod budget;
 pub mod climb;
@@ -62,6 +63,9 @@ impl Base {
     }
 }
 
+/// What [`Settings::max_cross_copy`] is unless the command line says otherwise: 1 MiB.
+pub const MAX_CROSS_COPY: u64 = 1 << 20;
+
 /// Texts in place of files, by path.
 pub type Sources = HashMap<Box<[u8]>, Arc<[u8]>>;
 
@@ -75,6 +79,8 @@ pub struct Settings {
     pub exact_globals: bool,
     /// How many directories may hold a descriptor.
     pub dir_limit: usize,
+    /// How many bytes are copied for an ordinary user who renames a file to the other side; more is EXDEV.
+    pub max_cross_copy: u64,
     /// True when the daemon may create objects in other users' names.
     pub privileged: bool,
 }

@@ -13,7 +13,7 @@
 
 use super::hidden::{fresh_name, is_hidden, with_fresh_name};
 use super::stat::Stat;
-use crate::sys::creds::set_umask;
+use crate::sys::creds::{own, set_umask};
 use crate::sys::object::{self, ProcName};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, RenameFlags};
@@ -169,10 +169,12 @@ impl Drop for Staging<'_> {
         if self.stays || std::thread::panicking() {
             return;
         }
-        if !self.empty.get() && self.remove() == Err(Errno::ISDIR) {
-            let _ = rustix::fs::unlinkat(&self.dir, &*self.object, AtFlags::REMOVEDIR);
-        }
-        let _ = rustix::fs::unlinkat(self.within, &*self.name, AtFlags::REMOVEDIR);
+        let _ = own(|| {
+            if !self.empty.get() && self.remove() == Err(Errno::ISDIR) {
+                let _ = rustix::fs::unlinkat(&self.dir, &*self.object, AtFlags::REMOVEDIR);
+            }
+            rustix::fs::unlinkat(self.within, &*self.name, AtFlags::REMOVEDIR)
+        });
     }
 }
 

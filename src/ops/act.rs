@@ -7,6 +7,7 @@
 //! directories, and never come to that.
 
 use super::Call;
+use crate::fs::asker::Asker;
 use crate::fs::stat::Stat;
 use crate::sys::creds::{self, Held};
 use crate::sys::proc::{self, Caller};
@@ -24,6 +25,8 @@ const SET_IDS: u32 = libc::S_ISUID | libc::S_ISGID;
 pub struct Actor<'a> {
     frame: &'a Frame<'a>,
     agreed: &'a Agreed,
+    /// The kernel has asked for the rights on the mount.
+    vouched: bool,
 }
 
 impl<'a> Call<'a> {
@@ -32,6 +35,7 @@ impl<'a> Call<'a> {
         Actor {
             frame: self.frame,
             agreed: self.agreed,
+            vouched: true,
         }
     }
 
@@ -44,7 +48,15 @@ impl<'a> Call<'a> {
     }
 }
 
-impl Actor<'_> {
+impl<'a> Actor<'a> {
+    /// The same, for what the kernel has not asked about: it knows the directories of the mount, not those of the other side.
+    pub(super) fn unvouched(self) -> Actor<'a> {
+        Actor {
+            vouched: false,
+            ..self
+        }
+    }
+
     /// Runs `op`, which changes something, as the caller. It runs a second time where the first is refused and the caller
     /// holds more than its ids; so it is one system call, or changes nothing before the one that is refused.
     ///
@@ -144,11 +156,25 @@ impl Actor<'_> {
                 groups: Vec::new(),
                 capabilities: match self.frame.head.uid {
                     0 => CapabilitySet::all(),
-                    _ => creds::REACHING,
+                    _ if self.vouched => creds::REACHING,
+                    _ => return None,
                 },
             },
         };
         let more = !held.groups.is_empty() || !held.capabilities.is_empty();
         more.then_some(held)
+    }
+}
+
+impl Asker for Actor<'_> {
+    fn act(&self, op: &mut dyn FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
+        Actor::act(self, op)
+    }
+
+    fn rules_over(&self, owner: u32) -> bool {
+        let capable = |held: Held| held.capabilities.contains(CapabilitySet::FOWNER);
+        !creds::acts_for_others()
+            || self.frame.head.uid == owner
+            || self.held().is_some_and(capable)
     }
 }

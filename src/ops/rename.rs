@@ -1,12 +1,11 @@
 //! RENAME and RENAME2.
 
-use super::{Call, Handled, Where};
-use crate::fs::cross::{self, Move};
+use super::{Call, Handled};
+use crate::fs::cross::{self, Errand, Move};
 use crate::fs::held::Held;
 use crate::fs::node::{Node, NodeId};
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
-use crate::sys::creds::own;
 use etcfs_proto::abi::{Rename2In, RenameIn};
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -59,8 +58,8 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
 }
 
 /// A rename to the other side. Directories are EXDEV, as on file systems that are apart, and mv(1) then copies what is
-/// in them; an exchange is EXDEV too (contract B1). The kernel has checked the caller's rights on both directories and,
-/// where one is sticky, on both objects; nothing more is asked of the caller (contract B33).
+/// in them; an exchange is EXDEV too (contract B1). What is asked of the caller is what natively a rename asks (contract
+/// B33): by the kernel on the mount, and by the lower file systems when it is done.
 fn across(
     call: &mut Call<'_>,
     from: &Spot,
@@ -81,16 +80,13 @@ fn across(
     };
     let replaced = replaced(call, to, new, flags);
     let source = call.fs.hold(from, old);
-    // What comes this way in a thread of its own, a worker has tried before.
-    let native = if call.at == Where::Worker {
-        own(|| cross::rename_natively(&work))
-    } else {
-        Err(Errno::XDEV)
-    };
-    match native {
+    let actor = call.actor().unvouched();
+    match cross::rename_natively(&work, &actor) {
         Err(Errno::XDEV) => {
             call.go_aside()?;
-            own(|| cross::copy_across(&work, &mut |_| {}))?;
+            let keep_going = || call.check_interrupt();
+            let errand = Errand::new(&actor, most(call), &keep_going);
+            cross::copy_across(&work, &errand, &mut |_| {})?;
         }
         other => other?,
     }
@@ -101,6 +97,13 @@ fn across(
     to.note_change(call.frame.head.pid);
     moved(call, to_dir, to, new);
     Ok(())
+}
+
+/// How much may be copied for the caller, in bytes. Meanwhile the kernel lets nobody rename from one directory of the
+/// mount to another (`s_vfs_rename_mutex`), so what an ordinary user can have copied is bounded.
+fn most(call: &Call<'_>) -> Option<u64> {
+    let settings = &call.fs.settings;
+    (settings.privileged && call.frame.head.uid != 0).then_some(settings.max_cross_copy)
 }
 
 /// Takes hold of what the rename is about to replace.

@@ -77,6 +77,7 @@ fn session(recording: &Recording<'_>, trees: &Trees<'_>) -> Result<Arc<Session>>
         mountpoint: b"/etc".as_slice().into(),
         exact_globals: rules.exact,
         dir_limit: 256,
+        max_cross_copy: crate::fs::MAX_CROSS_COPY,
         privileged: rustix::process::geteuid().is_root(),
     };
     let mut fs = Fs::new(open(trees.local)?, open(trees.global)?, settings)

@@ -48,6 +48,7 @@ impl Kernel {
             exact_globals: false,
             // Locks have as many descriptors, and one user a quarter of them.
             dir_limit: 1000,
+            max_cross_copy: crate::fs::MAX_CROSS_COPY,
             privileged: true,
         };
         let fs = Fs::new(base(), base(), settings).unwrap();

@@ -2,7 +2,7 @@
 
 use super::harness::{Bases, Etcfs, Lower, User, as_user, errno, private};
 use super::{APART, DEADLINE, Sides, leftovers, opts};
-use etcfs::fs::cross::{Move, copy_across};
+use etcfs::fs::cross::{Errand, Move, copy_across};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_remount};
 use std::fs;
@@ -99,6 +99,7 @@ fn an_ordinary_users_daemon_moves_that_users_files() {
                     new: c"new",
                     no_replace: false,
                 },
+                &Errand::unbounded(),
                 &mut |_| {},
             )
         };

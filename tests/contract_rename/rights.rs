@@ -1,13 +1,15 @@
 //! Who may: exactly those who may rename natively (contract B33). Every call is made on the mount, where it crosses
 //! the sides, and on a native tree, where it does not.
 
-use super::harness::{Pair, Root, User, errno};
-use super::{EVERYWHERE, on};
+use super::harness::{Etcfs, Opts, Pair, Root, User, as_user, errno, private, run};
+use super::{APART, DEADLINE, EVERYWHERE, Sides, on};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 fn place(root: &Path, dir: &str, owner: u32, mode: u32) {
     let path = root.join(dir);
@@ -32,6 +34,15 @@ struct Case {
     to: (u32, u32),
     new: Option<(u32, u32)>,
     answer: Result<(), Errno>,
+}
+
+impl Case {
+    /// True for what a user may do in somebody else's sticky directory. Where it means to copy, it would depend on what has
+    /// the name when the copy is made whether that may be removed.
+    fn is_left_to_mv(&self) -> bool {
+        let sticky = |(owner, mode): (u32, u32)| mode & 0o1000 != 0 && owner != self.user.uid;
+        self.answer.is_ok() && (sticky(self.from) || sticky(self.to))
+    }
 }
 
 fn cases() -> Vec<Case> {
@@ -164,7 +175,11 @@ fn b33_the_rights_are_those_of_a_native_rename() {
     for sides in EVERYWHERE {
         on(sides, move |etcfs| {
             let mut pair = Pair::of(etcfs);
+            let apart = matches!(sides, Sides::Apart(..));
             for (n, case) in cases().into_iter().enumerate() {
+                if apart && case.is_left_to_mv() {
+                    continue;
+                }
                 // Both directions: the directory of number `n` is below `gdir`, which is global, or is not.
                 for (side, from, to) in [
                     ("to global", format!("f{n}"), format!("gdir/t{n}")),
@@ -195,4 +210,130 @@ fn b33_the_rights_are_those_of_a_native_rename() {
             pair.finish();
         });
     }
+}
+
+#[test]
+fn in_anothers_sticky_directory_mv_copies() {
+    on(APART, |etcfs| {
+        for root in [etcfs.mnt(), etcfs.native()] {
+            fs::create_dir_all(root.join("gdir")).expect("mkdir");
+            for (from, to) in [("sticky", "gdir/own"), ("gdir/sticky", "own")] {
+                place(&root, from, 0, 0o1777);
+                place(&root, to, 1000, 0o755);
+                file(&root.join(from).join("old"), 1000, 0o640);
+                file(&root.join(from).join("others"), 2000, 0o666);
+            }
+        }
+        for (from, to) in [("sticky", "gdir/own"), ("gdir/sticky", "own")] {
+            let mnt = etcfs.mnt();
+            as_user(&User::plain(1000), || {
+                let renamed = fs::rename(mnt.join(from).join("old"), mnt.join(to).join("new"));
+                assert_eq!(renamed.map_err(errno), Err(Errno::XDEV), "{from}");
+            });
+            for root in [etcfs.mnt(), etcfs.native()] {
+                as_user(&User::plain(1000), || {
+                    let mv = |name: &str| {
+                        let mut mv = Command::new("mv");
+                        let said = mv.arg(root.join(from).join(name)).arg(root.join(to));
+                        said.stderr(Stdio::null()).status().expect("mv").success()
+                    };
+                    assert!(mv("old"), "{from}");
+                    assert!(!mv("others"), "{from}");
+                });
+                let moved = fs::metadata(root.join(to).join("old")).expect("moved");
+                assert_eq!((moved.uid(), moved.mode() & 0o7777), (1000, 0o640));
+                assert!(!root.join(from).join("old").exists());
+                assert!(root.join(from).join("others").exists());
+            }
+        }
+    });
+}
+
+/// While a copy is made the kernel lets nobody rename between directories of the mount.
+#[test]
+fn a_large_file_of_an_ordinary_user_is_left_to_mv() {
+    for (options, most) in [
+        (vec![], 1 << 20),
+        (vec!["max_cross_copy=5000".to_owned()], 5000),
+    ] {
+        private(DEADLINE, move |env| {
+            let bases = APART.make(env);
+            for dir in [bases.local(), bases.global()] {
+                place(&dir, "gdir", 1000, 0o755);
+            }
+            let etcfs = Etcfs::serve(
+                env,
+                bases,
+                Opts {
+                    options,
+                    ..super::opts()
+                },
+            );
+            place(&etcfs.mnt(), "own", 1000, 0o755);
+            let (from, to) = (etcfs.mnt().join("own/old"), etcfs.mnt().join("gdir/new"));
+            let rename = |size: usize, user: u32| {
+                fs::write(&from, vec![7; size]).expect("write");
+                chown(&from, Some(user), Some(user)).expect("chown");
+                as_user(&User::plain(user), || fs::rename(&from, &to).map_err(errno))
+            };
+            assert_eq!(rename(most, 1000), Ok(()));
+            assert_eq!(rename(most + 1, 1000), Err(Errno::XDEV));
+            assert_eq!(fs::metadata(&to).expect("stat").len(), most as u64);
+            as_user(&User::plain(1000), || {
+                let mut mv = Command::new("mv");
+                run(mv.arg(&from).arg(&to)).expect("mv");
+            });
+            assert_eq!(fs::metadata(&to).expect("stat").len(), most as u64 + 1);
+            assert_eq!(rename(3 * most, 0), Ok(()), "root waits for itself alone");
+            // Attributes count as well.
+            fs::write(&from, vec![7; most]).expect("write");
+            chown(&from, Some(1000), Some(1000)).expect("chown");
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(&from, "user.note", b"more", flags).expect("setxattr");
+            as_user(&User::plain(1000), || {
+                assert_eq!(fs::rename(&from, &to).map_err(errno), Err(Errno::XDEV));
+            });
+            for side in [etcfs.local(), etcfs.global()] {
+                assert_eq!(super::leftovers(&side), Vec::<String>::new());
+            }
+        });
+    }
+}
+
+#[test]
+fn a_killed_clients_copy_ends_and_leaves_the_source() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::serve(env, APART.make(env), super::opts());
+        let (from, to) = (etcfs.mnt().join("local"), etcfs.mnt().join("global"));
+        fs::write(etcfs.local().join("local"), vec![7; 96 << 20]).expect("write");
+        let mut ended_early = 0;
+        for round in 0..10 {
+            // rename(2) itself: mv(1) would copy on its own.
+            let mut client = Command::new("perl")
+                .args(["-e", "rename($ARGV[0], $ARGV[1]) or exit(1)"])
+                .args([&from, &to])
+                .spawn()
+                .expect("perl");
+            std::thread::sleep(Duration::from_millis(20 + 5 * round));
+            client.kill().expect("kill");
+            let killed = Instant::now();
+            client.wait().expect("wait");
+            let took = killed.elapsed();
+            if from.exists() {
+                ended_early += 1;
+                assert!(took < Duration::from_secs(1), "{took:?}");
+                assert!(!etcfs.global().join("global").exists());
+            } else {
+                // It was done, or as good as done, before.
+                fs::rename(&to, &from).expect("rename back");
+            }
+            for side in [etcfs.local(), etcfs.global()] {
+                assert_eq!(super::leftovers(&side), Vec::<String>::new());
+            }
+        }
+        assert!(
+            ended_early > 0,
+            "no client was killed in the middle of its copy"
+        );
+    });
 }

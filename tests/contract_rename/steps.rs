@@ -4,7 +4,8 @@
 use super::carried::{set_times, state};
 use super::harness::{Etcfs, Lower, private, run};
 use super::{DEADLINE, Sides, leftovers};
-use etcfs::fs::cross::{Move, Step, copy_across, rename_natively};
+use etcfs::fs::asker::Daemon;
+use etcfs::fs::cross::{Errand, Move, Step, copy_across, rename_natively};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -40,8 +41,8 @@ fn across(
         new: c"new",
         no_replace,
     };
-    assert_eq!(rename_natively(&work), Err(Errno::XDEV));
-    copy_across(&work, reached)
+    assert_eq!(rename_natively(&work, &Daemon), Err(Errno::XDEV));
+    copy_across(&work, &Errand::unbounded(), reached)
 }
 
 /// What stands at a name: contents, a link's target, or nothing.

@@ -13,6 +13,7 @@ mod own_places;
 mod reserved;
 mod set_ids;
 mod start;
+mod sticky;
 mod swapped;
 
 use std::time::Duration;

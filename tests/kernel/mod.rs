@@ -301,6 +301,7 @@ impl Scratch {
             mountpoint: (*b"/etc").into(),
             exact_globals: false,
             dir_limit: 64,
+            max_cross_copy: etcfs::fs::MAX_CROSS_COPY,
             privileged: rustix::process::geteuid().is_root(),
         };
         let base = |name: &str| {

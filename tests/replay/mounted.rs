@@ -24,6 +24,7 @@ pub fn record(env: &Env, local: &Path, data: bool, body: impl FnOnce(&Path)) -> 
         mountpoint: local.as_os_str().as_encoded_bytes().into(),
         exact_globals: false,
         dir_limit: 1000,
+        max_cross_copy: etcfs::fs::MAX_CROSS_COPY,
         privileged: true,
     };
     let fs = Fs::new(base(local), base(&env.dir("global")), settings).expect("a tree");

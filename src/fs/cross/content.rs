@@ -4,22 +4,29 @@ use rustix::fd::BorrowedFd;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-/// How much is handed to `copy_file_range` at once: 16 MiB, so that a signal or an error does not wait for long.
-const AT_ONCE: u64 = 16 << 20;
+/// How much is handed to `copy_file_range` at once: 1 MiB, so that a client that is killed does not wait for long.
+const AT_ONCE: u64 = 1 << 20;
 
 /// The buffer where the kernel cannot copy by itself: 128 KiB.
 const BUFFER: usize = 128 << 10;
 
-/// Copies the `size` bytes of `from` into the empty file `to`, its holes as holes.
+/// Copies the `size` bytes of `from` into the empty file `to`, its holes as holes. `copied` is told of every piece of 1 MiB
+/// at most.
 ///
 /// # Errors
-/// EIO, ENOSPC, EDQUOT, EFBIG as `read(2)` and `write(2)`.
-pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+/// EIO, ENOSPC, EDQUOT, EFBIG as `read(2)` and `write(2)`, and those of `copied`.
+pub fn copy(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    size: u64,
+    copied: &dyn Fn(u64) -> Result<(), Errno>,
+) -> Result<(), Errno> {
     // First, so that holes need nothing but to be passed over.
     rustix::fs::ftruncate(to, size)?;
     let mut copier = Copier {
         from,
         to,
+        copied,
         buffer: Vec::new(),
     };
     let mut at = 0;
@@ -47,6 +54,7 @@ pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64) -> Result<(), E
 struct Copier<'a> {
     from: BorrowedFd<'a>,
     to: BorrowedFd<'a>,
+    copied: &'a dyn Fn(u64) -> Result<(), Errno>,
     /// Empty as long as the kernel copies by itself.
     buffer: Vec<u8>,
 }
@@ -56,10 +64,11 @@ impl Copier<'_> {
     /// caller finds out that it has changed.
     fn range(&mut self, mut at: u64, end: u64) -> Result<(), Errno> {
         while at < end {
-            let copied = self.some(at, end)?;
+            let copied = self.some(at, end.min(at + AT_ONCE))?;
             if copied == 0 {
                 return Ok(());
             }
+            (self.copied)(copied)?;
             at += copied;
         }
         Ok(())
@@ -68,7 +77,7 @@ impl Copier<'_> {
     fn some(&mut self, at: u64, end: u64) -> Result<u64, Errno> {
         if self.buffer.is_empty() {
             let (mut off_in, mut off_out) = (at, at);
-            let len = (end - at).min(AT_ONCE) as usize;
+            let len = (end - at) as usize;
             match rustix::fs::copy_file_range(
                 self.from,
                 Some(&mut off_in),

@@ -3,6 +3,7 @@
 use super::{Move, Step};
 use crate::fs::staging::Staging;
 use crate::fs::stat::Stat;
+use crate::sys::creds::own;
 use crate::sys::object;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -16,31 +17,30 @@ pub struct Fresh<'a> {
 }
 
 impl<'a> Fresh<'a> {
-    /// A new file for the directory `dir`, without a name where the file system can do that (`O_TMPFILE`), for its owner
-    /// alone until it is complete.
+    /// A new file for the directory `dir`, for its owner alone until it is complete: what `make_nameless` makes (with
+    /// `O_TMPFILE`), or where the file system cannot do that, one with a name.
     ///
     /// # Errors
     /// EROFS, ENOSPC, EDQUOT as `openat(2)`, and those of [`Staging::within`].
-    pub fn file(dir: BorrowedFd<'a>) -> Result<Fresh<'a>, Errno> {
-        let mode = Mode::RUSR | Mode::WUSR;
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::openat(dir, c".", flags | OFlags::TMPFILE, mode) {
+    pub fn file(
+        dir: BorrowedFd<'a>,
+        make_nameless: &dyn Fn(BorrowedFd<'a>) -> Result<OwnedFd, Errno>,
+    ) -> Result<Fresh<'a>, Errno> {
+        match make_nameless(dir) {
             Ok(fd) => return Ok(Fresh { fd, staging: None }),
             // EISDIR: a kernel older than O_TMPFILE (3.11) takes it for O_DIRECTORY.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
             Err(errno) => return Err(errno),
         }
-        let staging = Staging::within(dir)?;
-        let (at, name) = staging.at();
-        let fd = rustix::fs::openat(
-            at,
-            name,
-            flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW,
-            mode,
-        )?;
-        Ok(Fresh {
-            fd,
-            staging: Some(staging),
+        own(|| {
+            let staging = Staging::within(dir)?;
+            let (at, name) = staging.at();
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(at, name, flags, Mode::RUSR | Mode::WUSR)?;
+            Ok(Fresh {
+                fd,
+                staging: Some(staging),
+            })
         })
     }
 

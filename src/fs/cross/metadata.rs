@@ -16,19 +16,21 @@ const LARGEST: usize = 65_536;
 /// Gives `fresh` (as the attribute calls and as the others take it) what `stat` and the attributes of `source` say.
 ///
 /// The order matters: a change of owner clears set-id bits and file capabilities, an ACL changes the mode, and the
-/// times must be the last. An ACL that the new inode has inherited from its directory goes.
+/// times must be the last. An ACL that the new inode has inherited from its directory goes. `copied` is told of the length of
+/// every attribute.
 ///
 /// # Errors
 /// EXDEV where the new inode's file system or the daemon's own rights cannot hold the owner or an ACL: the file would
-/// become accessible to others. ENOSPC, EDQUOT, EIO.
+/// become accessible to others. ENOSPC, EDQUOT, EIO, and those of `copied`.
 pub fn carry(
     stat: &Stat,
     source: Target<'_>,
     fresh: Target<'_>,
     fresh_fd: BorrowedFd<'_>,
+    copied: &dyn Fn(u64) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     object::chown(fresh_fd, Some(stat.0.stx_uid), Some(stat.0.stx_gid)).map_err(unable)?;
-    attributes(source, fresh)?;
+    attributes(source, fresh, copied)?;
     if stat.kind() != libc::S_IFLNK {
         object::chmod(fresh_fd, u32::from(stat.0.stx_mode))?;
     }
@@ -52,7 +54,11 @@ fn unable(errno: Errno) -> Errno {
     }
 }
 
-fn attributes(source: Target<'_>, fresh: Target<'_>) -> Result<(), Errno> {
+fn attributes(
+    source: Target<'_>,
+    fresh: Target<'_>,
+    copied: &dyn Fn(u64) -> Result<(), Errno>,
+) -> Result<(), Errno> {
     let wanted = names(source)?;
     for name in names(fresh)?.difference(&wanted) {
         if is_acl(name) {
@@ -67,6 +73,7 @@ fn attributes(source: Target<'_>, fresh: Target<'_>) -> Result<(), Errno> {
             Err(Errno::NODATA) => continue,
             Err(errno) => return Err(errno),
         };
+        copied(len as u64)?;
         match xattr::set(fresh, name, &value[..len], XattrFlags::empty()) {
             Ok(()) => {}
             Err(errno @ (Errno::PERM | Errno::OPNOTSUPP)) if !is_acl(name) => {

@@ -23,6 +23,7 @@
 use super::in_place;
 use super::seen::Mark;
 use super::switch::switch;
+use crate::fs::cross::Errand;
 use crate::fs::cross::fresh::Fresh;
 use crate::fs::cross::metadata::carry;
 use crate::fs::hidden;
@@ -277,7 +278,8 @@ fn replace(
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
     let _ = hidden::sweep(dir, hidden::STALE_AFTER);
-    let fresh = Fresh::file(dir)?;
+    let errand = Errand::unbounded();
+    let fresh = Fresh::file(dir, &|dir| errand.make_nameless(dir))?;
     fill(fresh.fd(), original, content, reached)?;
     let (staging, fd) = fresh.named(dir)?;
     reached(Step::Named);
@@ -294,7 +296,7 @@ fn fill(
     write_all(fresh, content)?;
     reached(Step::Written);
     let (from, to) = (Target::Open(original.fd.as_fd()), Target::Open(fresh));
-    carry(&original.stat, from, to, fresh).map_err(|errno| match errno {
+    carry(&original.stat, from, to, fresh, &|_| Ok(())).map_err(|errno| match errno {
         // Said of two file systems, and here there is one.
         Errno::XDEV => Errno::PERM,
         other => other,

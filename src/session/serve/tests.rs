@@ -27,6 +27,7 @@ fn session() -> Arc<Session> {
         mountpoint: [].into(),
         exact_globals: false,
         dir_limit: 16,
+        max_cross_copy: crate::fs::MAX_CROSS_COPY,
         privileged: false,
     };
     let offer = Offer {
