@@ -79,8 +79,10 @@ impl Nodes {
         }
         if !node.is_dir() {
             node.link().set(parent, name);
-            // It has a name again.
-            node.dir.store(None);
+            if !node.key.is_ambiguous() {
+                // It has a name again.
+                node.dir.store(None);
+            }
             return;
         }
         let _turn = lock(&self.moving);
@@ -179,7 +181,7 @@ mod tests {
             side: Side::Local,
             dev: 1,
             ino,
-            birth: 1,
+            generation: 1,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod held;
 pub mod hidden;
 pub mod inject;
 pub mod journal;
+pub mod known;
 pub mod listing;
 pub mod locks;
 pub mod made;

@@ -34,8 +34,7 @@ impl NodeId {
     const FIRST: u64 = 3;
 }
 
-/// The identity of a lower inode. `birth` (creation time in nanoseconds, 0 where the file system has none) tells a
-/// file from a later one that was given the same inode number.
+/// The identity of a lower inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The side it was reached on.
@@ -44,8 +43,16 @@ pub struct Key {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
-    /// Creation time, ns since 1970.
-    pub birth: u64,
+    /// What tells a file from a later one that was given the same inode number: the time of birth, ns since 1970, or
+    /// where the file system has none a digest of the file handle, or 0.
+    pub generation: u64,
+}
+
+impl Key {
+    /// True where nothing tells the inode from a later one of its number, so that it has to be held.
+    pub fn is_ambiguous(&self) -> bool {
+        self.generation == 0
+    }
 }
 
 /// What a remembered place is good for: one version of the rules, and one state of the directory tree as far as

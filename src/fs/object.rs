@@ -139,7 +139,7 @@ impl Fs {
         }
         let pinned = self.pin(node)?;
         let len = rustix::fs::readlinkat_raw(pinned.as_fd(), c"", &mut *target)?;
-        if len <= TARGET_KEPT && node.key.birth != 0 {
+        if len <= TARGET_KEPT && !node.key.is_ambiguous() {
             node.link().keep_target(&target[..len]);
         }
         Ok(len)

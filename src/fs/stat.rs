@@ -3,30 +3,57 @@
 use super::node::Key;
 use super::rules::Side;
 use crate::sys::creds::looking;
-use rustix::fd::BorrowedFd;
-use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags};
+use crate::sys::file_handle::FileHandle;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io;
 use std::ffi::CStr;
 
-/// The attributes of a lower object, as the lower file system gives them.
+/// `f_type` of FUSE (`include/uapi/linux/magic.h`), whose handles are numbers that a server gives for as long as it
+/// pleases.
+const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
+
+/// The attributes of a lower object, as the lower file system gives them, and where it has no birth time what its file
+/// handle says about the generation of its number; 0: nothing.
 #[derive(Clone, Copy)]
-pub struct Stat(pub Statx);
+pub struct Stat(pub Statx, u64);
 
 impl Stat {
-    /// Looks at `name` in `dir`; a symlink is looked at itself. One system call.
+    /// Looks at `name` in `dir`; a symlink is looked at itself. One system call where the file system has birth times.
     ///
     /// # Errors
-    /// What `statx(2)` answers.
+    /// What `statx(2)` answers; ENFILE or EMFILE.
     pub fn at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Stat> {
-        looking(|| statx(dir, name, AtFlags::SYMLINK_NOFOLLOW))
+        let stat = looking(|| statx(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
+        if tells_birth(&stat) {
+            return Ok(Stat(stat, 0));
+        }
+        // Attributes and file handle are to be of one inode.
+        Stat::pinned(dir, name).map(|(_, stat)| stat)
     }
 
-    /// Looks at what `fd` refers to, `O_PATH` or not. One system call.
+    /// Looks at what `fd` refers to, `O_PATH` or not. One system call where the file system has birth times.
     ///
     /// # Errors
     /// What `statx(2)` answers.
     pub fn of(fd: BorrowedFd<'_>) -> io::Result<Stat> {
-        statx(fd, c"", AtFlags::EMPTY_PATH)
+        let stat = statx(fd, c"", AtFlags::EMPTY_PATH)?;
+        let generation = match tells_birth(&stat) {
+            true => 0,
+            false => generation(fd),
+        };
+        Ok(Stat(stat, generation))
+    }
+
+    /// Takes hold of `name` in `dir` (`O_PATH`; a symlink itself), and looks at that.
+    ///
+    /// # Errors
+    /// As [`Stat::at`].
+    pub fn pinned(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, Stat)> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = looking(|| rustix::fs::openat(dir, name, flags, Mode::empty()))?;
+        let stat = Stat::of(fd.as_fd())?;
+        Ok((fd, stat))
     }
 
     /// The file type: `S_IFREG` and so on.
@@ -56,29 +83,48 @@ impl Stat {
 
     /// When the object was made, seconds and nanoseconds since 1970, where the file system tells.
     pub fn birth(&self) -> Option<(i64, u32)> {
-        let told = self.0.stx_mask & StatxFlags::BTIME.bits() != 0;
-        told.then_some((self.0.stx_btime.tv_sec, self.0.stx_btime.tv_nsec))
+        tells_birth(&self.0).then_some((self.0.stx_btime.tv_sec, self.0.stx_btime.tv_nsec))
     }
 
     /// What tells this inode from every other one that the mount has shown or will show.
+    ///
+    /// A birth time does so unless a number is used again within one tick of the kernel's clock (10 ms at most) after the
+    /// birth of the file that had it before. Where there is neither a birth time nor a file handle
+    /// ([`Key::is_ambiguous`]), only a held inode is safe from that.
     pub fn key(&self, side: Side) -> Key {
         Key {
             side,
             dev: self.dev(),
             ino: self.0.stx_ino,
-            birth: self.birth().map_or(0, nanoseconds),
+            generation: self.birth().map_or(self.1, nanoseconds),
         }
     }
 }
 
-fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> io::Result<Stat> {
+fn tells_birth(stat: &Statx) -> bool {
+    stat.stx_mask & StatxFlags::BTIME.bits() != 0
+}
+
+/// What the file handle says: on ext2 to ext4 with 128-byte inodes, XFS before version 5, f2fs without `inode_crtime`, NFS
+/// version 3 and tmpfs before Linux 5.19 it has a generation number in it.
+fn generation(fd: BorrowedFd<'_>) -> u64 {
+    let Ok(handle) = FileHandle::of(fd) else {
+        return 0;
+    };
+    let of_fuse = || rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type as u64 == FUSE_SUPER_MAGIC);
+    match handle.may_be_of_fuse() && of_fuse() {
+        true => 0,
+        false => handle.digest(),
+    }
+}
+
+fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> io::Result<Statx> {
     rustix::fs::statx(
         dir,
         name,
         flags,
         StatxFlags::BASIC_STATS | StatxFlags::BTIME,
     )
-    .map(Stat)
 }
 
 fn nanoseconds((sec, nsec): (i64, u32)) -> u64 {

@@ -208,6 +208,11 @@ impl Fs {
         Ok(fd)
     }
 
+    /// Keeps `fd` for `node`, whose identity is safe while it is open.
+    pub fn hold_identity(&self, node: &Arc<Node>, fd: OwnedFd) {
+        self.clock.keep(&self.nodes, node, fd);
+    }
+
     /// Runs `open`; when descriptors have run out, gives up some directories' and runs it again: clients' open files come
     /// first, and a directory is opened again when it is used.
     ///

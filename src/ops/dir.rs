@@ -78,12 +78,7 @@ fn entry_of(fs: &crate::fs::Fs, parent: &Arc<Node>, name: &CStr, pid: u32) -> En
     let Ok(stat) = fs.enforced(&spot, name, stat, pid) else {
         return EntryOut::default();
     };
-    let node = fs
-        .nodes
-        .look_up(stat.key(spot.side), stat.kind(), parent.id, name);
-    if stat.is_dir() {
-        node.set_place(spot.epoch, spot.place);
-    }
+    let (node, stat) = fs.meet(parent.id, name, &spot, &stat);
     entry_out(node.id.0, attr(fs, &stat))
 }
 

@@ -38,17 +38,8 @@ pub fn lookup(call: &mut Call<'_>) -> Handled {
 
 /// Counts a lookup of what stands at `spot` and puts its entry into the reply.
 pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, stat: &Stat) {
-    let node = call
-        .fs
-        .nodes
-        .look_up(stat.key(spot.side), stat.kind(), parent.id, name);
-    if stat.is_dir() {
-        node.set_place(spot.epoch, spot.place);
-        if node.lookups() == 1 {
-            call.fs.remember_dir(&node, spot.dir(), name);
-        }
-    }
-    call.reply.put(&entry_out(node.id.0, attr(call.fs, stat)));
+    let (node, stat) = call.fs.meet(parent.id, name, spot, stat);
+    call.reply.put(&entry_out(node.id.0, attr(call.fs, &stat)));
 }
 
 /// FORGET: the kernel gives lookups back. No answer.

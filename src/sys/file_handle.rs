@@ -8,6 +8,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io;
 use std::ffi::CStr;
+use std::hash::{Hash as _, Hasher as _};
 
 /// `MAX_HANDLE_SZ` of `linux/exportfs.h`.
 const CAPACITY: usize = 128;
@@ -42,6 +43,20 @@ impl FileHandle {
     /// As [`FileHandle::of`]; ENOENT.
     pub fn at(dir: impl AsFd, name: &CStr) -> io::Result<FileHandle> {
         looking(|| FileHandle::get(dir.as_fd(), name, 0))
+    }
+
+    /// A number that tells the handle from others, the same for the life of this process; never 0.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.kind.hash(&mut hasher);
+        self.bytes.hash(&mut hasher);
+        hasher.finish().max(1)
+    }
+
+    /// False for a handle that is certainly not of FUSE, which makes `FILEID_INO64_GEN` and its variant with a parent
+    /// (`fuse_encode_fh`, fs/fuse/inode.c). Other file systems make such ones, too.
+    pub fn may_be_of_fuse(&self) -> bool {
+        matches!(self.kind, 0x81 | 0x82)
     }
 
     fn get(fd: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> io::Result<FileHandle> {

@@ -18,6 +18,8 @@ pub enum Lower {
     Overlay,
     /// ext4 in an image file on a loop device, 512 MiB, 4 KiB blocks, with ACLs.
     Ext4,
+    /// The same with inodes of 128 bytes, which have no birth time.
+    Ext4Small,
     /// A directory of the disk that holds the build.
     Disk,
 }
@@ -41,15 +43,16 @@ impl Lower {
                 rustix::mount::mount("lower", at, "overlay", MountFlags::empty(), data.as_c_str())
                     .map_err(|e| format!("mount an overlayfs at {}: {e}", at.display()))
             }
-            Self::Ext4 => {
+            Self::Ext4 | Self::Ext4Small => {
                 let image = env.scratch().join("ext4.img");
                 let file = std::fs::File::create(&image)
                     .map_err(|e| format!("create {}: {e}", image.display()))?;
                 file.set_len(512 << 20)
                     .map_err(|e| format!("size {}: {e}", image.display()))?;
                 let options = "nodiscard,lazy_itable_init=1,lazy_journal_init=1";
+                let inode_size = if self == Self::Ext4 { "256" } else { "128" };
                 run(Command::new("mkfs.ext4")
-                    .args(["-q", "-F", "-E", options])
+                    .args(["-q", "-F", "-I", inode_size, "-E", options])
                     .arg(&image))?;
                 // mount(8) sets the loop device to go with the mount, so nothing is left when the namespace ends.
                 run(Command::new("mount")

@@ -11,6 +11,7 @@ mod mount_flags;
 mod mount_point;
 mod own_places;
 mod reserved;
+mod reused_numbers;
 mod set_ids;
 mod start;
 mod sticky;

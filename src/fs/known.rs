@@ -1,0 +1,54 @@
+//! Which node an object that has just been found is.
+
+use super::Fs;
+use super::node::{Key, Node, NodeId};
+use super::stat::Stat;
+use super::tree::{Spot, open_dir};
+use rustix::fd::{AsFd, OwnedFd};
+use std::ffi::CStr;
+use std::sync::Arc;
+
+impl Fs {
+    /// Counts a lookup of the object `stat`, found as `name` of `parent` at `spot`. Returns its node, and its attributes.
+    ///
+    /// An inode that nothing tells from a later one of its number (ramfs, 9p, overlayfs over a file system without birth
+    /// times) is held by a descriptor while the kernel knows it, as long as there are not more of them than directories may
+    /// hold. What then is given up, and whose number is used again, is taken for the same object.
+    pub fn meet(&self, parent: NodeId, name: &CStr, spot: &Spot, stat: &Stat) -> (Arc<Node>, Stat) {
+        let key = stat.key(spot.side);
+        let held = match key.is_ambiguous() && !self.is_held(&key) {
+            true => hold(spot, name, stat).filter(|(_, stat)| stat.key(spot.side) == key),
+            false => None,
+        };
+        let node = self.nodes.look_up(key, stat.kind(), parent, name);
+        if stat.is_dir() {
+            node.set_place(spot.epoch, spot.place);
+            if node.lookups() == 1 {
+                self.remember_dir(&node, spot.dir(), name);
+            }
+        }
+        match held {
+            Some((fd, stat)) => {
+                self.hold_identity(&node, fd);
+                (node, stat)
+            }
+            None => (node, *stat),
+        }
+    }
+
+    /// True if the inode cannot go, so that its number means nothing else.
+    fn is_held(&self, key: &Key) -> bool {
+        let node = self.nodes.find(key);
+        node.is_some_and(|node| node.dir.load().is_some())
+    }
+}
+
+/// Takes hold of what has the name, and looks at that: what was looked at before may have been another.
+fn hold(spot: &Spot, name: &CStr, stat: &Stat) -> Option<(OwnedFd, Stat)> {
+    if !stat.is_dir() {
+        return Stat::pinned(spot.dir(), name).ok();
+    }
+    let fd = open_dir(spot.dir(), name).ok()?;
+    let stat = Stat::of(fd.as_fd()).ok()?;
+    Some((fd, stat))
+}
