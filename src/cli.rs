@@ -18,6 +18,7 @@ use lexopt::Arg;
 pub use error::CliError;
 
 use crate::mount::MountRequest;
+use crate::sys::seccomp;
 
 /// The text of `--help`.
 pub const HELP: &str = include_str!("cli/help.txt");
@@ -71,6 +72,10 @@ pub struct Options {
     pub passthrough: bool,
     /// What `ETCFS_ENABLE_PASSTHROUGH` said, if that means neither on nor off.
     pub odd_passthrough: Option<OsString>,
+    /// What happens at a system call that the daemon is not known to make; none: nobody said.
+    pub seccomp: Option<seccomp::Mode>,
+    /// What `ETCFS_SECCOMP` said, if it is none of the modes.
+    pub odd_seccomp: Option<OsString>,
     /// How deep passthrough may stack: 1 (lower files on no stacked file system) or 2 (they may be on overlayfs).
     pub max_stack_depth: u8,
     /// How many requests of one user may wait for locks at a time.
@@ -97,6 +102,8 @@ impl Default for Options {
             stratum: None,
             passthrough: false,
             odd_passthrough: None,
+            seccomp: None,
+            odd_seccomp: None,
             max_stack_depth: 1,
             max_lock_waiters: crate::session::MAX_LOCK_WAITERS,
             max_cross_copy: crate::fs::MAX_CROSS_COPY,
@@ -149,6 +156,19 @@ impl Options {
             self.passthrough = true;
         } else if !(value.is_empty() || value == "0" || value == "no") {
             self.odd_passthrough = Some(value.to_owned());
+        }
+    }
+
+    /// Takes the mode of the system call filter from `value`, the environment's `ETCFS_SECCOMP`, unless an option has said it:
+    /// the command line of Bedrock is fixed (contract D1). A value that is no mode is kept, to be told about.
+    pub fn take_seccomp(&mut self, value: Option<&OsStr>) {
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return;
+        };
+        match (self.seccomp, table::seccomp(value)) {
+            (Some(_), _) => {}
+            (None, Ok(mode)) => self.seccomp = Some(mode),
+            (None, Err(_)) => self.odd_seccomp = Some(value.to_owned()),
         }
     }
 

@@ -7,8 +7,8 @@ use crate::log;
 use crate::mount::{self, Attached, Detached};
 use crate::session::{Session, handshake};
 use crate::sys::background::Readiness;
-use crate::sys::limits;
 use crate::sys::signals::Signals;
+use crate::sys::{limits, privileges, seccomp};
 use crate::trace;
 use crate::watchdog;
 use anyhow::{Context as _, Result};
@@ -95,6 +95,8 @@ fn start(options: &Options) -> Result<Served> {
     let global_dir = options.global_dir(&mountpoint);
     let global = mount::take_base(&global_dir)
         .context("the global directory (name another one with -o global=DIR)")?;
+    // Nothing relative is left to be found, and a daemon that stays where it was started keeps that file system busy.
+    std::env::set_current_dir("/").context("/")?;
     let mut request = options.mount.clone();
     if local.is_noexec() || global.is_noexec() {
         request.noexec = true;
@@ -102,6 +104,10 @@ fn start(options: &Options) -> Result<Served> {
     let fs = tree(options, &mountpoint, local, global)?;
     let prepared = mount::prepare(&request, point)?;
     let device = prepared.pending.device();
+    let root = rustix::process::geteuid().is_root();
+    if root {
+        privileges::reduce().context("giving up what serving does not need")?;
+    }
     let (session, printer) = serve(prepared.device, fs, options)?;
     ctl::serve(
         &session,
@@ -114,11 +120,36 @@ fn start(options: &Options) -> Result<Served> {
         },
     );
     let attached = prepared.pending.attach()?;
+    if root && let Err(error) = filter(options) {
+        let _ = attached.detach_lazily();
+        return Err(error);
+    }
     Ok(Served {
         session,
         attached,
         printer,
     })
+}
+
+/// Filters the system calls of all threads. An ordinary user's daemon has nothing but its user's own rights, and needs a
+/// set-uid program to unmount, which a filter would forbid.
+fn filter(options: &Options) -> Result<()> {
+    if let Some(value) = &options.odd_seccomp {
+        log::error(format_args!(
+            "ETCFS_SECCOMP is {value:?}, and only log, kill and off are known: it is taken for log"
+        ));
+    }
+    let mode = options.seccomp.unwrap_or_default();
+    match seccomp::apply(mode) {
+        Ok(()) => Ok(()),
+        Err(error) if mode == seccomp::Mode::Kill => Err(error).context(
+            "the filter of system calls that -o seccomp=kill asks for (leave it out, or say off)",
+        ),
+        Err(error) => {
+            log::info(format_args!("no filter of system calls: {error}"));
+            Ok(())
+        }
+    }
 }
 
 /// The tree over both base directories, which were taken beneath any FUSE mount before there is a mount of our own

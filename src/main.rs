@@ -35,6 +35,7 @@ fn main() -> ExitCode {
 fn run(mut options: Options) -> Result<ExitCode, String> {
     signals::settle();
     options.take_environment(std::env::var_os("ETCFS_ENABLE_PASSTHROUGH").as_deref());
+    options.take_seccomp(std::env::var_os("ETCFS_SECCOMP").as_deref());
     options
         .check_user(rustix::process::geteuid().as_raw())
         .map_err(|error: CliError| error.to_string())?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::{CliError, LogLevel, Options};
 use crate::mount::{Atime, Way};
+use crate::sys::seccomp::Mode;
 
 /// What may follow an option's name, and what it does.
 pub(super) enum Takes {
@@ -73,6 +74,12 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "max_cross_copy",
         Value("BYTES", |o, v| copied(v).map(|v| o.max_cross_copy = v)),
+    ),
+    row(
+        "seccomp",
+        Value("log|kill|off", |o, v| {
+            seccomp(v).map(|v| o.seccomp = Some(v))
+        }),
     ),
     row(
         "log",
@@ -322,6 +329,16 @@ fn seconds(value: &OsStr) -> Result<u32, &'static str> {
     number(value)
         .filter(|&n| n <= 86_400)
         .ok_or("a number of seconds from 0 (never) to 86400")
+}
+
+/// A mode of the filter of system calls.
+pub(super) fn seccomp(value: &OsStr) -> Result<Mode, &'static str> {
+    match value.as_bytes() {
+        b"log" => Ok(Mode::Log),
+        b"kill" => Ok(Mode::Kill),
+        b"off" => Ok(Mode::Off),
+        _ => Err("log, kill or off"),
+    }
 }
 
 fn level(value: &OsStr) -> Result<LogLevel, &'static str> {

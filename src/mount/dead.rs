@@ -37,10 +37,13 @@ pub fn replace_dead(mountpoint: &Path, way: Way) -> Result<u32, MountError> {
             return Ok(replaced);
         }
         let at = Point::open(mountpoint)?.path().to_owned();
-        match (way.settled(), point::magic(top.as_fd())) {
+        let way = way.settled();
+        match point::magic(top.as_fd()) {
             // By the descriptor: the path may lead to another mount by the time it is walked again.
-            (Way::Direct, Some(magic)) => unmount(&magic, UnmountFlags::DETACH, &at)?,
-            (way, _) => take_away(&at, way)?,
+            Some(magic) if !way.unmounts_by_helper() => {
+                unmount(&magic, UnmountFlags::DETACH, &at)?;
+            }
+            _ => take_away(&at, way)?,
         }
     }
     Ok(MOST)

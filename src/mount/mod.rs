@@ -50,6 +50,11 @@ impl Way {
             forced => forced,
         }
     }
+
+    /// Root unmounts by itself what fusermount3 has mounted for it: by then it executes nothing any more.
+    fn unmounts_by_helper(self) -> bool {
+        self == Self::Fusermount3 && !geteuid().is_root()
+    }
 }
 
 /// A mount that waits for its first answers.
@@ -199,7 +204,7 @@ impl Attached {
             Ok((identity, top)) if identity == self.identity => {
                 // By the descriptor: the path may lead to another mount by the time it is walked again.
                 match point::magic(top.as_fd()) {
-                    Some(magic) if self.way != Way::Fusermount3 => {
+                    Some(magic) if !self.way.unmounts_by_helper() => {
                         unmount(&magic, UnmountFlags::DETACH, &self.at)?;
                     }
                     _ => take_away(&self.at, self.way)?,
@@ -217,7 +222,7 @@ impl Attached {
 
 /// Lazily unmounts what is on top at a mountpoint.
 fn take_away(at: &Path, way: Way) -> Result<(), MountError> {
-    if way == Way::Fusermount3 {
+    if way.unmounts_by_helper() {
         return helper::unmount(at);
     }
     unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW, at)

@@ -135,16 +135,15 @@ impl Readiness {
         Self { background: None }
     }
 
-    /// The mount answers. From here on the working directory is `/`, for a daemon that stays where it was started keeps
-    /// that file system busy; in the background 0, 1 and 2 are nothing.
+    /// The mount answers. In the background, from here on the working directory is `/` and 0, 1 and 2 are nothing.
     ///
     /// # Errors
     /// The parent is gone (EPIPE): whoever started the daemon has given up, and it should unmount and leave.
     pub fn ready(self) -> io::Result<()> {
-        chdir("/")?;
         let Some(Background { mut pipe, null }) = self.background else {
             return Ok(());
         };
+        chdir("/")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;

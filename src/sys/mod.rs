@@ -12,6 +12,8 @@ pub mod lease;
 pub mod limits;
 pub mod lock;
 pub mod object;
+pub mod privileges;
 pub mod proc;
+pub mod seccomp;
 pub mod signals;
 pub mod xattr;

@@ -4,6 +4,7 @@
 mod harness;
 
 mod circles;
+mod confined;
 mod former_owner;
 mod full_directories;
 mod locks;
