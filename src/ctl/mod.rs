@@ -5,6 +5,7 @@
 
 mod answer;
 mod doctor;
+pub mod door;
 mod live;
 pub mod record;
 pub mod report;
@@ -14,14 +15,12 @@ pub mod wire;
 use crate::log;
 use crate::session::Session;
 use crate::session::meter::Snapshot;
+use door::Door;
 use etcfs_proto::flags::InitFlags;
 use rustix::fd::OwnedFd;
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, accept_with, bind,
-    listen, recv, send, shutdown, socket_with,
-};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,10 +58,10 @@ struct Control {
     listeners: AtomicUsize,
 }
 
-/// Opens the socket and starts the thread that serves it. Without a socket the mount works all the same; that is logged.
+/// Opens the door and starts the thread that serves it. Without one the mount works all the same; that is logged.
 pub fn serve(session: &Arc<Session>, start: Start) {
-    let socket = match open(start.device) {
-        Ok(socket) => socket,
+    let door = match Door::open(start.device) {
+        Ok(door) => door,
         Err(errno) => {
             log::error(format_args!(
                 "no control socket ({errno}): etcfsctl cannot reach this daemon; the mount works without it"
@@ -77,7 +76,7 @@ pub fn serve(session: &Arc<Session>, start: Start) {
         clients: AtomicUsize::new(0),
         listeners: AtomicUsize::new(0),
     });
-    let started = thread("etcfs-ctl", move || control.accept(&socket));
+    let started = thread("etcfs-ctl", move || control.accept(&door));
     if let Err(error) = started {
         log::error(format_args!("no thread for the control socket: {error}"));
     }
@@ -91,28 +90,12 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<(
         .map(drop)
 }
 
-/// A listening socket under the first free name.
-fn open(device: (u32, u32)) -> io::Result<OwnedFd> {
-    let kind = SocketType::SEQPACKET;
-    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
-    let mut bound = Err(Errno::ADDRINUSE);
-    for nth in 0..wire::NAMES {
-        bound = bind(&socket, &wire::address(device, nth)?);
-        if bound != Err(Errno::ADDRINUSE) {
-            break;
-        }
-    }
-    bound?;
-    listen(&socket, 8)?;
-    Ok(socket)
-}
-
 impl Control {
-    fn accept(self: &Arc<Control>, socket: &OwnedFd) {
+    fn accept(self: &Arc<Control>, door: &Door) {
         loop {
-            match accept_with(socket, SocketFlags::CLOEXEC) {
+            match door.next() {
                 Ok(client) => self.welcome(client),
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::INTR | Errno::CONNABORTED | Errno::INVAL) => {}
                 // No descriptor or no memory: the client waits in the queue.
                 Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }

@@ -1,8 +1,7 @@
 //! What `etcfsctl` and the daemon say to each other.
 //!
-//! The socket is a Unix one of type SOCK_SEQPACKET with an abstract name, [`address`], so no name appears in any file
-//! system and a chroot does not matter; abstract names are one set per network namespace. The client sends one message,
-//! an [`Ask`] in JSON. The daemon answers with a [`Head`] in a message of its own and then, unless that tells an error,
+//! The two are connected by a Unix socket of type SOCK_SEQPACKET; how they come to it is told in [`super::door`]. The client
+//! sends one message, an [`Ask`] in JSON. The daemon answers with a [`Head`] in a message of its own and then, unless that tells an error,
 //!
 //! * for a report: its JSON text, in as many messages as it takes, and the end of the connection;
 //! * for a stream: one JSON value per message, until one side hangs up.
@@ -10,7 +9,6 @@
 //! `etcfs` and `error` in a head, and `etcfs` in an ask, keep name and meaning in every version of the protocol, so that
 //! any two versions can at least tell each other that they do not match.
 
-use rustix::net::SocketAddrUnix;
 use serde::{Deserialize, Serialize};
 
 /// The version of everything here. Fields may be added without a new one: readers skip what they do not know.
@@ -21,22 +19,6 @@ pub const ASK_MAX: usize = 4096;
 
 /// Longest message of the daemon, bytes: well below the 212,992 that a socket buffer holds by default.
 pub const MESSAGE_MAX: usize = 64 * 1024;
-
-/// How many names are tried for one mount: anybody may take an abstract name first.
-pub const NAMES: u32 = 8;
-
-/// The name of the socket of the mount with device number `major:minor`. `nth` is 0, or more if others hold the names
-/// before it: the client takes the first one that the right user listens on.
-///
-/// # Errors
-/// None in practice: the name is short.
-pub fn address(device: (u32, u32), nth: u32) -> rustix::io::Result<SocketAddrUnix> {
-    let mut name = format!("etcfs/{}:{}", device.0, device.1);
-    if nth > 0 {
-        name.push_str(&format!(".{nth}"));
-    }
-    SocketAddrUnix::new_abstract_name(name.as_bytes())
-}
 
 /// The part of an ask that every version understands.
 #[derive(Debug, Serialize, Deserialize)]

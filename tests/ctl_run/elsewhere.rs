@@ -1,10 +1,10 @@
 //! `etcfsctl` and a daemon that did not come together: of other versions, in other chroots.
 
 use super::harness::{Env, Etcfs, Opts, private};
-use super::trouble::{address, answer, dial, new_socket};
+use super::trouble::{answer, dial};
 use super::{DEADLINE, arg, failure, json, text};
-use rustix::fd::OwnedFd;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, bind, listen, recv, send};
+use etcfs::ctl::door::Door;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::Signal;
 use std::fs;
 use std::process::Command;
@@ -29,22 +29,19 @@ fn another_version_is_told_in_one_line() {
     });
 }
 
-/// A mount whose daemon has gone, and a socket in the daemon's place.
-fn impostor(env: &Env) -> (Etcfs, OwnedFd) {
+/// A mount whose daemon has gone, and this process in the daemon's place.
+fn impostor(env: &Env) -> (Etcfs, Door) {
     let mut etcfs = Etcfs::start(env, Opts::default());
     let minor = etcfs.mount().expect("mounted").minor;
     etcfs.signal(Signal::KILL);
     etcfs.wait(Duration::from_secs(10)).expect("it ends");
     assert!(etcfs.mount().is_some(), "the mount outlives its daemon");
-    let socket = new_socket();
-    bind(&socket, &address(minor)).expect("the name is free");
-    listen(&socket, 4).expect("listen");
-    (etcfs, socket)
+    (etcfs, Door::open((0, minor)).expect("a door"))
 }
 
 /// Answers one client with `messages`; what it asked.
-fn answer_with(socket: &OwnedFd, messages: &[&[u8]]) -> String {
-    let client = accept_with(socket, SocketFlags::CLOEXEC).expect("a client");
+fn answer_with(door: &Door, messages: &[&[u8]]) -> String {
+    let client = door.next().expect("a client");
     let mut asked = [0; 5000];
     let (len, _) = recv(&client, &mut asked[..], RecvFlags::empty()).expect("an ask");
     for message in messages {
@@ -56,11 +53,11 @@ fn answer_with(socket: &OwnedFd, messages: &[&[u8]]) -> String {
 #[test]
 fn a_daemon_of_another_version_is_told_in_one_line() {
     private(DEADLINE, |env| {
-        let (etcfs, socket) = impostor(env);
+        let (etcfs, door) = impostor(env);
         let mnt = etcfs.mnt();
         let told = |args: &[&str], messages: &[&[u8]]| {
             std::thread::scope(|scope| {
-                let daemon = scope.spawn(|| answer_with(&socket, messages));
+                let daemon = scope.spawn(|| answer_with(&door, messages));
                 let line = failure(args);
                 let asked = daemon.join().expect("the daemon");
                 assert!(asked.starts_with("{\"etcfs\":1,"), "{asked}");

@@ -1,32 +1,22 @@
 //! Daemons that hang, are of another version, or are pestered; and the watchdog.
 
-use super::harness::{CONFIG, Etcfs, Opts, User, as_user, mounts, private};
+use super::harness::{CONFIG, Etcfs, Opts, mounts, private};
 use super::{DEADLINE, arg, failure, json, run, text};
+use etcfs::ctl::door::reach;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rustix::fd::OwnedFd;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
-    listen, recv, send, socket_with,
-};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::Signal;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// A connection to the daemon's socket, made by hand.
+/// A connection to the daemon, whose messages are made by hand.
 pub(super) fn dial(etcfs: &Etcfs) -> OwnedFd {
-    let socket = new_socket();
-    connect(&socket, &address(etcfs.mount().expect("mounted").minor)).expect("connect");
+    let minor = etcfs.mount().expect("mounted").minor;
+    let (socket, pid) = reach((0, minor), 0, Duration::from_secs(5)).expect("reach the daemon");
+    assert_eq!(i64::from(pid), i64::from(etcfs.pid()));
     socket
-}
-
-pub(super) fn new_socket() -> OwnedFd {
-    let kind = SocketType::SEQPACKET;
-    socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).expect("a socket")
-}
-
-pub(super) fn address(minor: u32) -> SocketAddrUnix {
-    SocketAddrUnix::new_abstract_name(format!("etcfs/0:{minor}").as_bytes()).expect("a name")
 }
 
 pub(super) fn answer(socket: &OwnedFd) -> String {
@@ -84,80 +74,6 @@ fn no_mount_and_the_wrong_path_are_told() {
         if only {
             assert!(text(&["stats"]).contains(arg(&first.mnt())));
         }
-    });
-}
-
-#[test]
-fn strangers_are_refused() {
-    private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
-        let said = as_user(&User::plain(1000), || {
-            let socket = dial(&etcfs);
-            let _ = send(
-                &socket,
-                br#"{"etcfs":1,"ask":"stats"}"#,
-                SendFlags::NOSIGNAL,
-            );
-            answer(&socket)
-        });
-        assert!(
-            said.contains("only root and the user who mounted"),
-            "{said}"
-        );
-        assert!(!said.contains("stratum"), "{said}");
-    });
-}
-
-#[test]
-fn a_squatter_on_the_name_is_neither_believed_nor_in_the_way() {
-    private(DEADLINE, |env| {
-        // The device number of the next mount is the lowest free one: take some names from there on as another user.
-        let first = Etcfs::start(env, Opts::default());
-        let minor = first.mount().expect("mounted").minor;
-        let squatters: Vec<OwnedFd> = as_user(&User::plain(1000), || {
-            (1..40)
-                .filter_map(|more| {
-                    let socket = new_socket();
-                    bind(&socket, &address(minor + more)).ok()?;
-                    listen(&socket, 4).ok()?;
-                    Some(socket)
-                })
-                .collect()
-        });
-        assert!(!squatters.is_empty());
-        let at = env.dir("second");
-        rustix::mount::mount(
-            "lower",
-            &at,
-            "tmpfs",
-            rustix::mount::MountFlags::empty(),
-            None,
-        )
-        .expect("tmpfs");
-        fs::create_dir(at.join("etc")).expect("mkdir");
-        fs::create_dir(at.join("global")).expect("mkdir");
-        let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_etcfs"))
-            .args(["-f", "-o"])
-            .arg(format!(
-                "allow_other,stratum=s,global={}",
-                at.join("global").display()
-            ))
-            .arg(at.join("etc"))
-            .spawn()
-            .expect("start");
-        while !mounts().iter().any(|m| m.at == at.join("etc")) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let stats = run(&["--json", "stats", arg(&at.join("etc"))]);
-        rustix::mount::unmount(at.join("etc"), rustix::mount::UnmountFlags::DETACH)
-            .expect("unmount");
-        daemon.wait().expect("it ends");
-        drop(squatters);
-        assert!(
-            stats.status.success(),
-            "{}",
-            String::from_utf8_lossy(&stats.stderr)
-        );
     });
 }
 

@@ -5,6 +5,7 @@ mod harness;
 
 mod circles;
 mod confined;
+mod control;
 mod former_owner;
 mod full_directories;
 mod locks;

@@ -2,14 +2,12 @@
 
 use crate::find::Mount;
 use anyhow::{Context as _, Result, bail};
+use etcfs::ctl::door;
 use etcfs::ctl::wire::{self, Ask, Head, MESSAGE_MAX};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, connect, recv, send,
-    shutdown, socket_with,
-};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
@@ -131,47 +129,14 @@ impl Connection {
 
 /// A socket connected to the daemon, and the daemon's pid.
 fn reach(mount: &Mount, timeout: Duration) -> Result<(OwnedFd, u32)> {
-    let at = mount.at.display();
-    let mut stranger = None;
-    for nth in 0..wire::NAMES {
-        let socket = socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
+    door::reach(mount.device, mount.user, timeout).map_err(|why| {
+        let (major, minor) = mount.device;
+        anyhow::anyhow!(
+            "{}: {why} (device {major}:{minor}){}",
+            mount.at.display(),
+            waiting(mount.device)
         )
-        .context("a socket")?;
-        for end in [Timeout::Recv, Timeout::Send] {
-            set_socket_timeout(&socket, end, Some(timeout)).context("a socket")?;
-        }
-        match connect(&socket, &wire::address(mount.device, nth)?) {
-            Ok(()) => {}
-            Err(Errno::CONNREFUSED) if stranger.is_some() => break,
-            Err(Errno::CONNREFUSED) => bail!(
-                "{at}: no daemon listens for this mount (device {}:{}): it has died, or it runs in another network \
-                 namespace{}",
-                mount.device.0,
-                mount.device.1,
-                waiting(mount.device)
-            ),
-            Err(Errno::AGAIN) => bail!(
-                "{at}: the daemon does not take connections within {timeout:?}{}",
-                waiting(mount.device)
-            ),
-            Err(errno) => return Err(errno).with_context(|| format!("{at}: connecting")),
-        }
-        let peer = socket_peercred(&socket).context("who listens")?;
-        let uid = peer.uid.as_raw();
-        // Anybody can take an abstract name; only root or the one who mounted is the daemon.
-        if uid == 0 || uid == mount.user {
-            return Ok((socket, peer.pid.as_raw_nonzero().get().cast_unsigned()));
-        }
-        stranger = Some(uid);
-    }
-    bail!(
-        "{at}: the name of the daemon's socket is taken by user {}, and the daemon is not to be found",
-        stranger.unwrap_or_default()
-    )
+    })
 }
 
 /// What the kernel says about a process that does not answer.

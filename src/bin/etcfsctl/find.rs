@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 pub struct Mount {
     /// Where, as this process sees it.
     pub at: PathBuf,
-    /// Its device number, which names the daemon's socket.
+    /// Its device number, by which its daemon is found.
     pub device: (u32, u32),
     /// The user who mounted it.
     pub user: u32,
