@@ -5,6 +5,7 @@ use super::handle::File;
 use super::node::Node;
 use super::stat::Stat;
 use crate::sys::creds::looking;
+use crate::sys::lease::past_leases;
 use crate::sys::object::ProcName;
 use crate::sys::xattr::Target;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -160,7 +161,7 @@ impl Fs {
     ) -> Result<OwnedFd, Errno> {
         let name = ProcName::of(pinned.as_fd());
         let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        match rustix::fs::open(name.as_c_str(), flags, Mode::empty()) {
+        match past_leases(|| rustix::fs::open(name.as_c_str(), flags, Mode::empty())) {
             Err(Errno::NOENT) => self.open_file(node, flags).map(|(fd, _)| fd),
             other => other,
         }

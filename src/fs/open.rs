@@ -6,7 +6,7 @@ use super::handle::File;
 use super::node::Node;
 use super::stat::Stat;
 use crate::sys::creds::looking;
-use crate::sys::lease::{Lease, past_leases};
+use crate::sys::lease::{Lease, may_wait, past_leases};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -44,13 +44,14 @@ impl Fs {
     /// for writing has, so that the lower file system refuses what it refuses natively (immutable, running, read-only).
     ///
     /// # Errors
-    /// ESTALE when the file is not where it was last seen, and what `openat(2)` answers.
-    pub fn open(
+    /// ESTALE when the file is not where it was last seen, and what `openat(2)` and `truncate` answer. EAGAIN in a thread
+    /// that [never waits](crate::sys::lease::never_wait) when it would have to wait for somebody; nothing has changed then.
+    pub fn open<E: From<Errno>>(
         &self,
         node: &Arc<Node>,
         flags: u32,
-        truncate: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
-    ) -> Result<Opened, Errno> {
+        truncate: impl FnOnce(BorrowedFd<'_>, &Stat) -> Result<(), E>,
+    ) -> Result<Opened, E> {
         let empties = flags & libc::O_TRUNC as u32 != 0;
         let mut lower = lower_flags(flags);
         if empties && lower & OFlags::RWMODE == OFlags::RDONLY {
@@ -74,7 +75,7 @@ impl Fs {
             other => other?,
         };
         if empties {
-            truncate(fd.as_fd())?;
+            truncate(fd.as_fd(), &stat)?;
         }
         Ok(self.adopt(node, fd, &stat, flags))
     }
@@ -92,6 +93,9 @@ impl Fs {
             // What fails otherwise has no leases, and cannot tell.
             if Lease::against_writers(fd.as_fd()).err() != Some(Errno::AGAIN) {
                 return Ok(());
+            }
+            if !may_wait() {
+                return Err(Errno::AGAIN);
             }
             std::thread::sleep(Duration::from_millis(1));
         }

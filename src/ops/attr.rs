@@ -1,7 +1,8 @@
 //! Attributes: GETATTR, SETATTR, STATX, STATFS, ACCESS.
 
 use super::answer::{attr, attr_out};
-use super::{Call, Handled, answer};
+use super::file::frees_much;
+use super::{Call, Handled, Where, answer};
 use crate::fs::node::Node;
 use crate::fs::object::Pinned;
 use crate::fs::stat::Stat;
@@ -73,6 +74,9 @@ pub fn setattr(call: &mut Call<'_>) -> Handled {
         let told = call
             .actor()
             .told(valid.contains(SetattrValid::KILL_SUIDGID));
+        if call.at == Where::Worker && frees_much(&Stat::of(fd)?, args.size) {
+            call.go_aside()?;
+        }
         let truncate = |fd: BorrowedFd<'_>| {
             call.actor()
                 .act_dropping_set_ids(fd, told, || rustix::fs::ftruncate(fd, args.size))
@@ -81,7 +85,7 @@ pub fn setattr(call: &mut Call<'_>) -> Handled {
             Pinned::File(file) if by_handle && file.is_writable() => truncate(fd)?,
             // truncate(2) by path: whether this caller may write is for the lower file system to say.
             _ => truncate(
-                call.act(|| call.fs.open_pinned(&node, &pinned, OFlags::WRONLY))?
+                call.or_later(call.act(|| call.fs.open_pinned(&node, &pinned, OFlags::WRONLY)))?
                     .as_fd(),
             )?,
         }

@@ -24,16 +24,29 @@ pub fn open(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let kill = OpenInFlags::from_bits_retain(args.open_flags).contains(OpenInFlags::KILL_SUIDGID);
     let told = call.actor().told(kill);
-    let opened = call.fs.open(&node, args.flags, |fd| {
+    let opened = call.or_later(call.fs.open(&node, args.flags, |fd, stat| -> Handled {
+        if frees_much(stat, 0) {
+            call.go_aside()?;
+        }
         call.actor()
-            .act_dropping_set_ids(fd, told, || rustix::fs::ftruncate(fd, 0))
-    })?;
+            .act_dropping_set_ids(fd, told, || rustix::fs::ftruncate(fd, 0))?;
+        Ok(())
+    }))?;
     if args.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
         call.fs.note_writer(&node, call.frame.head.pid);
     }
     put(call, &node, &opened, args.flags);
     Ok(())
 }
+
+/// True if giving the file this size frees so much that it may take milliseconds: [`FREED`] or more.
+pub fn frees_much(stat: &Stat, size: u64) -> bool {
+    let held = stat.0.stx_size.min(stat.0.stx_blocks * 512);
+    held.saturating_sub(size) >= FREED
+}
+
+/// Bytes that are freed in a moment.
+const FREED: u64 = 4 << 20;
 
 /// Puts the answer to OPEN of `node` with `flags` into the reply.
 pub fn put(call: &mut Call<'_>, node: &Node, opened: &Opened, flags: u32) {
@@ -58,8 +71,8 @@ pub fn put(call: &mut Call<'_>, node: &Node, opened: &Opened, flags: u32) {
     });
 }
 
-fn handle(call: &Call<'_>, fh: u64) -> Result<Arc<File>, Errno> {
-    call.fs.file(&call.node()?, fh)
+fn handle(call: &Call<'_>, fh: u64) -> Handled<Arc<File>> {
+    call.or_later(call.fs.file(&call.node()?, fh))
 }
 
 /// READ: `pread` straight into the answer.
@@ -88,6 +101,9 @@ pub fn write(call: &mut Call<'_>) -> Handled {
     let args = call.args::<WriteIn>()?;
     let data = call.frame.data().map_err(super::malformed)?;
     let file = handle(call, args.fh)?;
+    if file.flags & libc::O_DSYNC as u32 != 0 {
+        call.go_aside()?;
+    }
     let write_flags = WriteFlags::from_bits_retain(args.write_flags);
     let actor = call.actor();
     let told = actor.told(write_flags.contains(WriteFlags::KILL_SUIDGID));

@@ -26,7 +26,7 @@ pub fn ioctl(call: &mut Call<'_>) -> Handled {
     ) {
         return Err(Errno::NOTTY.into());
     }
-    let fd = lower(call)?;
+    let fd = call.or_later(lower(call))?;
     match command {
         fileattr::GETFLAGS => answer(call, args, fileattr::get_flags(&fd)?.as_bytes()),
         fileattr::FSGETXATTR => answer(call, args, fileattr::get_xattr(&fd)?.as_bytes()),

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 /// not know it: an open file of another mount or of a native process (natively such a one is -1).
 pub fn getlk(call: &mut Call<'_>) -> Handled {
     let ask = ask(call)?;
-    let conflict = call.fs.get_lock(&call.node()?, &ask)?;
+    let conflict = call.or_later(call.fs.get_lock(&call.node()?, &ask))?;
     let lk = match conflict {
         None => FileLock {
             r#type: libc::F_UNLCK as u32,
@@ -44,7 +44,7 @@ pub fn setlkw(call: &mut Call<'_>) -> Handled {
 
 fn set(call: &mut Call<'_>, wait: bool) -> Handled {
     let ask = ask(call)?;
-    match call.fs.set_lock(&call.node()?, &ask, wait)? {
+    match call.or_later(call.fs.set_lock(&call.node()?, &ask, wait))? {
         Asked::Done => Ok(()),
         Asked::Waits(wait) => Err(Leave::Wait(wait)),
     }

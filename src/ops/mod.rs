@@ -241,6 +241,18 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// What the model has answered. EAGAIN, which says to a worker that somebody else would have to be waited for for a
+    /// moment (whoever holds a lease on the file, or closes it), has the request carried out where that is allowed.
+    ///
+    /// # Errors
+    /// [`Leave::Later`] in a worker for EAGAIN, and every other error as it is.
+    fn or_later<T>(&self, result: Result<T, impl Into<Leave>>) -> Handled<T> {
+        match result.map_err(Into::into) {
+            Err(Leave::Failed(Errno::AGAIN)) if self.at == Where::Worker => Err(Leave::Later),
+            other => other,
+        }
+    }
+
     /// To be called now and then by what takes long, where it can be given up: a client that was killed is there until its
     /// request is answered.
     ///

@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 /// How many threads may be at work at once, and how much may wait for them. A thread costs some 30 KiB; what waits is
 /// mostly smaller than 1 KiB, but one WRITE has up to 1 MiB, and each is a client's thread that is blocked.
 const BOUNDS: Bounds = Bounds {
-    each: 8,
+    each: 4,
     all: 64,
     root: 32,
     bytes_each: 8 << 20,

@@ -6,6 +6,7 @@ use super::serve::caller_of;
 use super::turns::{Turn, Turns};
 use super::{Ended, Session};
 use crate::sys::creds;
+use crate::sys::lease::never_wait;
 use etcfs_proto::Reply;
 use rustix::io::{self, Errno};
 use rustix::thread::CpuSet;
@@ -125,6 +126,7 @@ fn serve_all(session: &Arc<Session>, turn: &mut Turn) -> Option<Ended> {
         // Being somewhere else costs time only.
         let _ = rustix::thread::sched_setaffinity(None, &set);
     }
+    never_wait();
     if let Err(errno) = creds::prepare_thread() {
         return Some(Ended::Failed(errno));
     }

@@ -4,6 +4,7 @@
 use super::object::last_errno;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io;
+use std::cell::Cell;
 
 /// `F_SETSIG` of `asm-generic/fcntl.h`; the same on every architecture but parisc.
 const F_SETSIG: libc::c_int = 10;
@@ -54,12 +55,30 @@ impl Drop for Lease<'_> {
     }
 }
 
+thread_local! {
+    static MAY_WAIT: Cell<bool> = const { Cell::new(true) };
+}
+
+/// The calling thread never waits from here on: where it would have to for a moment, it gets EAGAIN, and what it does is
+/// done once more by a thread that may.
+pub fn never_wait() {
+    MAY_WAIT.set(false);
+}
+
+/// False in a thread that has called [`never_wait`].
+pub fn may_wait() -> bool {
+    MAY_WAIT.get()
+}
+
 /// Calls `open`, which opens with `O_NONBLOCK`, again while a lease of somebody's is in the way: 100 times, a
 /// millisecond apart. The kernel would wait by itself without that flag, but for a stranger's lease up to 45 s.
 ///
 /// # Errors
-/// What `open` answers; EAGAIN when the lease outlasts that.
+/// What `open` answers; EAGAIN when the lease outlasts that, or at once in a thread that never waits.
 pub fn past_leases<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    if !may_wait() {
+        return open();
+    }
     for _ in 0..100 {
         match open() {
             Err(io::Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_millis(1)),

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod alive;
 mod circles;
 mod confined;
 mod control;

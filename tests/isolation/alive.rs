@@ -1,0 +1,375 @@
+//! Whatever one user does, root goes on: requests that wait (for a hung file system, a disk, somebody's lease) are nobody
+//! else's business.
+//!
+//! Each test compares root's stat(2) while all is quiet with the same under load, in one run. The figures that the tests
+//! name are those of a daemon whose workers did the waiting themselves, with two workers; quiet it had a median of 10 us.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use etcfs::sys::lease::Lease;
+use rustix::fd::AsFd as _;
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate};
+use rustix::mount::MountFlags;
+
+use crate::DEADLINE;
+use crate::harness::{Bases, Etcfs, Lower, Opts, User, as_user, private};
+
+/// How long root's calls are measured, quiet and under load.
+const QUIET: Duration = Duration::from_millis(400);
+const LOADED: Duration = Duration::from_millis(1500);
+
+/// How long calls took, in order.
+#[derive(Debug)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn of(time: Duration, call: impl Fn()) -> Times {
+        let end = Instant::now() + time;
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            let began = Instant::now();
+            call();
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        Times(times)
+    }
+
+    fn at(&self, share: f64) -> Duration {
+        self.0[((self.0.len() - 1) as f64 * share) as usize]
+    }
+}
+
+/// Measures root's stat of a file of its own, without and with `threads` threads of uid 1000 that do `load` again and
+/// again, and holds the two against each other. The bounds leave room for the processors that the load itself takes.
+fn beside(etcfs: &Etcfs, threads: usize, load: impl Fn(usize) + Sync) {
+    let file = etcfs.mnt().join("passwd");
+    fs::write(&file, "root\n").expect("write");
+    let stat = || assert!(fs::symlink_metadata(&file).expect("stat").is_file());
+    let (quiet, loaded) = measure(threads, load, stat);
+    compare(&quiet, &loaded);
+}
+
+/// How long `call` takes root without and with the load.
+fn measure(threads: usize, load: impl Fn(usize) + Sync, call: impl Fn() + Copy) -> (Times, Times) {
+    let quiet = Times::of(QUIET, call);
+    let stop = AtomicBool::new(false);
+    let loaded = std::thread::scope(|scope| {
+        for n in 0..threads {
+            let (load, stop) = (&load, &stop);
+            scope.spawn(move || {
+                as_user(&User::plain(1000), || {
+                    while !stop.load(Ordering::Relaxed) {
+                        load(n);
+                    }
+                });
+            });
+        }
+        // The first of them are noticed by what they do.
+        std::thread::sleep(Duration::from_millis(300));
+        let loaded = Times::of(LOADED, call);
+        stop.store(true, Ordering::Relaxed);
+        loaded
+    });
+    (quiet, loaded)
+}
+
+fn compare(quiet: &Times, loaded: &Times) {
+    let figures = |times: &Times| {
+        let count = times.0.len();
+        format!(
+            "median {:?}, p99 {:?} of {count}",
+            times.at(0.5),
+            times.at(0.99)
+        )
+    };
+    println!("quiet: {}; loaded: {}", figures(quiet), figures(loaded));
+    let bound = quiet.at(0.5) * 6 + Duration::from_micros(500);
+    assert!(
+        loaded.at(0.5) < bound,
+        "the median: {} and {}",
+        figures(quiet),
+        figures(loaded)
+    );
+    assert!(
+        loaded.at(0.99) < Duration::from_millis(40),
+        "p99: {}",
+        figures(loaded)
+    );
+}
+
+/// A file of uid 1000 with all rights for everybody, beneath the mount.
+fn users_file(path: &Path, text: &[u8]) {
+    fs::write(path, text).expect("write");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("chmod");
+    chown(path, Some(1000), Some(1000)).expect("chown");
+}
+
+/// A directory of uid 1000, beneath the mount.
+fn users_dir(path: &Path) {
+    fs::create_dir(path).expect("mkdir");
+    chown(path, Some(1000), Some(1000)).expect("chown");
+}
+
+/// Mounts a FUSE file system that nobody serves at `net0`, `net1` and so on in `dir`: whoever looks at one of them waits
+/// until what is returned is closed. The kernel looks a name up once for all who ask for it at the same time, so there
+/// are `count` names.
+fn hung(dir: &Path, count: usize) -> Hung {
+    let at = |n: usize| dir.join(format!("net{n}"));
+    (0..count).for_each(|n| fs::create_dir(at(n)).expect("mkdir"));
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .expect("open");
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&device);
+    let options = format!("fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other");
+    let options = std::ffi::CString::new(options).expect("no NUL");
+    rustix::mount::mount(
+        "hung",
+        at(0),
+        "fuse",
+        MountFlags::empty(),
+        options.as_c_str(),
+    )
+    .expect("mount");
+    (1..count).for_each(|n| rustix::mount::mount_bind(at(0), at(n)).expect("bind"));
+    Hung(Some(device))
+}
+
+/// Ends the waiting in a hung file system, whatever happens.
+struct Hung(Option<File>);
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+fn beside_a_hung_file_system(options: &[&str]) {
+    let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+    private(DEADLINE, move |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let mut device = hung(&bases.mnt(), CLIENTS);
+        let opts = Opts {
+            options,
+            ..Opts::default()
+        };
+        let etcfs = Etcfs::serve(env, bases, opts);
+        let file = etcfs.mnt().join("passwd");
+        fs::write(&file, "root\n").expect("write");
+        let stat = || assert!(fs::symlink_metadata(&file).expect("stat").is_file());
+        let quiet = Times::of(QUIET, stat);
+        // Far more than there are workers, of several users, root among them.
+        let mut stuck: Vec<_> = (0..CLIENTS)
+            .map(|n| client(&etcfs, n, if n % 10 == 9 { 0 } else { 1000 + n as u32 % 4 }))
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        let loaded = Times::of(LOADED, stat);
+        // Somebody else's, who has nothing to do with it.
+        as_user(&User::plain(2000), || fs::read(&file)).expect("read");
+        drop(device.0.take());
+        for child in &mut stuck {
+            child.wait().expect("it ends");
+        }
+        compare(&quiet, &loaded);
+        for _ in 0..100 {
+            as_user(&User::plain(1000), || fs::symlink_metadata(&file)).expect("all is as before");
+        }
+    });
+}
+
+/// How many clients wait for a hung file system.
+const CLIENTS: usize = 60;
+
+/// A client of `uid` that looks at the `n`th of its places.
+fn client(etcfs: &Etcfs, n: usize, uid: u32) -> Child {
+    Command::new("stat")
+        .arg(etcfs.mnt().join(format!("net{n}")))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .uid(uid)
+        .gid(uid)
+        .spawn()
+        .expect("start stat")
+}
+
+#[test]
+fn a_hung_file_system_below_stops_nobody_else() {
+    beside_a_hung_file_system(&[]);
+}
+
+#[test]
+fn nor_does_it_with_one_worker() {
+    beside_a_hung_file_system(&["threads=1", "passthrough"]);
+}
+
+/// With workers that waited: a median of 220 ms.
+#[test]
+fn opens_that_wait_for_leases_delay_nobody_else() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        users_dir(&etcfs.local().join("u"));
+        let leases: Vec<File> = (0..8)
+            .map(|n| {
+                let path = etcfs.local().join(format!("u/{n}"));
+                users_file(&path, b"x");
+                as_user(&User::plain(1000), || {
+                    OpenOptions::new().write(true).open(&path)
+                })
+                .expect("open")
+            })
+            .collect();
+        let held: Vec<Lease<'_>> = as_user(&User::plain(1000), || {
+            let lease = |file| Lease::against_all(File::as_fd(file)).expect("a lease");
+            leases.iter().map(lease).collect()
+        });
+        beside(&etcfs, 16, |n| {
+            let path = etcfs.mnt().join(format!("u/{}", n % 8));
+            // The lease outlasts what the daemon waits.
+            let refused = File::open(path).expect_err("somebody has a lease");
+            assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+        });
+        drop(held);
+        as_user(&User::plain(1000), || fs::read(etcfs.mnt().join("u/1"))).expect("read");
+    });
+}
+
+/// With workers that waited: a median of 30 ms.
+#[test]
+fn programs_that_are_written_to_delay_nobody_else() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let path = etcfs.local().join("program");
+        users_file(&path, b"#!/bin/true\n");
+        let writer = OpenOptions::new().append(true).open(&path).expect("open");
+        let program = etcfs.mnt().join("program");
+        beside(&etcfs, 8, |_| {
+            let refused = Command::new(&program)
+                .spawn()
+                .expect_err("it is written to");
+            assert_eq!(refused.raw_os_error(), Some(libc::ETXTBSY));
+        });
+        drop(writer);
+        let ran = Command::new(&program).status().expect("run");
+        assert!(ran.success());
+    });
+}
+
+/// With workers that waited: a median of 2 ms, a 99th percentile of 38 ms.
+#[test]
+fn synchronous_writes_delay_nobody_else() {
+    private(DEADLINE, |env| {
+        let opts = Opts {
+            lower: Lower::Disk,
+            ..Opts::default()
+        };
+        let etcfs = Etcfs::start(env, opts);
+        users_dir(&etcfs.local().join("u"));
+        beside(&etcfs, 16, |n| {
+            let path = etcfs.mnt().join(format!("u/{n}"));
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .custom_flags(libc::O_DSYNC)
+                .open(path)
+                .expect("open");
+            for at in 0..8 {
+                file.write_all_at(&[1; 4096], at * 4096).expect("write");
+            }
+        });
+    });
+}
+
+/// One user's fsyncs delay root's own by what the disk takes, not by all of those that wait. In one queue for all: a median
+/// of 2.3 ms for stat.
+#[test]
+fn one_users_fsyncs_delay_nobody_else() {
+    private(DEADLINE, |env| {
+        let opts = Opts {
+            lower: Lower::Disk,
+            ..Opts::default()
+        };
+        let etcfs = Etcfs::start(env, opts);
+        users_dir(&etcfs.local().join("u"));
+        let own = File::create(etcfs.mnt().join("own")).expect("create");
+        let sync = || {
+            own.write_all_at(b"x", 0).expect("write");
+            own.sync_all().expect("fsync");
+        };
+        let load = |n: usize| {
+            let file = File::create(etcfs.mnt().join(format!("u/{n}"))).expect("create");
+            file.write_all_at(&[1; 4096], 0).expect("write");
+            file.sync_all().expect("fsync");
+        };
+        beside(&etcfs, 100, load);
+        let (quiet, loaded) = measure(100, load, sync);
+        let (quiet, loaded) = (quiet.at(0.5), loaded.at(0.5));
+        println!("fsync: median {quiet:?} quiet, {loaded:?} loaded");
+        assert!(loaded < quiet * 10, "{quiet:?} quiet, {loaded:?} loaded");
+    });
+}
+
+/// With workers that truncated: a 99th percentile of 2 ms, and more the larger the files are.
+#[test]
+fn truncations_of_large_files_delay_nobody_else() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        users_dir(&etcfs.local().join("u"));
+        for n in 0..4 {
+            users_file(&etcfs.local().join(format!("u/{n}")), b"");
+        }
+        beside(&etcfs, 4, |n| {
+            let beneath = OpenOptions::new()
+                .write(true)
+                .open(etcfs.local().join(format!("u/{n}")))
+                .expect("open");
+            fallocate(&beneath, FallocateFlags::empty(), 0, 64 << 20).expect("fallocate");
+            let path = etcfs.mnt().join(format!("u/{n}"));
+            rustix::fs::open(&path, OFlags::WRONLY | OFlags::TRUNC, Mode::empty()).expect("open");
+            assert_eq!(beneath.metadata().expect("stat").len(), 0);
+            fallocate(&beneath, FallocateFlags::empty(), 0, 64 << 20).expect("fallocate");
+            let file = OpenOptions::new().write(true).open(&path).expect("open");
+            file.set_len(1).expect("truncate");
+            assert_eq!(beneath.metadata().expect("stat").len(), 1);
+        });
+    });
+}
+
+/// What waits for its turn is taken out, and what copies ends, when the client is killed.
+#[test]
+fn killed_clients_of_long_requests_go_away() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let mut device = hung(&bases.mnt(), CLIENTS);
+        let etcfs = Etcfs::serve(env, bases, Opts::default());
+        let mut clients: Vec<_> = (0..CLIENTS).map(|n| client(&etcfs, n, 1000)).collect();
+        std::thread::sleep(Duration::from_millis(500));
+        for client in &mut clients {
+            client.kill().expect("kill");
+        }
+        let end = Instant::now() + Duration::from_secs(5);
+        let mut left = CLIENTS;
+        // Those whose request a thread is stuck in stay, as natively: 4 in the user's queue, and those that had a worker.
+        while left > 4 + 2 * 4 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+            let waits = |client: &mut Child| matches!(client.try_wait(), Ok(None));
+            left = clients.iter_mut().map(waits).filter(|waits| *waits).count();
+        }
+        drop(device.0.take());
+        for client in &mut clients {
+            client.wait().expect("it ends");
+        }
+        assert!(
+            left <= 16,
+            "{left} of {CLIENTS} killed clients were still there"
+        );
+    });
+}
