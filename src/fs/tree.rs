@@ -129,12 +129,18 @@ impl Fs {
             (link.parent, NameBuf::new(&link.name))
         };
         let parent = self.nodes.get(parent).ok_or(Errno::STALE)?;
-        let dir = if node.side() == parent.side() {
-            self.dir_fd(&parent)?
-        } else {
-            self.twin_of(&parent, node.side())?
-        };
-        Ok((dir, name))
+        Ok((self.dir_on(&parent, node.side())?, name))
+    }
+
+    /// The lower directory on `side` for the directory `node`: its own, or what stands for it on the other side.
+    ///
+    /// # Errors
+    /// As [`Fs::dir_fd`]; ENOENT when nothing stands there.
+    pub fn dir_on(&self, node: &Arc<Node>, side: Side) -> Result<Arc<OwnedFd>, Errno> {
+        match node.side() == side {
+            true => self.dir_fd(node),
+            false => self.twin_of(node, side),
+        }
     }
 
     /// What stands on `side` for the directory `node` of the other side.

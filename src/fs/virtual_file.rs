@@ -3,12 +3,14 @@
 use super::config::{Command, CommandError, Config, Problem};
 use super::node::{NodeId, lock};
 use super::rules::Side;
+use super::stat::Stat;
 use super::{Fs, Sources};
 use crate::log;
 use crate::sys::creds::own;
+use rustix::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -114,11 +116,16 @@ impl Fs {
     }
 
     /// `user.bedrock.localpath` of a node: the mount point and the path below it; the root has a slash at its end, and
-    /// the configuration file is `/` (contract D36).
+    /// the configuration file is `/` (contract D36). `look` looks at a name in a directory with the rights of whoever is to
+    /// be told.
     ///
     /// # Errors
-    /// ESTALE when a directory above is not known any more.
-    pub fn localpath_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
+    /// As [`Fs::walked_path`].
+    pub fn localpath_of(
+        &self,
+        id: NodeId,
+        look: impl Fn(BorrowedFd<'_>, &CStr) -> Result<Stat, Errno>,
+    ) -> Result<Vec<u8>, Errno> {
         if id == NodeId::CONFIG {
             return Ok(b"/".to_vec());
         }
@@ -126,7 +133,7 @@ impl Fs {
         if path.last() != Some(&b'/') {
             path.push(b'/');
         }
-        path.extend_from_slice(&self.path_of(id)?);
+        path.extend_from_slice(&self.walked_path(id, look)?);
         Ok(path)
     }
 }

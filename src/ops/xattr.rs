@@ -11,7 +11,7 @@ use crate::sys::creds::looking;
 use crate::sys::xattr::{self, Target};
 use etcfs_proto::abi::{GetxattrIn, GetxattrOut};
 use etcfs_proto::flags::{InitFlags, SetxattrFlags};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -28,7 +28,12 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     let own = match name.to_bytes() {
         b"user.bedrock.stratum" => Some(call.fs.stratum_of(call.node_id())?),
-        b"user.bedrock.localpath" => Some(call.fs.localpath_of(call.node_id())?),
+        b"user.bedrock.localpath" => {
+            // The kernel has asked for rights on the object, not for those on the way to it.
+            let actor = call.actor().unvouched();
+            let look = |dir: BorrowedFd<'_>, name: &CStr| actor.act(|| Stat::at(dir, name));
+            Some(call.fs.localpath_of(call.node_id(), look)?)
+        }
         _ => None,
     };
     if let Some(value) = own {

@@ -19,6 +19,7 @@ mod set_ids;
 mod start;
 mod sticky;
 mod swapped;
+mod told_paths;
 
 use std::time::Duration;
 
