@@ -163,6 +163,41 @@ fn an_ordinary_users_stat_costs_one_acl_look_per_component_more_at_most() {
     });
 }
 
+/// Whether the global directory may be searched is asked by the look itself, which is made in the caller's name.
+#[test]
+fn stat_of_a_global_name_takes_no_more_than_of_a_local_one() {
+    for uid in [0, 1000] {
+        private(DEADLINE, move |env| {
+            let etcfs = Etcfs::start(
+                env,
+                Opts {
+                    config: vec!["add_global /hosts".into()],
+                    ..Opts::default()
+                },
+            );
+            fs::write(etcfs.global().join("hosts"), "text").expect("write");
+            fs::write(etcfs.local().join("local"), "text").expect("write");
+            let hosts = etcfs.mnt().join("hosts");
+            let local = etcfs.mnt().join("local");
+            let stat = || {
+                harness::as_user(&harness::User::plain(uid), || {
+                    for path in [&hosts, &local] {
+                        assert_eq!(fs::symlink_metadata(path).expect("stat").len(), 4);
+                    }
+                });
+            };
+            stat();
+            let trace = Trace::of(env, &etcfs);
+            (0..TIMES).for_each(|_| stat());
+            let requests = trace.end();
+            assert_eq!(harness::count(&requests, Opcode::LOOKUP), 2 * TIMES);
+            let calls = requests.iter().map(|r| r.calls.len()).sum::<usize>();
+            // Worker by worker, the caller's identity is put on once.
+            assert!(calls <= 3 * requests.len() + 2 * 3, "{calls} calls");
+        });
+    }
+}
+
 #[test]
 fn stat_of_a_missing_name_is_two_lookups_of_three_calls() {
     private(DEADLINE, |env| {

@@ -7,6 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
+use etcfs::fs::asker::Daemon;
 use etcfs::fs::config::parse_line;
 use etcfs::fs::journal::Found;
 use etcfs::fs::stat::Stat;
@@ -41,7 +42,7 @@ fn configure(fs: &Fs, line: &str) {
 /// What a lookup of `name` in the root by this process does.
 fn access(fs: &Fs, name: &str) -> Result<Stat, Errno> {
     let name = CString::new(name).unwrap();
-    let spot = fs.spot(fs.nodes.root(), &name)?;
+    let spot = fs.spot(&Daemon, fs.nodes.root(), &name)?;
     let found = Stat::at(spot.dir(), &name);
     fs.enforced(&spot, &name, found, std::process::id())
 }
@@ -56,7 +57,7 @@ fn p6_the_journal_says_what_was_undone_and_who_had_done_it() {
         assert!(access(&tree, "link").is_ok());
         assert!(access(&tree, "link").is_ok());
         rest();
-        let changed = tree.spot(tree.nodes.root(), c"link").unwrap();
+        let changed = tree.spot(&Daemon, tree.nodes.root(), c"link").unwrap();
         fs::remove_file(env.dir("local").join("link")).unwrap();
         symlink("/wrong", env.dir("local").join("link")).unwrap();
         changed.note_change(rustix::thread::gettid().as_raw_pid() as u32);
@@ -121,7 +122,7 @@ fn a_request_under_old_rules_does_not_bring_an_ended_override_back() {
         fs::write(&path, "a\n").unwrap();
         let inj = source(env, "inj", "# INJ\n");
         configure(&tree, &inject("file", &inj));
-        let late = tree.spot(tree.nodes.root(), c"file").unwrap();
+        let late = tree.spot(&Daemon, tree.nodes.root(), c"file").unwrap();
         configure(&tree, "rm_override /file");
         let found = Stat::at(late.dir(), c"file");
         assert!(tree.enforced(&late, c"file", found, 0).is_ok());

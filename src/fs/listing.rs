@@ -6,13 +6,12 @@
 
 pub mod ahead;
 
+use super::asker::Asker;
 use super::handle::Dir;
 use super::node::Node;
 use super::rules::{OverrideKind, Place, Rules};
-use super::stat::Stat;
 use super::{CONFIG_INO, CONFIG_NAME, Fs};
 use crate::sys::creds::looking;
-use rustix::fd::AsFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -55,12 +54,13 @@ impl Fs {
         })
     }
 
-    /// Gives the entries of `dir`, an open listing of `node`, from `offset` on to `take` until that returns false.
+    /// Gives `asker` the entries of `dir`, an open listing of `node`, from `offset` on to `take` until that returns false.
     ///
     /// # Errors
     /// What reading the lower directory answers.
     pub fn list(
         &self,
+        asker: &dyn Asker,
         node: &Arc<Node>,
         dir: &Dir,
         offset: u64,
@@ -68,7 +68,7 @@ impl Fs {
     ) -> Result<(), Errno> {
         if let Some((rules, at)) = &dir.merge
             && offset < OWN
-            && !self.list_brought_in(node, rules, *at, offset as usize, take)
+            && !self.list_brought_in(asker, node, rules, *at, offset as usize, take)
         {
             return Ok(());
         }
@@ -108,6 +108,7 @@ impl Fs {
     /// under, whether they exist or not, so that one which comes or goes moves no other. False: `take` wants no more.
     fn list_brought_in(
         &self,
+        asker: &dyn Asker,
         node: &Arc<Node>,
         rules: &Rules,
         at: Place,
@@ -131,7 +132,7 @@ impl Fs {
             if !brings_in(rules, child) {
                 continue;
             }
-            let Some((ino, kind)) = self.brought_in(node, rules, name, child) else {
+            let Some((ino, kind)) = self.brought_in(asker, node, rules, name, child) else {
                 continue;
             };
             let entry = Entry {
@@ -150,6 +151,7 @@ impl Fs {
     /// Inode number and type of a name that a rule brings in; none: it is not there.
     fn brought_in(
         &self,
+        asker: &dyn Asker,
         node: &Arc<Node>,
         rules: &Rules,
         name: &[u8],
@@ -157,13 +159,18 @@ impl Fs {
     ) -> Option<(u64, u8)> {
         let name = CString::new(name).ok()?;
         let found = self
-            .spot_in(rules, node, &name, false)
-            .and_then(|spot| Stat::at(spot.dir.as_fd(), &name));
-        if let Ok(stat) = found {
-            return Some((
-                self.ino(stat.dev(), stat.0.stx_ino),
-                (stat.kind() >> 12) as u8,
-            ));
+            .spot_in(asker, rules, node, &name, false)
+            .and_then(|spot| spot.look(asker, &name));
+        match found {
+            Ok(stat) => {
+                return Some((
+                    self.ino(stat.dev(), stat.0.stx_ino),
+                    (stat.kind() >> 12) as u8,
+                ));
+            }
+            // What is in a directory that one may not search is for others to know.
+            Err(Errno::ACCESS) => return None,
+            Err(_) => {}
         }
         match rules.override_at(child)?.kind {
             OverrideKind::Symlink => Some((UNKNOWN_INO, libc::DT_LNK)),

@@ -1,12 +1,13 @@
 //! From (parent node, name) to a lower directory and a side: where every operation on a name begins.
 
 use super::Fs;
+use super::asker::Asker;
 use super::climb::Step;
 use super::hidden;
 use super::node::{NameBuf, Node, NodeId, PlaceEpoch};
 use super::rules::{Override, Place, Rules, Side};
 use super::stat::Stat;
-use crate::sys::creds::{looking, own};
+use crate::sys::creds::looking;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -22,6 +23,8 @@ pub struct Spot {
     pub side: Side,
     /// The lower directory that holds it, or would.
     pub dir: Arc<OwnedFd>,
+    /// That directory is not the one whose rights the kernel asks on the mount: the name is on the other side.
+    pub foreign: bool,
     /// The name's place in the rule tree, if a rule concerns it or something below it.
     pub place: Option<Place>,
     /// The override of exactly this name.
@@ -34,6 +37,23 @@ impl Spot {
     /// The lower directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// Looks at `name`, which this is the spot of. The kernel has asked whether the directory may be searched; where that
+    /// is another one, it is searched by whoever asks. One system call.
+    ///
+    /// # Errors
+    /// ENOENT; EACCES where the directory may not be searched.
+    pub fn look(&self, asker: &dyn Asker, name: &CStr) -> Result<Stat, Errno> {
+        if !self.foreign {
+            return Stat::at(self.dir(), name);
+        }
+        let mut found = Err(Errno::NOENT);
+        asker.act(&mut || {
+            found = Stat::at(self.dir(), name);
+            found.as_ref().map(drop).map_err(|errno| *errno)
+        })?;
+        found
     }
 }
 
@@ -50,21 +70,28 @@ const DIR_PATH_FLAGS: OFlags = OFlags::PATH
     .union(OFlags::CLOEXEC);
 
 impl Fs {
-    /// Finds the lower directory and the side for `name` in the directory `parent`.
+    /// Finds the lower directory and the side for `name` in the directory `parent`. Where the name is on the other side,
+    /// the way there is gone by `asker`: the kernel has asked for the rights on the mount's directories only.
     ///
     /// # Errors
     /// ENOENT when the name is hidden, or global with a global parent directory that does not exist (contract D40);
-    /// ESTALE when `parent` is not where it was last seen.
-    pub fn spot(&self, parent: &Arc<Node>, name: &CStr) -> Result<Spot, Errno> {
-        self.spot_in(&self.rules(), parent, name, false)
+    /// EACCES when the way there may not be searched; ESTALE when `parent` is not where it was last seen.
+    pub fn spot(&self, asker: &dyn Asker, parent: &Arc<Node>, name: &CStr) -> Result<Spot, Errno> {
+        self.spot_in(asker, &self.rules(), parent, name, false)
     }
 
-    /// As [`Fs::spot`], for a name about to be created: missing global parent directories are made (root, 0755).
+    /// As [`Fs::spot`], for a name about to be created: missing global parent directories are made, with mode 0755 and in
+    /// the name of `asker`, which is root's wherever nobody else may make them.
     ///
     /// # Errors
     /// As [`Fs::spot`], and what `mkdir(2)` answers; EPERM when the name is one that only the daemon may use.
-    pub fn spot_to_create(&self, parent: &Arc<Node>, name: &CStr) -> Result<Spot, Errno> {
-        self.spot_in(&self.rules(), parent, name, true)
+    pub fn spot_to_create(
+        &self,
+        asker: &dyn Asker,
+        parent: &Arc<Node>,
+        name: &CStr,
+    ) -> Result<Spot, Errno> {
+        self.spot_in(asker, &self.rules(), parent, name, true)
     }
 
     /// As [`Fs::spot`], under rules that the caller holds.
@@ -73,6 +100,7 @@ impl Fs {
     /// As [`Fs::spot`].
     pub fn spot_in(
         &self,
+        asker: &dyn Asker,
         rules: &Rules,
         parent: &Arc<Node>,
         name: &CStr,
@@ -90,14 +118,16 @@ impl Fs {
         } else {
             parent.side()
         };
-        let dir = match above {
-            Some(above) if side != parent.side() => self.twin(rules.path(above), side, make)?,
-            _ => self.dir_fd(parent)?,
+        let twin = above.filter(|_| side != parent.side());
+        let dir = match twin {
+            Some(above) => self.twin_for(asker, rules.path(above), side, make)?,
+            None => self.dir_fd(parent)?,
         };
         let epoch = self.place_epoch(rules);
         Ok(Spot {
             side,
             dir,
+            foreign: twin.is_some(),
             place,
             over: place.and_then(|at| rules.override_at(at)).cloned(),
             epoch,
@@ -112,6 +142,7 @@ impl Fs {
         Ok(Spot {
             side: parent.side(),
             dir: self.dir_fd(parent)?,
+            foreign: false,
             place: None,
             over: None,
             epoch: self.place_epoch(&self.rules()),
@@ -146,7 +177,7 @@ impl Fs {
     /// What stands on `side` for the directory `node` of the other side.
     fn twin_of(&self, node: &Node, side: Side) -> Result<Arc<OwnedFd>, Errno> {
         let path = CString::new(self.path_of(node.id)?).map_err(|_| Errno::STALE)?;
-        self.twin(&path, side, false)
+        self.twin(&path, side)
     }
 
     /// The override of exactly the name under which `node` was last found.
@@ -284,18 +315,34 @@ impl Fs {
     }
 
     /// The directory `path` of `side`, where the mount shows the other side's.
-    fn twin(&self, path: &CStr, side: Side, make: bool) -> Result<Arc<OwnedFd>, Errno> {
+    fn twin(&self, path: &CStr, side: Side) -> Result<Arc<OwnedFd>, Errno> {
         let base = &self.base(side).dir;
         if path == c"." || path.is_empty() {
             return Ok(base.clone());
         }
-        match self.with_relief(|| open_beneath(base.as_fd(), path)) {
-            Err(Errno::NOENT) if make => {
-                own(|| make_dirs(base.as_fd(), path))?;
-                open_beneath(base.as_fd(), path).map(Arc::new)
-            }
-            other => other.map(Arc::new),
+        self.with_relief(|| open_beneath(base.as_fd(), path))
+            .map(Arc::new)
+    }
+
+    /// As [`Fs::twin`], gone to by `asker`, who must be allowed to search every directory on the way. (Whoever uses the
+    /// directory searches the last one.) `make`: what is missing of it is made.
+    fn twin_for(
+        &self,
+        asker: &dyn Asker,
+        path: &CStr,
+        side: Side,
+        make: bool,
+    ) -> Result<Arc<OwnedFd>, Errno> {
+        let mut found = Err(Errno::NOENT);
+        let gone = asker.act(&mut || {
+            found = self.twin(path, side);
+            found.as_ref().map(drop).map_err(|errno| *errno)
+        });
+        if gone == Err(Errno::NOENT) && make {
+            asker.act(&mut || make_dirs(self.base(side).dir.as_fd(), path))?;
+            return self.twin_for(asker, path, side, false);
         }
+        gone.and(found)
     }
 }
 
@@ -329,11 +376,11 @@ pub fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno>
     }
 }
 
-/// Makes what is missing of the directory `path` below `base`, root's and 0755 (contract D40).
+/// Makes what is missing of the directory `path` below `base`, with mode 0755 (contract D40).
 fn make_dirs(base: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     let mut at = open_dir(base, c".")?;
     for part in components(path) {
-        // The umask of a worker is the last caller's; these directories are the daemon's own.
+        // The umask of a worker is the last caller's.
         crate::sys::creds::set_umask(0o022);
         match rustix::fs::mkdirat(&at, &*part, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}

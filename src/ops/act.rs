@@ -9,6 +9,7 @@
 use super::Call;
 use crate::fs::asker::Asker;
 use crate::fs::stat::Stat;
+use crate::fs::tree::Spot;
 use crate::sys::creds::{self, Held};
 use crate::sys::proc::{self, Caller};
 use etcfs_proto::Frame;
@@ -36,6 +37,14 @@ impl<'a> Call<'a> {
             frame: self.frame,
             agreed: self.agreed,
             vouched: true,
+        }
+    }
+
+    /// Who this request acts as where `spot` is.
+    pub(super) fn actor_at(&self, spot: &Spot) -> Actor<'a> {
+        match spot.foreign {
+            true => self.actor().unvouched(),
+            false => self.actor(),
         }
     }
 

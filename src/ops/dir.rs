@@ -1,10 +1,10 @@
 //! Directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR.
 
+use super::act::Actor;
 use super::answer::{attr, config_attr, entry_out};
 use super::{Call, Handled};
 use crate::fs::handle::Dir;
 use crate::fs::node::{Node, NodeId};
-use crate::fs::stat::Stat;
 use etcfs_proto::DirPacker;
 use etcfs_proto::abi::{EntryOut, FsyncIn, OpenOut, ReadIn, ReleaseIn};
 use rustix::fd::AsFd;
@@ -31,10 +31,12 @@ pub fn readdir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let (node, dir) = handle(call, args.fh)?;
     let most = call.most(args.size);
+    let asker = call.actor().unvouched();
     let mut packer = DirPacker::new(call.reply, most);
-    call.fs.list(&node, &dir, args.offset, &mut |entry| {
-        packer.push(entry.ino, entry.offset, entry.kind.into(), entry.name)
-    })?;
+    call.fs
+        .list(&asker, &node, &dir, args.offset, &mut |entry| {
+            packer.push(entry.ino, entry.offset, entry.kind.into(), entry.name)
+        })?;
     Ok(())
 }
 
@@ -46,10 +48,11 @@ pub fn readdirplus(call: &mut Call<'_>) -> Handled {
     let fs = call.fs;
     let pid = call.frame.head.pid;
     let most = call.most(args.size);
+    let asker = call.actor().unvouched();
     let mut packer = DirPacker::new(call.reply, most);
-    fs.list(&node, &dir, args.offset, &mut |listed| {
+    fs.list(&asker, &node, &dir, args.offset, &mut |listed| {
         let entry = match CString::new(listed.name) {
-            Ok(name) => entry_of(fs, &node, &name, pid),
+            Ok(name) => entry_of(fs, &asker, &node, &name, pid),
             Err(_) => EntryOut::default(),
         };
         let (ino, kind) = (listed.ino, listed.kind.into());
@@ -64,17 +67,23 @@ pub fn readdirplus(call: &mut Call<'_>) -> Handled {
 
 /// The entry of `name` with one lookup counted, or none (node 0): the kernel then looks it up when it is used. `.` and
 /// `..` are always none.
-fn entry_of(fs: &crate::fs::Fs, parent: &Arc<Node>, name: &CStr, pid: u32) -> EntryOut {
+fn entry_of(
+    fs: &crate::fs::Fs,
+    asker: &Actor<'_>,
+    parent: &Arc<Node>,
+    name: &CStr,
+    pid: u32,
+) -> EntryOut {
     if name == c"." || name == c".." {
         return EntryOut::default();
     }
     if fs.is_config(parent.id, name) {
         return entry_out(NodeId::CONFIG.0, config_attr(fs.config_size()));
     }
-    let Ok(spot) = fs.spot(parent, name) else {
+    let Ok(spot) = fs.spot(asker, parent, name) else {
         return EntryOut::default();
     };
-    let stat = Stat::at(spot.dir(), name);
+    let stat = spot.look(asker, name);
     let Ok(stat) = fs.enforced(&spot, name, stat, pid) else {
         return EntryOut::default();
     };

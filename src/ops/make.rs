@@ -1,6 +1,7 @@
 //! Creating: MKNOD, MKDIR, SYMLINK, CREATE, TMPFILE. Done in the caller's name and with the caller's umask, which the
 //! lower file system applies unless the directory has a default ACL (`FUSE_DONT_MASK`).
 
+use super::act::Actor;
 use super::answer::{attr, decode_dev, entry_out};
 use super::name::found;
 use super::{Call, Handled, file};
@@ -54,7 +55,9 @@ pub fn create(call: &mut Call<'_>) -> Handled {
     call.not_config(call.node_id(), name)?;
     let args = call.args::<CreateIn>()?;
     let parent = call.node()?;
-    let spot = call.fs.spot_to_create(&parent, name)?;
+    let spot = call
+        .fs
+        .spot_to_create(&call.actor().unvouched(), &parent, name)?;
     // O_EXCL always: the kernel has checked the right to make a file here, not the right to open one that somebody
     // else has made since. ESTALE sends the kernel back to look the name up, unless the client wants EEXIST.
     let flags = lower_flags(args.flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
@@ -62,7 +65,7 @@ pub fn create(call: &mut Call<'_>) -> Handled {
     let open = || rustix::fs::openat(spot.dir(), name, flags, mode);
     let opened = call
         .fs
-        .with_relief(|| in_callers_name(call, args.umask, args.mode, open));
+        .with_relief(|| in_callers_name(call.actor_at(&spot), args.umask, args.mode, open));
     let fd = match opened {
         Err(Errno::EXIST) if args.flags & libc::O_EXCL as u32 == 0 => {
             return Err(Errno::STALE.into());
@@ -88,7 +91,7 @@ pub fn tmpfile(call: &mut Call<'_>) -> Handled {
     let open = || rustix::fs::openat(spot.dir(), c".", flags, mode);
     let fd = call
         .fs
-        .with_relief(|| in_callers_name(call, args.umask, args.mode, open))?;
+        .with_relief(|| in_callers_name(call.actor_at(&spot), args.umask, args.mode, open))?;
     let stat = Stat::of(fd.as_fd())?;
     let node = call
         .fs
@@ -133,10 +136,14 @@ fn make_as(
         return Err(Errno::EXIST.into());
     }
     let parent = call.node()?;
-    let spot = call.fs.spot_to_create(&parent, name)?;
+    let spot = call
+        .fs
+        .spot_to_create(&call.actor().unvouched(), &parent, name)?;
     let making = Making::begin(mode & libc::S_IFMT, call.fs.maker(call.frame.head.uid));
     let bits = Mode::from_raw_mode(mode & 0o7777);
-    in_callers_name(call, umask, mode, || make(&spot, name, bits))?;
+    in_callers_name(call.actor_at(&spot), umask, mode, || {
+        make(&spot, name, bits)
+    })?;
     spot.note_change(call.frame.head.pid);
     let stat = making.made(spot.dir(), name)?;
     found(call, &parent, name, &spot, &stat);
@@ -146,15 +153,15 @@ fn make_as(
 /// Runs `make`, which makes something of `mode`, with the caller's umask and as the caller. Whether set-group-id may be had
 /// depends on the caller's groups and CAP_FSETID, and goes in silence where it may not (`mode_strip_sgid`).
 fn in_callers_name<T>(
-    call: &Call<'_>,
+    caller: Actor<'_>,
     umask: u32,
     mode: u32,
     make: impl FnMut() -> Result<T, Errno>,
 ) -> Result<T, Errno> {
     set_umask(umask);
     if mode & libc::S_ISGID != 0 {
-        call.actor().act_truly(make)
+        caller.act_truly(make)
     } else {
-        call.act(make)
+        caller.act(make)
     }
 }

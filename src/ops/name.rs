@@ -26,8 +26,9 @@ pub fn lookup(call: &mut Call<'_>) -> Handled {
         return Ok(());
     }
     let parent = call.node()?;
-    let spot = call.fs.spot(&parent, name)?;
-    let stat = Stat::at(spot.dir(), name);
+    let asker = call.actor().unvouched();
+    let spot = call.fs.spot(&asker, &parent, name)?;
+    let stat = spot.look(&asker, name);
     if spot.may_take_long(&stat) {
         call.go_aside()?;
     }
@@ -79,9 +80,10 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
     let name = call.name()?;
     call.not_config(call.node_id(), name)?;
     let parent = call.node()?;
-    let spot = call.fs.spot(&parent, name)?;
+    let spot = call.fs.spot(&call.actor().unvouched(), &parent, name)?;
+    let actor = call.actor_at(&spot);
     let held = call.fs.hold(&spot, name);
-    let unlink = || call.act(|| rustix::fs::unlinkat(spot.dir(), name, flags));
+    let unlink = || actor.act(|| rustix::fs::unlinkat(spot.dir(), name, flags));
     let removed = match unlink() {
         // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
         Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
@@ -111,12 +113,14 @@ pub fn link(call: &mut Call<'_>) -> Handled {
     }
     let old = call.fs.nodes.get(old).ok_or(Errno::STALE)?;
     let parent = call.node()?;
-    let spot = call.fs.spot_to_create(&parent, name)?;
+    let asker = call.actor().unvouched();
+    let spot = call.fs.spot_to_create(&asker, &parent, name)?;
     if spot.side != old.side() {
         return Err(Errno::XDEV.into());
     }
     let pinned = call.fs.pin(&old)?;
-    call.act(|| crate::sys::object::link(pinned.as_fd(), spot.dir(), name))?;
+    call.actor_at(&spot)
+        .act(|| crate::sys::object::link(pinned.as_fd(), spot.dir(), name))?;
     spot.note_change(call.frame.head.pid);
     // What was linked, whatever has that name by now.
     let stat = Stat::of(pinned.as_fd())?;

@@ -35,13 +35,18 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
     call.not_config(newdir, new)?;
     let from_dir = call.node()?;
     let to_dir = call.fs.nodes.get(newdir).ok_or(Errno::STALE)?;
-    let from = call.fs.spot(&from_dir, old)?;
-    let to = call.fs.spot_to_create(&to_dir, new)?;
+    let asker = call.actor().unvouched();
+    let from = call.fs.spot(&asker, &from_dir, old)?;
+    let to = call.fs.spot_to_create(&asker, &to_dir, new)?;
     if from.side != to.side {
         return across(call, &from, old, (&to_dir, &to), new, flags);
     }
     let replaced = replaced(call, &to, new, flags);
-    call.act(|| match flags.is_empty() {
+    let actor = match from.foreign || to.foreign {
+        true => asker,
+        false => call.actor(),
+    };
+    actor.act(|| match flags.is_empty() {
         true => rustix::fs::renameat(from.dir(), old, to.dir(), new),
         false => rustix::fs::renameat_with(from.dir(), old, to.dir(), new, flags),
     })?;

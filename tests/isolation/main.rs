@@ -9,6 +9,7 @@ mod confined;
 mod control;
 mod former_owner;
 mod full_directories;
+mod global_rights;
 mod locks;
 mod mount_flags;
 mod mount_point;
