@@ -349,7 +349,8 @@ fn remove_source(
     {
         return Ok(again);
     }
-    let aside = Staging::within(work.from)?;
+    // Files are often moved because their file system is full.
+    let aside = Staging::within_or_beside(work.from)?;
     match aside.take(work.old) {
         Ok(()) => {}
         // Somebody else has removed it, which is what was wanted.

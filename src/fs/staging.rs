@@ -25,8 +25,10 @@ use std::mem::MaybeUninit;
 /// The place, with room for one object. Dropping it removes the place, and the object if it still is there.
 pub struct Staging<'a> {
     within: BorrowedFd<'a>,
-    name: CString,
+    /// The place's name; `None`: it is `within` itself.
+    name: Option<CString>,
     dir: OwnedFd,
+    /// The object's name in the place.
     object: CString,
     /// The object has gone where it should.
     empty: Cell<bool>,
@@ -48,7 +50,7 @@ impl<'a> Staging<'a> {
         match (verified, fresh_name()) {
             (Ok(dir), Ok(object)) => Ok(Staging {
                 within,
-                name,
+                name: Some(name),
                 dir,
                 object,
                 empty: Cell::new(false),
@@ -59,6 +61,25 @@ impl<'a> Staging<'a> {
                 let _ = rustix::fs::unlinkat(within, &*name, AtFlags::REMOVEDIR);
                 Err(verified.err().unwrap_or(Errno::AGAIN))
             }
+        }
+    }
+
+    /// As [`Staging::within`]; where there is no room for a directory, a hidden name in `within` itself is made do with. For
+    /// whom the work is done, that one must be allowed to do with the names in `within` what he likes.
+    ///
+    /// # Errors
+    /// As [`Staging::within`], but for ENOSPC and EDQUOT.
+    pub fn within_or_beside(within: BorrowedFd<'a>) -> Result<Staging<'a>, Errno> {
+        match Staging::within(within) {
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::MLINK) => Ok(Staging {
+                within,
+                name: None,
+                dir: rustix::io::fcntl_dupfd_cloexec(within, 0)?,
+                object: fresh_name()?,
+                empty: Cell::new(false),
+                stays: false,
+            }),
+            made => made,
         }
     }
 
@@ -173,7 +194,10 @@ impl Drop for Staging<'_> {
             if !self.empty.get() && self.remove() == Err(Errno::ISDIR) {
                 let _ = rustix::fs::unlinkat(&self.dir, &*self.object, AtFlags::REMOVEDIR);
             }
-            rustix::fs::unlinkat(self.within, &*self.name, AtFlags::REMOVEDIR)
+            match &self.name {
+                Some(name) => rustix::fs::unlinkat(self.within, &**name, AtFlags::REMOVEDIR),
+                None => Ok(()),
+            }
         });
     }
 }

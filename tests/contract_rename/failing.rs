@@ -52,6 +52,29 @@ fn a_full_target_leaves_both_files() {
 }
 
 #[test]
+fn a_file_leaves_a_file_system_on_which_nothing_can_be_made() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let flags = MountFlags::empty();
+        mount("full", bases.global(), "tmpfs", flags, c"nr_inodes=20").expect("mount");
+        fs::write(bases.global().join("global"), "moved").expect("write");
+        chown(bases.global(), Some(1000), Some(1000)).expect("chown");
+        chown(bases.local(), Some(1000), Some(1000)).expect("chown");
+        let fill = (0..20).map(|n| fs::write(bases.global().join(format!("fill-{n}")), ""));
+        assert!(fill.into_iter().any(|made| made.is_err()), "it is full");
+        let etcfs = Etcfs::serve(env, bases, opts());
+        as_user(&User::plain(1000), || {
+            let (from, to) = (etcfs.mnt().join("global"), etcfs.mnt().join("local"));
+            fs::rename(from, to).expect("rename");
+        });
+        assert!(!etcfs.global().join("global").exists());
+        let moved = fs::read_to_string(etcfs.local().join("local"));
+        assert_eq!(moved.expect("read"), "moved");
+        assert_eq!(leftovers(&etcfs.global()), Vec::<String>::new());
+    });
+}
+
+#[test]
 fn a_read_only_side_leaves_both_files() {
     on_a_small_side(|etcfs| {
         let remount = |read_only: bool| {
