@@ -1,155 +1,125 @@
-//! What has a name in a sticky directory at the moment of removing or renaming decides, not what had it when the kernel
-//! looked.
+//! In a directory with the sticky bit nobody removes or carries off another's file, whatever has its name between the
+//! kernel's check on the mount and the act: one user makes and removes its own file `x` over and over, through the mount and
+//! beneath, another puts its own file on that name whenever it is free, and takes it back a moment later.
+//!
+//! A daemon that removes as root lost a file of the other in two of three runs of this length.
 
 use std::fs;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, renameat_with, statat};
+use rustix::io::Errno;
 
 use crate::DEADLINE;
-use crate::harness::{Bases, Env, Etcfs, Lower, Opts, User, as_user, private};
+use crate::harness::{Bases, Etcfs, Lower, Opts, User, as_user, private};
 
-/// How long each race runs. A daemon that removed and renamed with root's rights lost each of
-/// them within 20 ms.
-const RACE: Duration = Duration::from_millis(700);
+const RACE: Duration = Duration::from_millis(1500);
 
-/// What uid 1000 does to the name `n`.
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    Unlink,
-    Rename,
-    /// To the other side, on one file system or two.
-    Across,
+/// What user 1000 does in `dir` until told to stop.
+fn makes_and_removes(dir: &Path, stop: &AtomicBool) {
+    let (x, own) = (dir.join("x"), dir.join("own/x"));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut carries = false;
+    while !stop.load(Ordering::Relaxed) {
+        let _ = rustix::fs::open(&x, flags, Mode::RUSR);
+        carries = !carries;
+        let _ = match carries {
+            true => rustix::fs::rename(&x, &own),
+            false => rustix::fs::unlink(&x),
+        };
+    }
 }
 
-/// Where `file` is, whatever its name.
-fn place(file: &OwnedFd) -> PathBuf {
-    use std::os::fd::AsRawFd;
-    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("readlink")
+/// The same user's other hand, beneath: it frees the name while the first one's removal is under way.
+fn frees(dir: &Path, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let _ = rustix::fs::unlink(dir.join("x"));
+    }
 }
 
-/// Somebody else exchanges two names of a sticky directory all the time, the one of a file of uid 2000's, the other of one
-/// of uid 1000's, who removes or renames the one name through a mount: `shown` is the directory there, `beneath` the same
-/// beneath the mount, and `swapper` by the way that the exchange takes. `to`: where uid 1000 renames to.
-fn race(act: Act, shown: &Path, beneath: &Path, swapper: &Path, to: &Path) {
-    let theirs = beneath.join("theirs");
-    fs::write(&theirs, "uid 2000's").expect("write");
-    chown(&theirs, Some(2000), Some(2000)).expect("chown");
-    let file = rustix::fs::open(&theirs, OFlags::PATH, Mode::empty()).expect("open");
+/// What the other user does beneath; how often it had put its file there, and how often that was gone.
+fn puts_and_takes_back(dir: &Path, until: Instant) -> (usize, usize) {
+    let (file, x) = (dir.join("theirs"), dir.join("x"));
+    let (mut put, mut stolen) = (0, 0);
+    while Instant::now() < until {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let fd = rustix::fs::open(&file, flags, mode).expect("its own file");
+        let ino = rustix::fs::fstat(&fd).expect("fstat").st_ino;
+        match renameat_with(CWD, &file, CWD, &x, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => continue,
+            other => other.expect("put it there"),
+        }
+        put += 1;
+        for _ in 0..20 {
+            let there = statat(CWD, &x, AtFlags::SYMLINK_NOFOLLOW);
+            if there.map(|stat| stat.st_ino) != Ok(ino) {
+                stolen += 1;
+                break;
+            }
+        }
+        let _ = rustix::fs::rename(&x, &file);
+    }
+    (put, stolen)
+}
+
+/// Stops the other party, also when this one fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn race(mount: &Path, beneath: &Path) -> (usize, usize) {
     let stop = AtomicBool::new(false);
-    let (mut done, mut lost) = (0, None);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let (a, b) = (swapper.join("n"), swapper.join("theirs"));
-            while !stop.load(Ordering::Relaxed) {
-                let _ = renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE);
-            }
-        });
-        as_user(&User::plain(1000), || {
-            let began = Instant::now();
-            while began.elapsed() < RACE && lost.is_none() {
-                let n = shown.join("n");
-                let result = match act {
-                    Act::Unlink => fs::remove_file(&n),
-                    Act::Rename | Act::Across => fs::rename(&n, to.join("n")),
-                };
-                done += usize::from(result.is_ok());
-                let place = place(&file);
-                if place != beneath.join("n") && place != beneath.join("theirs") {
-                    lost = Some(began.elapsed());
-                }
-                // Whichever name is free gets a file of uid 1000's.
-                for name in ["n", "theirs"] {
-                    let open = fs::OpenOptions::new()
-                        .write(true)
-                        .create_new(true)
-                        .open(beneath.join(name));
-                    drop(open);
-                }
-            }
-        });
-        stop.store(true, Ordering::Relaxed);
+        let user = scope.spawn(|| as_user(&User::plain(1000), || makes_and_removes(mount, &stop)));
+        scope.spawn(|| as_user(&User::plain(1000), || frees(beneath, &stop)));
+        let ending = Ending(&stop);
+        let until = Instant::now() + RACE;
+        let seen = as_user(&User::plain(1001), || puts_and_takes_back(beneath, until));
+        drop(ending);
+        user.join().expect("the user");
+        seen
+    })
+}
+
+fn sticky(dir: &Path) {
+    fs::create_dir(dir).expect("mkdir");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o1777)).expect("chmod");
+    fs::create_dir(dir.join("own")).expect("mkdir");
+    chown(dir.join("own"), Some(1000), Some(1000)).expect("chown");
+}
+
+#[test]
+fn nobody_takes_anothers_file_out_of_a_sticky_directory() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let second = bases.second(env, "second");
+        for dir in [bases.local(), bases.global(), bases.native()] {
+            sticky(&dir.join("tmp"));
+        }
+        let first = Etcfs::serve(env, bases.clone(), Opts::default());
+        let other = Etcfs::serve(env, second, Opts::default());
+        let ways = [
+            ("natively", first.native(), first.native()),
+            ("beneath", first.mnt(), first.local()),
+        ];
+        for (way, mount, beneath) in ways {
+            let (put, stolen) = race(&mount.join("tmp"), &beneath.join("tmp"));
+            assert!(put > 50, "{way}: {put} times");
+            assert_eq!(stolen, 0, "{way}: of {put} times");
+        }
+        for etcfs in [&first, &other] {
+            etcfs.write_config(&["add_global /tmp"]).expect("configure");
+        }
+        let (put, stolen) = race(&first.mnt().join("tmp"), &other.mnt().join("tmp"));
+        assert!(put > 50, "through another stratum: {put} times");
+        assert_eq!(stolen, 0, "through another stratum: of {put} times");
     });
-    assert_eq!(
-        lost,
-        None,
-        "{act:?} took uid 2000's file, now {:?}",
-        place(&file)
-    );
-    eprintln!("{act:?}: {done} times done");
-    for name in ["n", "theirs"] {
-        let _ = fs::remove_file(beneath.join(name));
-    }
-}
-
-/// The sides on one file system or two, a sticky directory, and directories of uid 1000's on either side.
-fn made(env: &Env, apart: bool) -> Bases {
-    let bases = Bases::new(env, Lower::Tmpfs);
-    if apart {
-        let mounted = Lower::Tmpfs.mount(env, &bases.global());
-        mounted.unwrap_or_else(|e| panic!("{e}"));
-    }
-    for (dir, owner, mode) in [
-        (bases.local().join("sticky"), 0, 0o1777),
-        (bases.global().join("gsticky"), 0, 0o1777),
-        (bases.local().join("own"), 1000, 0o755),
-        (bases.local().join("gdir"), 1000, 0o755),
-        (bases.global().join("gdir"), 1000, 0o755),
-    ] {
-        fs::create_dir(&dir).expect("mkdir");
-        chown(&dir, Some(owner), Some(owner)).expect("chown");
-        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).expect("chmod");
-    }
-    bases
-}
-
-fn opts() -> Opts {
-    Opts {
-        config: vec!["add_global /gdir".into(), "add_global /gsticky".into()],
-        ..Opts::default()
-    }
-}
-
-#[test]
-fn names_that_are_exchanged_beneath_the_mount_lead_to_nobody_elses_file() {
-    for apart in [false, true] {
-        private(DEADLINE, move |env| {
-            let etcfs = Etcfs::serve(env, made(env, apart), opts());
-            let (mnt, beneath) = (etcfs.mnt(), etcfs.local().join("sticky"));
-            for (act, to) in [
-                (Act::Unlink, "own"),
-                (Act::Rename, "own"),
-                (Act::Across, "gdir"),
-            ] {
-                race(act, &mnt.join("sticky"), &beneath, &beneath, &mnt.join(to));
-            }
-        });
-    }
-}
-
-#[test]
-fn names_that_are_exchanged_through_another_stratum_lead_to_nobody_elses_file() {
-    for apart in [false, true] {
-        private(DEADLINE, move |env| {
-            let bases = made(env, apart);
-            let other = bases.second(env, "other");
-            let etcfs = Etcfs::serve(env, bases, opts());
-            let other = Etcfs::serve(env, other, opts());
-            let mnt = etcfs.mnt();
-            for (act, to) in [
-                (Act::Unlink, "gdir"),
-                (Act::Rename, "gdir"),
-                (Act::Across, "own"),
-            ] {
-                let shown = mnt.join("gsticky");
-                let swapper = other.mnt().join("gsticky");
-                let beneath = etcfs.global().join("gsticky");
-                race(act, &shown, &beneath, &swapper, &mnt.join(to));
-            }
-        });
-    }
 }
