@@ -15,6 +15,7 @@ mod lower;
 mod overrides;
 mod pair;
 mod requests;
+mod rng;
 mod tree;
 mod user;
 mod watchdog;
@@ -24,7 +25,8 @@ pub use lower::{Lower, run};
 pub use overrides::{hidden_names, inject, rest, source, target, text};
 pub use pair::{Pair, Root, errno};
 pub use requests::{Request, Trace, count, counted, stats};
-pub use tree::{Entry, differences, fnv, snapshot};
+pub use rng::{Rng, number};
+pub use tree::{Entry, differences, facts, fnv, snapshot};
 pub use user::{User, as_user};
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -129,6 +129,21 @@ fn xattrs(path: &Path) -> BTreeMap<String, Result<Vec<u8>, i32>> {
         .collect()
 }
 
+/// What is compared of one object's attributes: mode, links, owner, group, size, device.
+pub fn facts(stat: &Stat) -> (u32, u64, u32, u32, i64, u64) {
+    // A directory's size depends on its history in the lower file system.
+    let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let size = if is_dir { 0 } else { stat.st_size };
+    (
+        stat.st_mode,
+        stat.st_nlink,
+        stat.st_uid,
+        stat.st_gid,
+        size,
+        stat.st_rdev,
+    )
+}
+
 /// 64-bit FNV-1a.
 pub fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {

@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{FallocateFlags, FileType, SeekFrom};
 use rustix::io::Result;
 
-use super::rng::Rng;
-use super::steps::{LARGEST, Outcome, Sides, facts, same};
+use super::steps::{LARGEST, Outcome, Sides, same};
+use crate::harness::{Rng, facts};
 
 /// One step.
 pub fn step(rng: &mut Rng, sides: &Sides) -> Outcome {

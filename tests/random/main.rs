@@ -5,14 +5,12 @@
 mod data;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod rng;
 mod steps;
 
 use std::path::Path;
 use std::time::Duration;
 
-use harness::{Etcfs, Lower, Opts, differences, private, snapshot};
-use rng::Rng;
+use harness::{Etcfs, Lower, Opts, Rng, differences, number, private, snapshot};
 use steps::{Sides, step};
 
 /// Steps of one seed.
@@ -30,10 +28,6 @@ struct Case {
     options: &'static [&'static str],
     /// True: everything happens below a global directory.
     global: bool,
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
 }
 
 fn run(seed: u64, case: Case) {

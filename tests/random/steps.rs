@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, XattrFlags,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags,
 };
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 
 use super::data;
-use super::rng::Rng;
+use crate::harness::{Rng, facts};
 
 /// Files stay smaller than this.
 pub const LARGEST: u64 = 200_000;
@@ -126,20 +126,6 @@ fn mode(rng: &mut Rng, sides: &Sides) -> Mode {
     } else {
         bits & 0o1777
     })
-}
-
-pub fn facts(stat: &Stat) -> (u32, u64, u32, u32, i64, u64) {
-    // A directory's size depends on its history in the lower file system.
-    let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let size = if is_dir { 0 } else { stat.st_size };
-    (
-        stat.st_mode,
-        stat.st_nlink,
-        stat.st_uid,
-        stat.st_gid,
-        size,
-        stat.st_rdev,
-    )
 }
 
 /// One random step.
@@ -349,7 +335,7 @@ fn xattrs(rng: &mut Rng, sides: &Sides) -> Outcome {
             })
         }
         4 => {
-            let acl = acl(rng);
+            let acl = rng.acl(1000);
             let name = rng.pick(&["system.posix_acl_access", "system.posix_acl_default"]);
             sides.both(format!("set {name} of {}", a.display()), |root| {
                 rustix::fs::lsetxattr(root.join(&a), name, &acl, XattrFlags::empty())
@@ -366,23 +352,4 @@ fn xattrs(rng: &mut Rng, sides: &Sides) -> Outcome {
             Ok(names)
         }),
     }
-}
-
-/// A POSIX ACL as its attribute holds it (acl(5), version 2): owner, one user, group, mask, others.
-fn acl(rng: &mut Rng) -> Vec<u8> {
-    let mut value = 2u32.to_le_bytes().to_vec();
-    let entries: [(u16, u32); 5] = [
-        (1, u32::MAX),
-        (2, 1000),
-        (4, u32::MAX),
-        (16, u32::MAX),
-        (32, u32::MAX),
-    ];
-    for (tag, id) in entries {
-        let perm = u16::try_from(rng.below(8)).expect("three bits");
-        value.extend(tag.to_le_bytes());
-        value.extend(perm.to_le_bytes());
-        value.extend(id.to_le_bytes());
-    }
-    value
 }

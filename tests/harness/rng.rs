@@ -31,6 +31,25 @@ impl Rng {
         from[index]
     }
 
+    /// A POSIX ACL as its attribute holds it (acl(5), version 2): owner, one `user`, group, mask, others.
+    pub fn acl(&mut self, user: u32) -> Vec<u8> {
+        let mut value = 2u32.to_le_bytes().to_vec();
+        let entries: [(u16, u32); 5] = [
+            (1, u32::MAX),
+            (2, user),
+            (4, u32::MAX),
+            (16, u32::MAX),
+            (32, u32::MAX),
+        ];
+        for (tag, id) in entries {
+            let perm = u16::try_from(self.below(8)).expect("three bits");
+            value.extend(tag.to_le_bytes());
+            value.extend(perm.to_le_bytes());
+            value.extend(id.to_le_bytes());
+        }
+        value
+    }
+
     /// Bytes that differ from one call to the next.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         let word = self.next().to_le_bytes();
@@ -38,4 +57,9 @@ impl Rng {
             .map(|i| word[i % 8].wrapping_add(u8::try_from(i / 8 % 256).unwrap_or(0)))
             .collect()
     }
+}
+
+/// The number that an environment variable holds, if it is one.
+pub fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }
