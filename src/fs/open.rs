@@ -190,11 +190,12 @@ impl Fs {
         let open = || looking(|| rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty()));
         let opened = self.with_relief(|| past_leases(open));
         let fd = match opened {
-            Err(Errno::NOENT | Errno::LOOP) => {
+            // The name is gone, or a symlink's, a directory's or a socket's by now.
+            Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
                 return self.reopen(node, flags).ok_or(Errno::STALE);
             }
-            // What refuses may be another object that has the name by now: ENXIO of a socket, EISDIR of a directory,
-            // EACCES of a device. If it is the file itself, it refuses again.
+            // What refuses may be another object that has the name by now, such as a device (EACCES). If it is the file
+            // itself, it refuses again.
             Err(errno) => return self.reopen(node, flags).ok_or(errno),
             Ok(fd) => fd,
         };

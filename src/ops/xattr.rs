@@ -7,13 +7,15 @@ use super::act::Actor;
 use super::{Call, Handled};
 use crate::fs::node::NodeId;
 use crate::fs::stat::Stat;
-use crate::sys::creds::looking;
+use crate::sys::creds::{self, looking};
+use crate::sys::proc;
 use crate::sys::xattr::{self, Target};
 use etcfs_proto::abi::{GetxattrIn, GetxattrOut};
 use etcfs_proto::flags::{InitFlags, SetxattrFlags};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 use std::ffi::CStr;
 
 /// The attributes whose names begin so are etcfs's own.
@@ -81,17 +83,20 @@ fn is_acl(name: &[u8]) -> bool {
     name.starts_with(b"system.posix_acl_")
 }
 
-/// LISTXATTR. Size 0 asks for the length. `trusted.*` is for root's eyes, as natively.
+/// LISTXATTR. Size 0 asks for the length. `trusted.*` is for the eyes of those who have CAP_SYS_ADMIN, as natively.
 pub fn listxattr(call: &mut Call<'_>) -> Handled {
     let size = call.args::<GetxattrIn>()?.size as usize;
     let node = call.node()?;
     let pinned = call.fs.pin(&node)?;
     let mut names = vec![0; LARGEST];
     let len = xattr::list(pinned.xattr_target(), &mut names)?;
-    let is_root = call.frame.head.uid == 0;
+    let mut sees_trusted = None;
     let mut shown = Vec::with_capacity(len);
     for name in names[..len].split_inclusive(|&b| b == 0) {
-        if !name.starts_with(OURS) && (is_root || !name.starts_with(b"trusted.")) {
+        let trusted = name.starts_with(b"trusted.");
+        if !name.starts_with(OURS)
+            && (!trusted || *sees_trusted.get_or_insert_with(|| has_sys_admin(call)))
+        {
             shown.extend_from_slice(name);
         }
     }
@@ -104,6 +109,13 @@ pub fn listxattr(call: &mut Call<'_>) -> Handled {
         }
     })?;
     Ok(())
+}
+
+/// Whether the caller has CAP_SYS_ADMIN. Who serves its own user only sees no more than that user.
+fn has_sys_admin(call: &Call<'_>) -> bool {
+    let held = || call.actor().held();
+    !creds::acts_for_others()
+        || held().is_some_and(|held| held.capabilities.contains(CapabilitySet::SYS_ADMIN))
 }
 
 /// Puts what `get` writes into the reply, or only its length when `size` is 0.
@@ -139,16 +151,21 @@ pub fn setxattr(call: &mut Call<'_>) -> Handled {
     let set = || xattr::set(pinned.xattr_target(), args.name, args.value, flags);
     let kills =
         SetxattrFlags::from_bits_retain(args.setxattr_flags).contains(SetxattrFlags::ACL_KILL_SGID);
-    // An ACL takes set-group-id away, in silence, unless the caller is in the file's group or has CAP_FSETID
-    // (`posix_acl_update_mode`); the kernel has said above whether it is.
-    if is_acl(args.name.to_bytes()) && !(ext && kills) {
-        let stat = Stat::of(pinned.as_fd())?;
-        let set_group_id = u32::from(stat.0.stx_mode) & libc::S_ISGID != 0;
-        if set_group_id && stat.0.stx_gid != call.frame.head.gid {
-            return Ok(call.actor().act_truly(set)?);
-        }
+    if is_acl(args.name.to_bytes())
+        && !(ext && kills)
+        && may_drop_set_group_id(call, pinned.as_fd())?
+    {
+        return Ok(call.actor().act_truly(set)?);
     }
     Ok(call.act(set)?)
+}
+
+/// Whether a change of the ACL of `fd` may take set-group-id away, in silence: unless the caller is in the file's group or
+/// has CAP_FSETID (`posix_acl_update_mode`). With SETXATTR the kernel may say that it is not.
+fn may_drop_set_group_id(call: &Call<'_>, fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let stat = Stat::of(fd)?;
+    let set_group_id = u32::from(stat.0.stx_mode) & libc::S_ISGID != 0;
+    Ok(set_group_id && stat.0.stx_gid != call.frame.head.gid)
 }
 
 /// REMOVEXATTR.
@@ -159,13 +176,23 @@ pub fn removexattr(call: &mut Call<'_>) -> Handled {
     }
     let node = call.node()?;
     let pinned = call.fs.pin(&node)?;
-    match call.act(|| xattr::remove(pinned.xattr_target(), name)) {
+    let remove = || xattr::remove(pinned.xattr_target(), name);
+    // tmpfs has it that no ACL is one, too (`simple_set_acl`).
+    if is_acl(name.to_bytes()) && may_drop_set_group_id(call, pinned.as_fd())? {
+        return Ok(call.actor().act_truly(remove)?);
+    }
+    match call.act(remove) {
         // The kernel asks nobody's right when it takes file capabilities away before a write or a chown
-        // (`cap_inode_killpriv`), which the lower file system does by itself at that very change. Who has no right to
-        // remove them otherwise has been refused above.
-        Err(Errno::PERM) if name == c"security.capability" => Ok(()),
+        // (`cap_inode_killpriv`), which the lower file system does by itself at that very change.
+        Err(Errno::PERM) if name == c"security.capability" && !asks_for_it(call) => Ok(()),
         done => Ok(done?),
     }
+}
+
+/// Whether the caller itself wants an attribute removed, so that it must not be told that it was when it was not.
+fn asks_for_it(call: &Call<'_>) -> bool {
+    let thread = call.frame.head.pid;
+    creds::own(|| Ok(proc::is_inside(thread, proc::REMOVE_CALLS))) == Ok(true)
 }
 
 /// GETXATTR of the configuration file: etcfs's own attributes only.

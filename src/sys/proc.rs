@@ -15,10 +15,11 @@ const COMM_MAX: usize = 16;
 /// What a look at a caller came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// It is the task that asked, and holds this.
+    /// It is the task that asked, and holds this: its groups, and its capabilities if they are of the daemon's own user
+    /// namespace.
     Holds(Held),
-    /// It holds nothing that counts here: it is in another user namespace, is not the task that asked (which has ended, or
-    /// has changed its ids since), or cannot be looked at.
+    /// It holds nothing that counts here: it is not the task that asked (which has ended, or has changed its ids since), or
+    /// cannot be looked at.
     Nothing,
     /// Nobody can say: its pid namespace is not the daemon's or below it, or no `/proc` is mounted here.
     Unknown,
@@ -26,7 +27,7 @@ pub enum Caller {
 
 /// Looks at the caller of a request: `thread` is the request's `pid`, which is a thread id, `ids` its file system ids.
 ///
-/// Capabilities that a task has in a user namespace of its own mean nothing here, and `/proc/TID/status` (proc(5)) does not
+/// Capabilities that a task has in a user namespace of its own mean nothing here (its groups do), and `/proc/TID/status` (proc(5)) does not
 /// tell which those are, so the namespace itself is compared (`/proc/TID/ns/user`, which wants CAP_SYS_PTRACE for other
 /// users' tasks). All looks go through one descriptor of the task's directory, which leads to no later task of that number.
 pub fn look_at(thread: u32, ids: (u32, u32)) -> Caller {
@@ -44,7 +45,11 @@ pub fn look_at(thread: u32, ids: (u32, u32)) -> Caller {
             .map(|stat| (stat.st_dev, stat.st_ino))
     };
     match status(&task).and_then(|text| parse(&text)) {
-        Some(status) if status.ids == ids && same_namespace() == Ok(own) => {
+        Some(mut status) if status.ids == ids => {
+            // Groups are what they are in every user namespace: nobody gets one there that it may not have here.
+            if same_namespace() != Ok(own) {
+                status.held.capabilities = CapabilitySet::empty();
+            }
             Caller::Holds(status.held)
         }
         _ => Caller::Nothing,
@@ -111,10 +116,10 @@ fn parse(text: &str) -> Option<Status> {
     })
 }
 
-/// True if the thread, which waits for an answer, is inside `chown(2)` or one of its kind (`/proc/TID/syscall`, proc(5);
+/// True if the thread, which waits for an answer, is inside one of these system calls (`/proc/TID/syscall`, proc(5);
 /// wants CAP_SYS_PTRACE for other users' threads). False also where that cannot be told, such as for programs of another
 /// architecture.
-pub fn changes_owner(thread: u32) -> bool {
+pub fn is_inside(thread: u32, calls: &[libc::c_long]) -> bool {
     let read = || {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let path = format!("/proc/{thread}/syscall");
@@ -127,8 +132,17 @@ pub fn changes_owner(thread: u32) -> bool {
             .parse::<libc::c_long>()
             .ok()
     };
-    read().is_some_and(|number| OWNER_CALLS.contains(&number))
+    read().is_some_and(|number| calls.contains(&number))
 }
+
+/// The system calls that remove an extended attribute; `removexattrat(2)`, Linux 6.13, has one number everywhere but on
+/// alpha.
+pub const REMOVE_CALLS: &[libc::c_long] = &[
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    466,
+];
 
 /// The system calls that change an owner, in this architecture's numbers.
 #[cfg(any(
@@ -136,7 +150,7 @@ pub fn changes_owner(thread: u32) -> bool {
     target_arch = "powerpc64",
     target_arch = "s390x"
 ))]
-const OWNER_CALLS: &[libc::c_long] = &[
+pub const OWNER_CALLS: &[libc::c_long] = &[
     libc::SYS_chown,
     libc::SYS_fchown,
     libc::SYS_lchown,
@@ -148,10 +162,10 @@ const OWNER_CALLS: &[libc::c_long] = &[
     target_arch = "riscv64",
     target_arch = "loongarch64"
 ))]
-const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
+pub const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
 /// 32-bit architectures have each of them twice, for 16-bit ids and for 32-bit ones.
 #[cfg(any(target_arch = "x86", target_arch = "arm"))]
-const OWNER_CALLS: &[libc::c_long] = &[
+pub const OWNER_CALLS: &[libc::c_long] = &[
     libc::SYS_chown,
     libc::SYS_fchown,
     libc::SYS_lchown,
@@ -171,7 +185,7 @@ const OWNER_CALLS: &[libc::c_long] = &[
     target_arch = "x86",
     target_arch = "arm",
 )))]
-const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
+pub const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
 
 /// The command name of the process (or thread) `pid`, as it is in this process's pid namespace. `None` when it has
 /// ended, when it is in another namespace (the kernel then says 0), or when no `/proc` is mounted. Three system calls.
