@@ -11,6 +11,7 @@ mod former_owner;
 mod full_directories;
 mod global_rights;
 mod locks;
+mod model;
 mod mount_flags;
 mod mount_point;
 mod own_places;
