@@ -5,6 +5,7 @@ use crate::ctl;
 use crate::fs::{Base, Fs, Settings};
 use crate::log;
 use crate::mount::{self, Attached, Detached};
+use crate::printable::tame;
 use crate::session::{Session, handshake};
 use crate::sys::background::Readiness;
 use crate::sys::signals::Signals;
@@ -53,7 +54,7 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
     } = match start(options) {
         Ok(started) => started,
         Err(error) => {
-            readiness.failed(&format!("etcfs: {error:#}"));
+            readiness.failed(&tame(&format!("etcfs: {error:#}")));
             return ExitCode::FAILURE;
         }
     };

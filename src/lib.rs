@@ -10,6 +10,7 @@ pub mod fs;
 pub mod log;
 pub mod mount;
 pub mod ops;
+pub mod printable;
 pub mod replay;
 pub mod session;
 pub mod sys;

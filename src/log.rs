@@ -5,6 +5,7 @@
 //! Nothing here opens a file or asks for the time zone while the mount lives: a logger that read `/etc/localtime` would
 //! wait for the very mount it logs about (contract D21). Nothing waits either: what a sink does not take at once is lost.
 
+use crate::printable::tame;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
@@ -69,8 +70,11 @@ fn say(level: Level, message: fmt::Arguments<'_>) {
     if level as u8 > LEVEL.load(Ordering::Relaxed) {
         return;
     }
+    // One line, whatever names it holds.
+    let message = message.to_string();
+    let message = tame(&message);
     match SYSTEM.get() {
-        Some(system) => system.say(level, message),
+        Some(system) => system.say(level, format_args!("{message}")),
         None => {
             let text = format!("etcfs: {message}\n");
             // There is nobody to tell that telling failed.

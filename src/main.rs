@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use etcfs::cli::{CliError, HELP, Options, Parsed};
 use etcfs::daemon;
+use etcfs::printable::tame;
 use etcfs::sys::background::{Readiness, Side, background};
 use etcfs::sys::signals::{self, Signals};
 
@@ -18,11 +19,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Parsed::Run(options)) => run(*options).unwrap_or_else(|line| {
-            eprintln!("{line}");
+            eprintln!("{}", tame(&line));
             ExitCode::FAILURE
         }),
         Err(error) => {
-            eprintln!("etcfs: {error}");
+            eprintln!("etcfs: {}", tame(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -7,6 +7,8 @@ mod printer;
 pub use debug::{Outcome, debug, wire};
 pub use printer::Printer;
 
+pub use crate::printable::printable;
+
 use crate::fs::Fs;
 use crate::fs::node::NodeId;
 use crate::fs::rules::Side;
@@ -101,27 +103,6 @@ pub fn is_passed(opcode: Opcode, body: &[u8]) -> bool {
     OpenOut::read_from_suffix(body).is_ok_and(|(_, out)| {
         OpenFlags::from_bits_retain(out.open_flags).contains(OpenFlags::PASSTHROUGH)
     })
-}
-
-/// Bytes as text that can be read back: `\` and everything that is not printable or not UTF-8 is `\xHH`.
-pub fn printable(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' {
-                let mut buffer = [0; 4];
-                for byte in c.encode_utf8(&mut buffer).bytes() {
-                    text.push_str(&format!("\\x{byte:02x}"));
-                }
-            } else {
-                text.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
 }
 
 /// The word for a side.

@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Layers of the daemon's crate; a module imports from its own layer and from lower ones. `log` only formats lines, so
-/// every layer may use it.
+/// Layers of the daemon's crate; a module imports from its own layer and from lower ones. `log` and
+/// `printable` only format lines, so every layer may use them.
 const LAYERS: &[(&str, u32)] = &[
+    ("printable", 0),
     ("log", 0),
     ("sys", 1),
     ("mount", 1),

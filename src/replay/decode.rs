@@ -1,7 +1,7 @@
 //! A recording in words: every message as `-d` shows it, and what is wrong with the conversation.
 
 use super::errno_of;
-use crate::trace::printable;
+use crate::printable::{printable, tame, tame_json};
 use etcfs_proto::capture::{
     CaptureError, CaptureFlags, Conversation, Finding, Kind, Message, Reader, Record,
 };
@@ -124,8 +124,7 @@ impl Teller<'_> {
         self.summary.records += 1;
         let line = self.line(record);
         if self.json {
-            serde_json::to_writer(&mut *self.out, &line)?;
-            return writeln!(self.out);
+            return writeln!(self.out, "{}", tame_json(&serde_json::to_string(&line)?));
         }
         let arrow = match record.kind {
             Kind::Request => '>',
@@ -139,7 +138,7 @@ impl Teller<'_> {
             record.time as f64 / 1e9,
             record.thread,
             record.cpu,
-            line.text
+            tame(&line.text)
         )?;
         if line.left_out > 0 {
             write!(self.out, " ({} bytes left out)", line.left_out)?;
@@ -229,11 +228,11 @@ impl Teller<'_> {
     fn found(&mut self, finding: String, fault: bool) -> io::Result<()> {
         self.summary.faults += u64::from(fault);
         if self.json {
-            serde_json::to_writer(&mut *self.out, &Found { finding, fault })?;
-            return writeln!(self.out);
+            let found = serde_json::to_string(&Found { finding, fault })?;
+            return writeln!(self.out, "{}", tame_json(&found));
         }
         let word = if fault { "FAULT" } else { "note" };
-        writeln!(self.out, "{word}: {finding}")
+        writeln!(self.out, "{word}: {}", tame(&finding))
     }
 }
 

@@ -21,6 +21,7 @@ mod set_ids;
 mod start;
 mod sticky;
 mod swapped;
+mod terminal;
 mod told_paths;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ use argh::FromArgs;
 use conf::Conf;
 use etcfs::fs::config::{Command, Config, Problem, parse_line};
 use etcfs::fs::rules::{OverrideKind, RulePath};
+use etcfs::printable::{tame, tame_json};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -53,15 +54,16 @@ pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
     let checked = check(&String::from_utf8_lossy(&text), &args.root);
     let mut out = std::io::stdout().lock();
     if how.json {
-        serde_json::to_writer(&mut out, &checked)?;
+        out.write_all(tame_json(&serde_json::to_string(&checked)?).as_bytes())?;
         out.write_all(b"\n")?;
     } else {
         for command in &checked.commands {
-            writeln!(out, "{command}")?;
+            writeln!(out, "{}", tame(command))?;
         }
         for warning in &checked.warnings {
             let file = args.file.display();
-            writeln!(out, "{file}:{}: {}", warning.line, warning.text)?;
+            let line = format!("{file}:{}: {}", warning.line, warning.text);
+            writeln!(out, "{}", tame(&line))?;
         }
         writeln!(
             out,

@@ -4,11 +4,14 @@ use crate::find::Mount;
 use anyhow::{Context as _, Result, bail};
 use etcfs::ctl::door;
 use etcfs::ctl::wire::{self, Ask, Head, MESSAGE_MAX};
+use etcfs::printable::{tame, tame_json};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// What holds for every subcommand.
@@ -166,9 +169,35 @@ fn waiting(device: (u32, u32)) -> String {
 }
 
 /// A report as its type, with its text.
-pub fn report<T: DeserializeOwned>(how: &How, mount: &Mount, ask: &Ask) -> Result<(T, Vec<u8>)> {
+pub fn report<T: DeserializeOwned>(how: &How, mount: &Mount, ask: &Ask) -> Result<(T, String)> {
     let text = Connection::ask(how, mount, ask)?.report()?;
-    let report = serde_json::from_slice(&text)
-        .context("the daemon's report cannot be read: is it an etcfs of another version?")?;
-    Ok((report, text))
+    read(&text).context("the daemon's report cannot be read: is it an etcfs of another version?")
+}
+
+/// What a daemon has said: as a value whose strings show on a terminal as they are, and as JSON for programs, which has the
+/// strings as they came. The one place where it is read: the daemon may be an ordinary user's, and say anything.
+pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<(T, String)> {
+    let mut value: Value = serde_json::from_slice(json)?;
+    let text = tame_json(&value.to_string());
+    tame_strings(&mut value);
+    Ok((serde_json::from_value(value)?, text))
+}
+
+fn tame_strings(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(tamed) = tame(text) {
+                *text = tamed;
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(tame_strings),
+        Value::Object(fields) => {
+            let old = std::mem::take(fields);
+            fields.extend(old.into_iter().map(|(name, mut value)| {
+                tame_strings(&mut value);
+                (tame(&name).into_owned(), value)
+            }));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

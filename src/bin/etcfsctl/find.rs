@@ -1,6 +1,7 @@
 //! Which mount is meant, from the mount table alone.
 
 use anyhow::{Context as _, Result, bail};
+use etcfs::printable::printable;
 use std::path::{Component, Path, PathBuf};
 
 /// One mounted etcfs.
@@ -12,6 +13,13 @@ pub struct Mount {
     pub device: (u32, u32),
     /// The user who mounted it.
     pub user: u32,
+}
+
+impl Mount {
+    /// The mountpoint as text for people. A user who mounts chooses its name.
+    pub fn shown(&self) -> String {
+        printable(self.at.as_os_str().as_encoded_bytes())
+    }
 }
 
 /// Every etcfs that this process sees, in the order of mounting.

@@ -1,6 +1,6 @@
 //! `etcfsctl log` and `etcfsctl trace`: requests as they come.
 
-use crate::client::{Connection, How};
+use crate::client::{Connection, How, read};
 use crate::find::{self, Mount};
 use anyhow::{Context as _, Result, bail};
 use argh::FromArgs;
@@ -102,12 +102,12 @@ fn follow(
             eprintln!("etcfsctl: the daemon has ended");
             return Ok(ExitCode::FAILURE);
         };
-        let record: Record = serde_json::from_slice(message).context("a record of the log")?;
+        let (record, json): (Record, String) = read(message).context("a record of the log")?;
         let text = match how.json {
-            true => [message, b"\n"].concat(),
-            false => show(&record).into_bytes(),
+            true => json + "\n",
+            false => show(&record),
         };
-        out.write_all(&text)?;
+        out.write_all(text.as_bytes())?;
         out.flush()?;
         left -= 1;
     }

@@ -15,6 +15,7 @@ mod top;
 
 use anyhow::Result;
 use argh::FromArgs;
+use etcfs::printable::tame;
 use std::process::ExitCode;
 
 /// Ask a running etcfs what it does, and why. MOUNT is a mount point of etcfs; without it, the only one there is.
@@ -84,10 +85,15 @@ fn finish(result: Result<ExitCode>) -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("etcfsctl: {error:#}");
+            say(&format!("etcfsctl: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Tells people one line on stderr. Paths may be in it, and what a daemon says that is not to be trusted: an ordinary user's.
+fn say(line: &str) {
+    eprintln!("{}", tame(line));
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

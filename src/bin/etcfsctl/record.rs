@@ -108,14 +108,14 @@ pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
             })
         );
     } else {
-        eprint!("{file}: {} records", written.records);
+        let mut line = format!("{file}: {} records", written.records);
         if written.dropped > 0 {
-            eprint!("; {} older ones did not fit into the ring", written.dropped);
+            line += &format!("; {} older ones did not fit into the ring", written.dropped);
         }
         if written.lost > 0 {
-            eprint!("; {} came too fast and are missing", written.lost);
+            line += &format!("; {} came too fast and are missing", written.lost);
         }
-        eprintln!();
+        crate::say(&line);
     }
     if !asked_to_end {
         eprintln!("etcfsctl: the daemon has ended");

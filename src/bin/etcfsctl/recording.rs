@@ -5,6 +5,7 @@ use crate::find;
 use anyhow::{Context as _, Result, bail};
 use argh::FromArgs;
 use etcfs::fs::CONFIG_NAME;
+use etcfs::printable::{tame, tame_json};
 use etcfs::replay::report::{Report, median};
 use etcfs::replay::run::{Trees, run};
 use etcfs::replay::{Recording, decode, pcapng, sides, tree};
@@ -58,7 +59,7 @@ pub fn decode(how: &How, args: &DecodeArgs) -> Result<ExitCode> {
         let packets =
             pcapng::write(&bytes, &mut out).with_context(|| format!("{}", args.file.display()))?;
         out.flush().with_context(|| format!("{}", path.display()))?;
-        eprintln!("{}: {packets} packets", path.display());
+        crate::say(&format!("{}: {packets} packets", path.display()));
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -76,14 +77,14 @@ pub fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
     let bytes = read(&args.file)?;
     let recording = Recording::read(&bytes).with_context(|| format!("{}", args.file.display()))?;
     if let Some(error) = recording.cut {
-        eprintln!("etcfsctl: {}: {error}", args.file.display());
+        crate::say(&format!("etcfsctl: {}: {error}", args.file.display()));
     }
     if recording.lost > 0 {
-        eprintln!(
+        crate::say(&format!(
             "etcfsctl: {}: {} records are missing, which may make differences",
             args.file.display(),
             recording.lost
-        );
+        ));
     }
     let scratch = Scratch::new()?;
     let (local, global) = (scratch.0.join("local"), scratch.0.join("global"));
@@ -98,11 +99,11 @@ pub fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
     }
     let rules = recording.first_rules();
     if rules.missing > 0 {
-        eprintln!(
+        crate::say(&format!(
             "etcfsctl: {}: {} rules are missing, which may make differences",
             args.file.display(),
             rules.missing
-        );
+        ));
     }
     match (&args.against, &args.mount) {
         (Some(_), Some(_)) => bail!("--against and --mount exclude each other"),
@@ -129,8 +130,12 @@ pub fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
     };
     let report = run(&recording, &trees)?;
     match how.json {
-        true => println!("{}", json(&report)),
-        false => println!("{report}"),
+        true => println!("{}", tame_json(&json(&report).to_string())),
+        false => {
+            for line in report.to_string().lines() {
+                println!("{}", tame(line));
+            }
+        }
     }
     Ok(match report.differing() {
         0 => ExitCode::SUCCESS,

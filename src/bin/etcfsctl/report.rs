@@ -64,7 +64,7 @@ pub fn which(how: &How, args: &WhichArgs) -> Result<ExitCode> {
 }
 
 fn explain(mount: &Mount, which: &Which) -> String {
-    let mut lines = vec![format!("{}{}", mount.at.display(), which.path)];
+    let mut lines = vec![format!("{}{}", mount.shown(), which.path)];
     let why = match (&which.global_rule, which.side.as_str()) {
         (Some(rule), "global") if *rule == which.path => "a global rule names it".to_owned(),
         (Some(rule), "global") => format!("the global rule {rule} covers it"),
@@ -174,12 +174,12 @@ pub fn doctor(how: &How, args: &DoctorArgs) -> Result<ExitCode> {
 }
 
 /// Prints a report, as it came or for people.
-fn print(how: &How, mut text: Vec<u8>, people: impl FnOnce() -> String) -> Result<()> {
+fn print(how: &How, mut text: String, people: impl FnOnce() -> String) -> Result<()> {
     if how.json {
-        text.push(b'\n');
+        text.push('\n');
     } else {
-        text = people().into_bytes();
+        text = people();
     }
-    std::io::stdout().write_all(&text)?;
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }

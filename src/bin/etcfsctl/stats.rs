@@ -32,13 +32,13 @@ pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
     let ask = Ask::Stats { reset: args.reset };
     let (stats, mut text): (Stats, _) = report(how, &mount, &ask)?;
     if args.prometheus {
-        text = prometheus(&stats).into_bytes();
+        text = prometheus(&stats);
     } else if how.json {
-        text.push(b'\n');
+        text.push('\n');
     } else {
-        text = people(&stats).into_bytes();
+        text = people(&stats);
     }
-    std::io::stdout().write_all(&text)?;
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -189,7 +189,7 @@ fn export(out: &mut String, stats: &Stats) -> std::fmt::Result {
     writeln!(out, "# TYPE etcfs_errors_total counter")?;
     for op in &stats.ops {
         for (errno, n) in &op.errors {
-            let name = &op.op;
+            let (name, errno) = (escape(&op.op), escape(errno));
             writeln!(
                 out,
                 "etcfs_errors_total{{{mount},op=\"{name}\",errno=\"{errno}\"}} {n}"

@@ -3,13 +3,14 @@
 mod screen;
 mod sums;
 
-use crate::client::{Connection, How, report};
+use crate::client::{Connection, How, read, report};
 use crate::find::{self, Mount};
 use anyhow::{Context as _, Result, bail};
 use argh::FromArgs;
 use etcfs::ctl::record::Record;
 use etcfs::ctl::report::Stats;
 use etcfs::ctl::wire::{Ask, Filter};
+use etcfs::printable::tame_json;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use screen::Screen;
 use std::io::{IsTerminal as _, Write as _};
@@ -80,8 +81,8 @@ fn collect(mut connection: Connection, shared: &Mutex<Shared>) {
             Ok(None) => break "the daemon has ended".to_owned(),
             Err(error) => break format!("{error:#}"),
         };
-        match serde_json::from_slice::<Record>(message) {
-            Ok(record) => lock(shared).window.add(&record),
+        match read::<Record>(message) {
+            Ok((record, _)) => lock(shared).window.add(&record),
             Err(error) => break format!("a record cannot be read: {error}"),
         }
     };
@@ -94,7 +95,8 @@ fn print(shared: &Mutex<Shared>, interval: Duration, count: u64) -> Result<ExitC
     for _ in 0..count {
         std::thread::sleep(interval);
         let sums = lock(shared).window.take();
-        serde_json::to_writer(&mut out, &sums)?;
+        let text = tame_json(&serde_json::to_string(&sums)?);
+        out.write_all(text.as_bytes())?;
         out.write_all(b"\n")?;
         out.flush()?;
         if let Some(why) = &lock(shared).ended {
@@ -112,7 +114,7 @@ fn show(
     interval: Duration,
     terminal: &mut ratatui::DefaultTerminal,
 ) -> Result<()> {
-    let mut screen = Screen::new(mount.at.display().to_string());
+    let mut screen = Screen::new(mount.shown());
     let mut next = Instant::now() + interval;
     loop {
         terminal
