@@ -100,6 +100,10 @@ fn start(options: &Options) -> Result<Served> {
     std::env::set_current_dir("/").context("/")?;
     let mut request = options.mount.clone();
     if local.is_noexec() || global.is_noexec() {
+        log::info(format_args!(
+            "{}: nothing can be executed, as on the mounts beneath",
+            mountpoint.display()
+        ));
         request.noexec = true;
     }
     let fs = tree(options, &mountpoint, local, global)?;

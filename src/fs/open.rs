@@ -8,7 +8,7 @@ use super::stat::Stat;
 use crate::sys::creds::looking;
 use crate::sys::lease::{Lease, may_wait, past_leases};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,7 @@ impl Fs {
             lower |= OFlags::RDWR;
         }
         if flags & FMODE_EXEC != 0 {
-            self.is_not_written(node)?;
+            self.may_be_run(node)?;
         }
         if lower & OFlags::RWMODE == OFlags::RDONLY
             && self.backing.is_on()
@@ -80,18 +80,27 @@ impl Fs {
         Ok(self.adopt(node, fd, &stat, flags))
     }
 
+    /// Checks what the kernel checks natively where a program lies and cannot check here: the flags of the very mount, which
+    /// may lie within a base directory or have got its flags after the start; and that nobody writes it.
+    fn may_be_run(&self, node: &Arc<Node>) -> Result<(), Errno> {
+        let (fd, _) = self.open_file(node, OFlags::RDONLY)?;
+        if fstatvfs(&fd).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+            return Err(Errno::ACCESS);
+        }
+        self.is_not_written(node, fd.as_fd())
+    }
+
     /// Checks that nobody has a file open for writing that is about to be run. The kernel has asked those who opened it
     /// through this mount; others, and those who hold a passed-through mapping only, write the lower file, and a lease
     /// finds them. The end of an open comes here after close(2) has returned, so a writer is believed in after 20 ms.
     /// Where locks of this mount's clients have the file open for writing, nothing can be known.
-    fn is_not_written(&self, node: &Arc<Node>) -> Result<(), Errno> {
+    fn is_not_written(&self, node: &Arc<Node>, fd: BorrowedFd<'_>) -> Result<(), Errno> {
         if self.locks.may_write(node.id) {
             return Ok(());
         }
-        let (fd, _) = self.open_file(node, OFlags::RDONLY)?;
         for _ in 0..20 {
             // What fails otherwise has no leases, and cannot tell.
-            if Lease::against_writers(fd.as_fd()).err() != Some(Errno::AGAIN) {
+            if Lease::against_writers(fd).err() != Some(Errno::AGAIN) {
                 return Ok(());
             }
             if !may_wait() {

@@ -100,6 +100,35 @@ fn noexec_beneath_another_etcfs_is_found_too() {
     });
 }
 
+/// A mount within a base directory, and one that gets its flags later, cannot make the whole mount noexec; execve(2) is
+/// refused all the same, by the daemon.
+#[test]
+fn nothing_is_run_from_a_noexec_mount_within_a_side() {
+    private(DEADLINE, |env| {
+        for options in [&[][..], &["passthrough"]] {
+            let bases = Bases::new(env, Lower::Tmpfs);
+            let inner = bases.mnt().join("inner");
+            fs::create_dir(&inner).expect("mkdir");
+            rustix::mount::mount("t", &inner, "tmpfs", MountFlags::NOEXEC, c"mode=0755")
+                .expect("mount");
+            let [in_it, beside] = [program(&inner), program(&bases.mnt())];
+            assert_eq!(run_and_map(&in_it)[0], Err(Errno::ACCESS), "natively");
+            let etcfs = start(env, &bases, options);
+            assert_eq!(run_and_map(&in_it)[0], Err(Errno::ACCESS), "{options:?}");
+            assert_eq!(run_and_map(&beside), [Ok(()), Ok(())], "{options:?}");
+            let [local, _] = lower_mounts(&bases);
+            remount(&local, MountFlags::NOEXEC);
+            assert_eq!(run_and_map(&beside)[0], Err(Errno::ACCESS), "{options:?}");
+            remount(&local, MountFlags::empty());
+            assert_eq!(run_and_map(&beside), [Ok(()), Ok(())], "{options:?}");
+            drop(etcfs);
+            for at in lower_mounts(&bases) {
+                rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH).expect("unmount");
+            }
+        }
+    });
+}
+
 /// Everything that changes something below a root, with what came of it.
 fn changes(root: &Root) -> Vec<(String, Result<String>)> {
     let path = |name: &str| root.join(name);
