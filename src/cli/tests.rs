@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::table::{ROWS, Takes, split};
 use super::*;
 use crate::mount::{Atime, Way};
+use crate::sys::seccomp::Mode;
 
 fn run(args: &[&str]) -> Options {
     match Options::parse(args) {
@@ -225,6 +226,7 @@ fn refusals_name_the_option_and_the_remedy() {
         ("max_threads=many", &["max_threads=many", "a number"]),
         ("subtype=other", &["subtype=other", "fuse.etcfs"]),
         ("allow_root", &["allow_root", "use allow_other"]),
+        ("seccomp=strict", &["seccomp=strict", "log, kill or off"]),
         ("fd=3", &["fd=3", "leave it out"]),
         ("remount", &["remount", "mount -i -o remount"]),
         ("entry_timeout=1", &["entry_timeout=1", "leave it out"]),
@@ -271,6 +273,25 @@ fn passthrough_is_switched_on_by_the_environment_too() {
     let mut options = with("passthrough");
     options.take_environment(Some(OsStr::new("no")));
     assert!(options.passthrough);
+}
+
+#[test]
+fn the_filters_mode_is_an_options_or_the_environments() {
+    use Mode::{Kill, Log, Off};
+    for (list, value, mode, odd) in [
+        ("ro", None, None, false),
+        ("ro", Some(""), None, false),
+        ("ro", Some("kill"), Some(Kill), false),
+        ("ro", Some("log"), Some(Log), false),
+        ("ro", Some("maybe"), None, true),
+        ("seccomp=off", Some("kill"), Some(Off), false),
+        ("seccomp=kill,seccomp=log", Some("maybe"), Some(Log), false),
+    ] {
+        let mut options = with(list);
+        options.take_seccomp(value.map(OsStr::new));
+        assert_eq!(options.seccomp, mode, "{list}, {value:?}");
+        assert_eq!(options.odd_seccomp.is_some(), odd, "{list}, {value:?}");
+    }
 }
 
 #[test]

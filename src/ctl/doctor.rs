@@ -65,6 +65,7 @@ impl Control {
         }
         self.look_at_overrides(&mut findings);
         look_at_limits(&mut findings);
+        look_at_rights(&mut findings);
         Doctor {
             findings: findings.0,
         }
@@ -333,4 +334,25 @@ fn look_at_limits(findings: &mut Findings) {
         );
         findings.say(Level::Ok, about, text);
     }
+}
+
+/// What somebody would gain who found a hole in the daemon.
+fn look_at_rights(findings: &mut Findings) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::trim)
+    };
+    let held = field("CapPrm:").and_then(|set| u64::from_str_radix(set, 16).ok());
+    let filtered = field("Seccomp:") == Some("2");
+    let text = format!(
+        "{} capabilities are left to the daemon, its system calls are {}filtered",
+        held.map_or(0, u64::count_ones),
+        if filtered { "" } else { "not " }
+    );
+    let level = match filtered || !rustix::process::geteuid().is_root() {
+        true => Level::Ok,
+        false => Level::Note,
+    };
+    findings.say(level, "rights", text);
 }

@@ -48,7 +48,6 @@ const PLAIN: &[libc::c_long] = &[
     libc::SYS_faccessat2,
     libc::SYS_linkat,
     libc::SYS_unlinkat,
-    libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_mkdirat,
     libc::SYS_mknodat,
@@ -186,6 +185,7 @@ const OLDER: &[libc::c_long] = &[
     libc::SYS_unlink,
     libc::SYS_rmdir,
     libc::SYS_rename,
+    libc::SYS_renameat,
     libc::SYS_mkdir,
     libc::SYS_getdents,
     libc::SYS_poll,
@@ -196,7 +196,9 @@ const OLDER: &[libc::c_long] = &[
     libc::SYS_time,
     libc::SYS_arch_prctl,
 ];
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+const OLDER: &[libc::c_long] = &[libc::SYS_renameat];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const OLDER: &[libc::c_long] = &[];
 
 /// Commands of fcntl(2): descriptors' flags, copies, locks and leases. `F_SETSIG` and `F_SETOWN` say who is told of a lease.
