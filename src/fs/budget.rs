@@ -4,6 +4,10 @@
 //! namespace without asking anybody, so a bound for each uid would be no bound: 65,536 times a little is everything.
 //! Such ranges are charged as one. What remains is bounded in all, with a reserve for root.
 
+mod descriptors;
+
+pub use descriptors::{Charge, Descriptors};
+
 use std::fmt;
 use std::sync::OnceLock;
 

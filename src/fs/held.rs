@@ -6,15 +6,49 @@
 //! again by its file handle, which costs no descriptor.
 
 use super::Fs;
-use super::node::Node;
+use super::node::{Node, NodeId, Nodes, lock};
 use super::stat::Stat;
 use super::tree::Spot;
 use crate::sys::creds::looking;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use std::collections::VecDeque;
 use std::ffi::CStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+/// Which files without a name hold a descriptor: a bounded number, lest somebody takes all there are by removing names of
+/// what is referred to. Beyond it the ones kept for longest are given up.
+pub struct Unnamed {
+    limit: usize,
+    kept: Mutex<VecDeque<NodeId>>,
+}
+
+impl Unnamed {
+    /// At most `limit` are kept, or a few where that is less.
+    pub fn new(limit: usize) -> Unnamed {
+        Unnamed {
+            limit: limit.max(16),
+            kept: Mutex::default(),
+        }
+    }
+
+    fn note(&self, nodes: &Nodes, id: NodeId) {
+        let mut kept = lock(&self.kept);
+        kept.push_back(id);
+        if kept.len() <= 2 * self.limit {
+            return;
+        }
+        // Most were forgotten, and their descriptors closed, at once.
+        kept.retain(|&id| nodes.get(id).is_some());
+        while kept.len() > self.limit {
+            let oldest = kept.pop_front().and_then(|id| nodes.get(id));
+            if let Some(node) = oldest.filter(|node| !node.is_dir()) {
+                node.dir.store(None);
+            }
+        }
+    }
+}
 
 /// A known object whose name is about to go.
 #[must_use = "nothing is kept unless `keep` is called"]
@@ -60,9 +94,12 @@ impl Fs {
 
 impl Held {
     /// The name is gone: the object is kept for whoever refers to it.
-    pub fn keep(self) {
+    pub fn keep(self, fs: &Fs) {
         match self.way {
-            Way::Descriptor(fd) => self.node.dir.store(Some(Arc::new(fd))),
+            Way::Descriptor(fd) => {
+                self.node.dir.store(Some(Arc::new(fd)));
+                fs.unnamed.note(&fs.nodes, self.node.id);
+            }
             Way::Handle(handle) => self.node.link().keep_handle(handle),
         }
     }

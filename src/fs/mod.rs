@@ -99,6 +99,9 @@ pub struct Fs {
     /// Which files the kernel reads and writes itself.
     pub backing: backing::Registry,
     clock: DirClock,
+    /// How many files and directories the clients have open.
+    pub descriptors: budget::Descriptors,
+    unnamed: held::Unnamed,
     rules: ArcSwap<Rules>,
     config: Mutex<config::Config>,
     /// Held by whoever changes the configuration, from reading sources to editing files.
@@ -113,6 +116,10 @@ pub struct Fs {
     /// In place of the files that inject overrides name: see [`Fs::make_up_sources`].
     sources: Option<Sources>,
 }
+
+/// How many files and directories the clients may have open, in fifths of what directories in use may hold: four fifths of
+/// all descriptors, as directories give theirs up to files.
+const OPENS: usize = 16;
 
 impl Fs {
     /// A tree over the two base directories, without rules.
@@ -129,6 +136,8 @@ impl Fs {
             backing: backing::Registry::default(),
             locks: Arc::new(locks::Locks::new(settings.dir_limit)),
             clock: DirClock::new(settings.dir_limit),
+            descriptors: budget::Descriptors::new(settings.dir_limit / 5 * OPENS),
+            unnamed: held::Unnamed::new(settings.dir_limit / 8),
             settings,
             local,
             global,

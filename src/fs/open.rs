@@ -2,6 +2,7 @@
 
 use super::Fs;
 use super::backing::{Candidate, Io};
+use super::budget::Charge;
 use super::handle::File;
 use super::node::Node;
 use super::stat::Stat;
@@ -50,6 +51,7 @@ impl Fs {
         &self,
         node: &Arc<Node>,
         flags: u32,
+        charge: Charge<'_>,
         truncate: impl FnOnce(BorrowedFd<'_>, &Stat) -> Result<(), E>,
     ) -> Result<Opened, E> {
         let empties = flags & libc::O_TRUNC as u32 != 0;
@@ -64,7 +66,7 @@ impl Fs {
             && self.backing.is_on()
             && let Some(io) = self.open_for_reading(node)?
         {
-            let fh = self.new_handle() | NO_DESCRIPTOR;
+            let fh = charge.into_handle(self.new_handle()) | NO_DESCRIPTOR;
             return Ok(Opened { fh, io });
         }
         let (fd, stat) = match self.open_file(node, lower) {
@@ -77,7 +79,7 @@ impl Fs {
         if empties {
             truncate(fd.as_fd(), &stat)?;
         }
-        Ok(self.adopt(node, fd, &stat, flags))
+        Ok(self.adopt(node, fd, &stat, flags, charge))
     }
 
     /// Checks what the kernel checks natively where a program lies and cannot check here: the flags of the very mount, which
@@ -144,7 +146,14 @@ impl Fs {
     }
 
     /// Keeps `fd`, a file just opened or created for a client, as a handle of `node`; `stat` is what it is.
-    pub fn adopt(&self, node: &Arc<Node>, fd: OwnedFd, stat: &Stat, flags: u32) -> Opened {
+    pub fn adopt(
+        &self,
+        node: &Arc<Node>,
+        fd: OwnedFd,
+        stat: &Stat,
+        flags: u32,
+        charge: Charge<'_>,
+    ) -> Opened {
         let like_others = if stat.is_append_only() {
             Some(self.open_append_only(node))
         } else {
@@ -156,7 +165,7 @@ impl Fs {
                 .open_first(node, Candidate::Handle(fd.as_fd()))
                 .unwrap_or(Io::Plain),
         };
-        let fh = self.new_handle();
+        let fh = charge.into_handle(self.new_handle());
         let passed = io != Io::Plain;
         node.handles().add_file(fh, File { fd, flags, passed });
         Opened { fh, io }
@@ -165,6 +174,9 @@ impl Fs {
     /// Ends the open with handle `fh`.
     pub fn close(&self, node: &Node, fh: u64) {
         let file = node.handles().remove_file(fh);
+        if file.is_some() || fh & NO_DESCRIPTOR != 0 {
+            self.descriptors.give_back(fh);
+        }
         self.end_open(node, file.as_ref().is_none_or(|file| file.passed));
     }
 

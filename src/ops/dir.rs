@@ -15,8 +15,9 @@ use std::sync::Arc;
 /// OPENDIR.
 pub fn opendir(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
+    let charge = call.fs.descriptors.charge(call.frame.head.uid)?;
     let dir = call.fs.open_listing(&node)?;
-    let fh = call.fs.new_handle();
+    let fh = charge.into_handle(call.fs.new_handle());
     node.handles().add_dir(fh, dir);
     call.reply.put(&OpenOut {
         fh,
@@ -102,7 +103,9 @@ pub fn releasedir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
     let dir = node.handles().remove_dir(args.fh);
-    drop(dir);
+    if dir.is_some() {
+        call.fs.descriptors.give_back(args.fh);
+    }
     Ok(())
 }
 

@@ -24,14 +24,18 @@ pub fn open(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let kill = OpenInFlags::from_bits_retain(args.open_flags).contains(OpenInFlags::KILL_SUIDGID);
     let told = call.actor().told(kill);
-    let opened = call.or_later(call.fs.open(&node, args.flags, |fd, stat| -> Handled {
-        if frees_much(stat, 0) {
-            call.go_aside()?;
-        }
-        call.actor()
-            .act_dropping_set_ids(fd, told, || rustix::fs::ftruncate(fd, 0))?;
-        Ok(())
-    }))?;
+    let charge = call.fs.descriptors.charge(call.frame.head.uid)?;
+    let opened = call.or_later(
+        call.fs
+            .open(&node, args.flags, charge, |fd, stat| -> Handled {
+                if frees_much(stat, 0) {
+                    call.go_aside()?;
+                }
+                call.actor()
+                    .act_dropping_set_ids(fd, told, || rustix::fs::ftruncate(fd, 0))?;
+                Ok(())
+            }),
+    )?;
     if args.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
         call.fs.note_writer(&node, call.frame.head.pid);
     }

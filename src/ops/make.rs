@@ -5,6 +5,7 @@ use super::act::Actor;
 use super::answer::{attr, decode_dev, entry_out};
 use super::name::found;
 use super::{Call, Handled, file};
+use crate::fs::budget::Charge;
 use crate::fs::made::Making;
 use crate::fs::open::lower_flags;
 use crate::fs::stat::Stat;
@@ -54,6 +55,7 @@ pub fn create(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     call.not_config(call.node_id(), name)?;
     let args = call.args::<CreateIn>()?;
+    let charge = call.fs.descriptors.charge(call.frame.head.uid)?;
     let parent = call.node()?;
     let spot = call
         .fs
@@ -75,12 +77,13 @@ pub fn create(call: &mut Call<'_>) -> Handled {
     spot.note_change(call.frame.head.pid);
     let stat = Stat::of(fd.as_fd())?;
     found(call, &parent, name, &spot, &stat);
-    opened_file(call, &spot, &stat, fd, args.flags)
+    opened_file(call, (&spot, &stat), fd, args.flags, charge)
 }
 
 /// TMPFILE: a regular file without a name (`O_TMPFILE`), made in the directory that the request names.
 pub fn tmpfile(call: &mut Call<'_>) -> Handled {
     let args = call.args::<CreateIn>()?;
+    let charge = call.fs.descriptors.charge(call.frame.head.uid)?;
     let parent = call.node()?;
     let spot = call.fs.spot_unnamed(&parent)?;
     let mode = Mode::from_raw_mode(args.mode & 0o7777);
@@ -98,17 +101,23 @@ pub fn tmpfile(call: &mut Call<'_>) -> Handled {
         .nodes
         .look_up(stat.key(spot.side), stat.kind(), parent.id, c"");
     call.reply.put(&entry_out(node.id.0, attr(call.fs, &stat)));
-    opened_file(call, &spot, &stat, fd, args.flags)
+    opened_file(call, (&spot, &stat), fd, args.flags, charge)
 }
 
 /// Keeps the handle of a file just made and puts the second half of the answer into the reply.
-fn opened_file(call: &mut Call<'_>, spot: &Spot, stat: &Stat, fd: OwnedFd, flags: u32) -> Handled {
+fn opened_file(
+    call: &mut Call<'_>,
+    (spot, stat): (&Spot, &Stat),
+    fd: OwnedFd,
+    flags: u32,
+    charge: Charge<'_>,
+) -> Handled {
     let node = call
         .fs
         .nodes
         .find(&stat.key(spot.side))
         .ok_or(Errno::STALE)?;
-    let opened = call.fs.adopt(&node, fd, stat, flags);
+    let opened = call.fs.adopt(&node, fd, stat, flags, charge);
     // It is as fresh as one that had to be, which is what decides on FLUSH.
     file::put(call, &node, &opened, flags | libc::O_EXCL as u32);
     Ok(())

@@ -97,7 +97,7 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
     };
     removed?;
     if let Some(held) = held {
-        held.keep();
+        held.keep(call.fs);
     }
     spot.note_change(call.frame.head.pid);
     Ok(())

@@ -51,7 +51,7 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
         false => rustix::fs::renameat_with(from.dir(), old, to.dir(), new, flags),
     })?;
     if let Some(replaced) = replaced {
-        replaced.keep();
+        replaced.keep(call.fs);
     }
     from.note_change(call.frame.head.pid);
     to.note_change(call.frame.head.pid);
@@ -96,7 +96,7 @@ fn across(
         other => other?,
     }
     for lost in [replaced, source].into_iter().flatten() {
-        lost.keep();
+        lost.keep(call.fs);
     }
     from.note_change(call.frame.head.pid);
     to.note_change(call.frame.head.pid);

@@ -10,7 +10,7 @@
 
 mod judge;
 
-use super::meter::{Waker, now};
+use super::meter::{InFlight, Waker, now};
 use super::turns::{Turn, Turns};
 use super::worker::{self, Place};
 use super::{Session, serve};
@@ -109,13 +109,17 @@ impl Crew {
 /// Looks after the workers of `session` until the connection ends.
 pub fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
     let crew = &session.crew;
-    let mut judge = Judge::new(turns.len());
-    let mut relieved = HashSet::new();
+    let mut eye = Eye {
+        judge: Judge::new(turns.len()),
+        requests: Vec::new(),
+        seen: Vec::new(),
+        relieved: HashSet::new(),
+    };
     let mut steps = 0;
     let mut pause = TICK;
     let mut quiet = 0;
     while !crew.over.load(Ordering::Relaxed) {
-        let busy = look(session, turns, &mut judge, &mut relieved);
+        let busy = eye.look(session, turns);
         let moved = std::mem::replace(&mut steps, turns.steps()) != steps;
         if moved || busy {
             // Where all are stuck that there may be, nothing changes until one of them is not.
@@ -138,38 +142,48 @@ pub fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
     }
 }
 
-/// One look; true if a worker is at a request.
-fn look(
-    session: &Arc<Session>,
-    turns: &Arc<Turns>,
-    judge: &mut Judge,
-    relieved: &mut HashSet<u64>,
-) -> bool {
-    let requests = session.meters.in_flight();
-    relieved.retain(|unique| requests.iter().any(|request| request.unique == *unique));
-    let at = now();
-    let seen: Vec<Seen> = requests
-        .iter()
-        .map(|request| Seen {
-            unique: request.unique,
-            account: serve::account(request.opcode, request.uid),
-            age: Duration::from_nanos(at.saturating_sub(request.taken)),
-            place: request
-                .place
-                .filter(|_| !relieved.contains(&request.unique)),
-            was_worker: request.place.is_some(),
-            is_long: crate::ops::is_long(request.opcode),
-        })
-        .collect();
-    let reads: Vec<bool> = (0..turns.len()).map(|index| turns.reads(index)).collect();
-    let verdict = judge.look(at, &seen, &reads, session.crew.relieved());
-    session.crew.hold_back(verdict.held);
-    for (index, unique) in verdict.relieve {
-        if relieve(session, turns, index) {
-            relieved.insert(unique);
+/// What looks, with what it keeps from look to look, so that a look allocates nothing.
+struct Eye {
+    judge: Judge,
+    requests: Vec<InFlight>,
+    seen: Vec<Seen>,
+    /// Requests in which a worker that was relieved is stuck.
+    relieved: HashSet<u64>,
+}
+
+impl Eye {
+    /// One look; true if a worker is at a request.
+    fn look(&mut self, session: &Arc<Session>, turns: &Arc<Turns>) -> bool {
+        let requests = &mut self.requests;
+        session.meters.read_in_flight(requests);
+        let relieved = &mut self.relieved;
+        relieved.retain(|unique| requests.iter().any(|request| request.unique == *unique));
+        let at = now();
+        self.seen.clear();
+        self.seen.extend(requests.iter().map(|request| {
+            Seen {
+                unique: request.unique,
+                account: serve::account(request.opcode, request.uid),
+                age: Duration::from_nanos(at.saturating_sub(request.taken)),
+                place: request
+                    .place
+                    .filter(|_| !relieved.contains(&request.unique)),
+                was_worker: request.place.is_some(),
+                is_long: crate::ops::is_long(request.opcode),
+            }
+        }));
+        let reads = |index| turns.reads(index);
+        let verdict = self
+            .judge
+            .look(at, &self.seen, reads, session.crew.relieved());
+        session.crew.hold_back(verdict.held);
+        for (index, unique) in verdict.relieve {
+            if relieve(session, turns, index) {
+                relieved.insert(unique);
+            }
         }
+        self.seen.iter().any(|seen| seen.place.is_some())
     }
-    seen.iter().any(|seen| seen.place.is_some())
 }
 
 /// Has another thread take the place of worker `index`; false if there is no thread.

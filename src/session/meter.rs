@@ -247,6 +247,12 @@ impl Meters {
         Snapshot::of(&all)
     }
 
+    /// What is being worked on, by thread, into `found`. Allocates only to grow it.
+    pub fn read_in_flight(&self, found: &mut Vec<InFlight>) {
+        found.clear();
+        found.extend(lock(&self.all).iter().filter_map(|entry| entry.in_flight()));
+    }
+
     /// What is being worked on, by thread.
     pub fn in_flight(&self) -> Vec<InFlight> {
         let all = lock(&self.all).clone();

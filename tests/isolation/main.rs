@@ -7,6 +7,7 @@ mod alive;
 mod circles;
 mod confined;
 mod control;
+mod descriptors;
 mod former_owner;
 mod full_directories;
 mod global_rights;

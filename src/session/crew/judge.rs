@@ -60,6 +60,8 @@ pub struct Verdict {
 pub struct Judge {
     workers: usize,
     records: HashMap<Account, Record>,
+    /// Which workers are free, of the last look.
+    free: Vec<bool>,
 }
 
 #[derive(Default)]
@@ -75,20 +77,28 @@ impl Judge {
         Judge {
             workers,
             records: HashMap::new(),
+            free: Vec::with_capacity(workers),
         }
     }
 
-    /// One look at `now` nanoseconds. `reads`: which workers are to read at all; `relieved`: how many threads were
-    /// relieved and have not left.
-    pub fn look(&mut self, now: u64, seen: &[Seen], reads: &[bool], relieved: usize) -> Verdict {
+    /// One look at `now` nanoseconds. `reads`: whether a worker is to read at all; `relieved`: how many threads were
+    /// relieved and have not left. Allocates nothing while there is nothing to say.
+    pub fn look(
+        &mut self,
+        now: u64,
+        seen: &[Seen],
+        reads: impl Fn(usize) -> bool,
+        relieved: usize,
+    ) -> Verdict {
         let mut verdict = Verdict::default();
-        let mut free = reads.to_vec();
+        self.free.clear();
+        self.free.extend((0..self.workers).map(reads));
         for one in seen {
-            if let Some(free) = one.place.and_then(|place| free.get_mut(place)) {
+            if let Some(free) = one.place.and_then(|place| self.free.get_mut(place)) {
                 *free = false;
             }
         }
-        let stuck = match free.contains(&true) {
+        let stuck = match self.free.contains(&true) {
             true => STUCK_ANYWAY,
             false => STUCK,
         };
@@ -161,7 +171,7 @@ mod tests {
 
     /// Which of `workers` are relieved at the first look.
     fn relieved(workers: usize, requests: &[Seen], reads: &[bool], already: usize) -> Vec<usize> {
-        let verdict = Judge::new(workers).look(0, requests, reads, already);
+        let verdict = Judge::new(workers).look(0, requests, |at| reads[at], already);
         verdict.relieve.iter().map(|(index, _)| *index).collect()
     }
 
@@ -202,11 +212,11 @@ mod tests {
     #[test]
     fn who_keeps_workers_busy_is_held_back_for_a_while_and_nobody_else() {
         let mut judge = Judge::new(2);
-        let reads = [true, true];
+        let reads = |_| true;
         let slow = [seen(1000, Some(0), 900), seen(1001, Some(1), 100)];
         let mut looks = 0;
         while !judge
-            .look(looks, &slow, &reads, 0)
+            .look(looks, &slow, reads, 0)
             .held
             .has(Account::of(1000))
         {
@@ -220,17 +230,17 @@ mod tests {
         // From here on the user's requests are carried out elsewhere, and are slow there.
         let elsewhere = [seen(1000, None, 900)];
         for at in [100 * MS, 300 * MS, 500 * MS] {
-            let held = judge.look(at, &elsewhere, &reads, 0).held;
+            let held = judge.look(at, &elsewhere, reads, 0).held;
             assert!(held.has(Account::of(1000)) && !held.has(Account::of(1001)));
         }
         let long = [Seen {
             is_long: true,
             ..elsewhere[0]
         }];
-        assert_ne!(judge.look(600 * MS, &long, &reads, 0).held, Held::default());
-        assert_eq!(judge.look(751 * MS, &long, &reads, 0).held, Held::default());
+        assert_ne!(judge.look(600 * MS, &long, reads, 0).held, Held::default());
+        assert_eq!(judge.look(751 * MS, &long, reads, 0).held, Held::default());
         for at in 0..30 {
-            judge.look((800 + at) * MS, &[], &reads, 0);
+            judge.look((800 + at) * MS, &[], reads, 0);
         }
         assert!(judge.records.is_empty(), "nothing is remembered for ever");
     }
@@ -241,7 +251,7 @@ mod tests {
         for look in 0..1000 {
             let slow = [seen(1000, Some(0), 900)];
             let seen = if look % 4 == 0 { &slow[..] } else { &[] };
-            let held = judge.look(look * 3 * MS, seen, &[true, true], 0).held;
+            let held = judge.look(look * 3 * MS, seen, |_| true, 0).held;
             assert_eq!(held, Held::default(), "look {look}");
         }
     }
@@ -251,25 +261,18 @@ mod tests {
         let mut judge = Judge::new(16);
         let stuck: Vec<Seen> = (0..16).map(|at| seen(0, Some(at), 5000)).collect();
         for look in 0..50 {
-            let held = judge
-                .look(look, &stuck[..ROOT_STUCK - 1], &[true; 16], 0)
-                .held;
+            let held = judge.look(look, &stuck[..ROOT_STUCK - 1], |_| true, 0).held;
             assert!(!held.has(Account::ROOT));
         }
-        assert!(
-            judge
-                .look(50, &stuck, &[true; 16], 0)
-                .held
-                .has(Account::ROOT)
-        );
+        assert!(judge.look(50, &stuck, |_| true, 0).held.has(Account::ROOT));
     }
 
     #[test]
     fn when_too_many_threads_are_stuck_everybody_but_root_is_held_back() {
         let mut judge = Judge::new(4);
-        let held = judge.look(0, &[], &[true; 4], 4 + SPARE - 1).held;
+        let held = judge.look(0, &[], |_| true, 4 + SPARE - 1).held;
         assert!(!held.has(Account::of(1000)));
-        let held = judge.look(1, &[], &[true; 4], 4 + SPARE).held;
+        let held = judge.look(1, &[], |_| true, 4 + SPARE).held;
         assert!(held.has(Account::of(1000)) && held.has(Account::KERNEL));
         assert!(!held.has(Account::ROOT));
     }
