@@ -98,15 +98,25 @@ impl Fs {
             return Ok(Pinned::File(file));
         }
         match self.pin_by_name(node) {
-            Err(Errno::STALE) => {
-                let held = self.without_name(node);
-                let handles = node.handles();
-                let fd = held.as_ref().map(|fd| fd.as_fd());
-                let fd = fd.or(handles.backing.anchor()).ok_or(Errno::STALE)?;
-                Ok(Pinned::Path(rustix::io::fcntl_dupfd_cloexec(fd, 0)?))
-            }
+            Err(Errno::STALE) => self.pin_without_name(node),
             other => other,
         }
+    }
+
+    /// As [`Fs::pin`], of what is open or kept of `node`, whatever has its name.
+    ///
+    /// # Errors
+    /// ESTALE when nothing is.
+    pub fn pin_without_name(&self, node: &Node) -> Result<Pinned, Errno> {
+        let open = node.handles().any_file();
+        if let Some(file) = open {
+            return Ok(Pinned::File(file));
+        }
+        let held = self.without_name(node);
+        let handles = node.handles();
+        let fd = held.as_ref().map(|fd| fd.as_fd());
+        let fd = fd.or(handles.backing.anchor()).ok_or(Errno::STALE)?;
+        Ok(Pinned::Path(rustix::io::fcntl_dupfd_cloexec(fd, 0)?))
     }
 
     fn pin_by_name(&self, node: &Node) -> Result<Pinned, Errno> {

@@ -8,6 +8,7 @@ use super::node::Node;
 use super::stat::Stat;
 use crate::sys::creds::looking;
 use crate::sys::lease::{Lease, may_wait, past_leases};
+use crate::sys::object::ProcName;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
@@ -237,19 +238,8 @@ impl Fs {
 
     /// Opens an unlinked or replaced file that is still open, through what is held of it.
     fn reopen(&self, node: &Node, flags: OFlags) -> Option<(OwnedFd, Stat)> {
-        let open = {
-            let handles = node.handles();
-            let file = handles.any_file();
-            let held = file.as_ref().map(|file| file.fd.as_fd());
-            let held = held.or(handles.backing.anchor());
-            held.map(crate::sys::object::ProcName::of)
-        };
-        let kept = self.without_name(node);
-        let name = match (open, &kept) {
-            (Some(name), _) => name,
-            (None, Some(fd)) => crate::sys::object::ProcName::of(fd.as_fd()),
-            (None, None) => return None,
-        };
+        let pinned = self.pin_without_name(node).ok()?;
+        let name = ProcName::of(pinned.as_fd());
         let flags = flags - OFlags::NOFOLLOW;
         let fd = looking(|| rustix::fs::open(name.as_c_str(), flags, Mode::empty())).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;

@@ -283,6 +283,8 @@ impl Fs {
     fn is_gone(&self, node: &Node) -> bool {
         let handle = node.link().handle().cloned();
         let base = self.base(node.side());
+        // Of another file system that lies below, the base cannot say it.
+        let handle = handle.filter(|_| base.dev == node.key.dev);
         handle.is_some_and(|handle| {
             matches!(handle.open(&*base.dir, OFlags::PATH), Err(Errno::STALE))
         })

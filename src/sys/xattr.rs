@@ -16,10 +16,16 @@ use std::sync::OnceLock;
 /// What to act on.
 #[derive(Clone, Copy)]
 pub enum Target<'a> {
-    /// A descriptor that is really open.
+    /// A descriptor that is most likely really open; a directory may be held by one that is not.
     Open(BorrowedFd<'a>),
     /// An `O_PATH` descriptor.
     Pinned(BorrowedFd<'a>),
+}
+
+/// One way to name an object to the kernel.
+enum Way<'a> {
+    Fd(BorrowedFd<'a>),
+    Path(&'a CStr),
 }
 
 /// Reads attribute `name` into `value` and returns its length; an empty `value` asks for the length only.
@@ -27,21 +33,17 @@ pub enum Target<'a> {
 /// # Errors
 /// ENODATA, ERANGE, EOPNOTSUPP as `getxattr(2)`.
 pub fn get(target: Target<'_>, name: &CStr, value: &mut [u8]) -> io::Result<usize> {
+    // rustix answers 0 to a read into an empty buffer, and has other calls for the length.
     if value.is_empty() {
-        return length(target, name);
+        return on(target, |way| match way {
+            Way::Fd(fd) => rustix::fs::fgetxattr_query(fd, name),
+            Way::Path(path) => rustix::fs::getxattr_query(path, name),
+        });
     }
-    match target {
-        Target::Open(fd) => rustix::fs::fgetxattr(fd, name, value),
-        Target::Pinned(fd) => pinned(fd, |path| rustix::fs::getxattr(path, name, value)),
-    }
-}
-
-/// The length of attribute `name`. rustix answers 0 to a read into an empty buffer, and has these calls for the length.
-fn length(target: Target<'_>, name: &CStr) -> io::Result<usize> {
-    match target {
-        Target::Open(fd) => rustix::fs::fgetxattr_query(fd, name),
-        Target::Pinned(fd) => pinned(fd, |path| rustix::fs::getxattr_query(path, name)),
-    }
+    on(target, |way| match way {
+        Way::Fd(fd) => rustix::fs::fgetxattr(fd, name, &mut *value),
+        Way::Path(path) => rustix::fs::getxattr(path, name, &mut *value),
+    })
 }
 
 /// Lists the attribute names, NUL-terminated each, into `list` and returns their length; empty asks for the length.
@@ -50,15 +52,15 @@ fn length(target: Target<'_>, name: &CStr) -> io::Result<usize> {
 /// ERANGE, EOPNOTSUPP as `listxattr(2)`.
 pub fn list(target: Target<'_>, list: &mut [u8]) -> io::Result<usize> {
     if list.is_empty() {
-        return match target {
-            Target::Open(fd) => rustix::fs::flistxattr_query(fd),
-            Target::Pinned(fd) => pinned(fd, |path| rustix::fs::listxattr_query(path)),
-        };
+        return on(target, |way| match way {
+            Way::Fd(fd) => rustix::fs::flistxattr_query(fd),
+            Way::Path(path) => rustix::fs::listxattr_query(path),
+        });
     }
-    match target {
-        Target::Open(fd) => rustix::fs::flistxattr(fd, list),
-        Target::Pinned(fd) => pinned(fd, |path| rustix::fs::listxattr(path, list)),
-    }
+    on(target, |way| match way {
+        Way::Fd(fd) => rustix::fs::flistxattr(fd, &mut *list),
+        Way::Path(path) => rustix::fs::listxattr(path, &mut *list),
+    })
 }
 
 /// Sets attribute `name`.
@@ -66,10 +68,10 @@ pub fn list(target: Target<'_>, list: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// EEXIST and ENODATA by `flags`; ENOSPC, E2BIG, EDQUOT, EOPNOTSUPP as `setxattr(2)`.
 pub fn set(target: Target<'_>, name: &CStr, value: &[u8], flags: XattrFlags) -> io::Result<()> {
-    match target {
-        Target::Open(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
-        Target::Pinned(fd) => pinned(fd, |path| rustix::fs::setxattr(path, name, value, flags)),
-    }
+    on(target, |way| match way {
+        Way::Fd(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
+        Way::Path(path) => rustix::fs::setxattr(path, name, value, flags),
+    })
 }
 
 /// Removes attribute `name`.
@@ -77,21 +79,28 @@ pub fn set(target: Target<'_>, name: &CStr, value: &[u8], flags: XattrFlags) -> 
 /// # Errors
 /// ENODATA, EOPNOTSUPP as `removexattr(2)`.
 pub fn remove(target: Target<'_>, name: &CStr) -> io::Result<()> {
-    match target {
-        Target::Open(fd) => rustix::fs::fremovexattr(fd, name),
-        Target::Pinned(fd) => pinned(fd, |path| rustix::fs::removexattr(path, name)),
-    }
+    on(target, |way| match way {
+        Way::Fd(fd) => rustix::fs::fremovexattr(fd, name),
+        Way::Path(path) => rustix::fs::removexattr(path, name),
+    })
 }
 
-/// Runs `act` with a path that leads to what `fd` refers to.
-fn pinned<R>(fd: BorrowedFd<'_>, act: impl FnOnce(&CStr) -> io::Result<R>) -> io::Result<R> {
+/// Runs `act` on the object, by the way that the kernel takes.
+fn on<R>(target: Target<'_>, mut act: impl FnMut(Way<'_>) -> io::Result<R>) -> io::Result<R> {
+    let fd = match target {
+        Target::Pinned(fd) => fd,
+        Target::Open(fd) => match act(Way::Fd(fd)) {
+            Err(io::Errno::BADF) => fd,
+            done => return done,
+        },
+    };
     let name = ProcName::of(fd);
     match proc_fd() {
-        ProcFd::Mounted => act(name.as_c_str()),
+        ProcFd::Mounted => act(Way::Path(name.as_c_str())),
         ProcFd::Own(dir) => {
             // Each serving thread has a working directory of its own (`sys::creds::prepare_thread`).
             rustix::process::fchdir(dir)?;
-            let result = act(name.number());
+            let result = act(Way::Path(name.number()));
             let _ = rustix::process::chdir(c"/");
             result
         }
@@ -144,7 +153,17 @@ mod tests {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let fd = rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)
             .expect("a nameless file");
-        for target in [Target::Open(fd.as_fd()), Target::Pinned(fd.as_fd())] {
+        let pinned = rustix::fs::open(
+            ProcName::of(fd.as_fd()).as_c_str(),
+            OFlags::PATH,
+            Mode::empty(),
+        )
+        .expect("a pinned one");
+        for target in [
+            Target::Open(fd.as_fd()),
+            Target::Open(pinned.as_fd()),
+            Target::Pinned(pinned.as_fd()),
+        ] {
             set(target, c"user.one", b"value", XattrFlags::empty()).expect("set");
             assert_eq!(get(target, c"user.one", &mut []), Ok(5));
             assert_eq!(get(target, c"user.one", &mut [0; 4]), Err(io::Errno::RANGE));

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::{Mode, XattrFlags, lgetxattr, lsetxattr};
 use rustix::mount::UnmountFlags;
 use rustix::process::Signal;
 
@@ -74,6 +75,58 @@ fn d1_d10_daemon_in_an_empty_stratum_serves_its_etc_and_stays_in_its_root() {
             rustix::process::Pid::from_raw(daemons[0].parse().expect("a pid")).expect("a pid");
         rustix::process::kill_process(pid, Signal::TERM).expect("TERM");
         until("it is unmounted", || !is_mounted(&at));
+    });
+}
+
+#[test]
+fn attributes_of_what_cannot_be_opened_are_reached_without_proc() {
+    private(DEADLINE, |env| {
+        let root = stratum(env);
+        rustix::mount::unmount(root.join("proc"), UnmountFlags::DETACH).expect("unmount");
+        std::os::unix::fs::symlink("nowhere", root.join("etc/link")).expect("symlink");
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, root.join("etc/fifo"), fifo, Mode::RWXU, 0)
+            .expect("mknod");
+        let none = XattrFlags::empty();
+        for name in ["link", "fifo"] {
+            lsetxattr(
+                root.join("etc").join(name),
+                "trusted.below",
+                b"native",
+                none,
+            )
+            .expect("set");
+        }
+        let mut daemon = Command::new("chroot")
+            .arg(&root)
+            .args([
+                "/etcfs",
+                "-f",
+                "-o",
+                "allow_other,global=/global,stratum=here",
+                "/etc",
+            ])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("run chroot");
+        let at = root.join("etc");
+        until("it is mounted", || is_mounted(&at));
+        let get = |name: &str, attribute: &str| {
+            let mut value = [0; 16];
+            let len = lgetxattr(at.join(name), attribute, &mut value[..])?;
+            rustix::io::Result::Ok(value[..len].to_vec())
+        };
+        for name in ["link", "fifo"] {
+            assert_eq!(get(name, "trusted.below"), Ok(b"native".to_vec()), "{name}");
+            assert_eq!(
+                lsetxattr(at.join(name), "trusted.above", b"set", none),
+                Ok(())
+            );
+            assert_eq!(get(name, "trusted.above"), Ok(b"set".to_vec()), "{name}");
+        }
+        rustix::mount::unmount(&at, UnmountFlags::DETACH).expect("unmount");
+        daemon.kill().expect("kill");
+        daemon.wait().expect("wait");
     });
 }
 
