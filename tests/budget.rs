@@ -225,6 +225,54 @@ fn open_read_close_is_four_requests_and_no_read() {
     });
 }
 
+/// Other strata may change a global file at any moment, so its attributes are not kept while it is open: one request for
+/// each look at the handle, and one call in OPEN, the notice that drops what LOOKUP brought.
+#[test]
+fn a_global_file_costs_a_request_for_each_look_at_its_handle_and_none_by_name() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(
+            env,
+            Opts {
+                options: vec!["passthrough".into()],
+                config: vec!["add_global /g".into()],
+                ..Opts::default()
+            },
+        );
+        let file = etcfs.mnt().join("g");
+        fs::write(etcfs.global().join("g"), [7; 4096]).expect("write");
+        let open_look_close = || {
+            let file = fs::File::open(&file).expect("open");
+            for _ in 0..2 {
+                assert_eq!(rustix::fs::fstat(&file).expect("fstat").st_size, 4096);
+            }
+            drop(file);
+            // RELEASE comes after close(2) has returned, and until then the file counts as open.
+            std::thread::sleep(Duration::from_millis(20));
+            fs::symlink_metadata(etcfs.mnt().join("g")).expect("stat");
+        };
+        open_look_close();
+        let trace = Trace::of(env, &etcfs);
+        for _ in 0..TIMES {
+            open_look_close();
+        }
+        let requests = trace.end();
+        let asked = |opcode| harness::count(&requests, opcode);
+        assert_eq!(asked(Opcode::LOOKUP), 2 * TIMES);
+        let looks = requests
+            .iter()
+            .filter(|r| r.opcode == Opcode::GETATTR && r.nodeid != 1);
+        assert_eq!(looks.count(), 2 * TIMES);
+        let opens: Vec<_> = requests
+            .iter()
+            .filter(|r| r.opcode == Opcode::OPEN)
+            .collect();
+        assert_eq!(opens.len(), TIMES);
+        for open in opens {
+            assert!(open.calls.len() <= 5, "{:?}", open.calls);
+        }
+    });
+}
+
 #[test]
 fn create_write_close_is_five_requests_and_no_write() {
     private(DEADLINE, |env| {

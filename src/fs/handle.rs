@@ -47,6 +47,10 @@ pub struct Handles {
     configs: BTreeMap<u64, Arc<Mutex<ConfigHandle>>>,
     /// How the node's opens are served.
     pub backing: Backing,
+    /// How many of `files` are open for writing.
+    writers: usize,
+    /// Opens on their way for which the kernel keeps no attributes: see [`super::attributes`].
+    pub opening: usize,
 }
 
 /// What stands for the handles of a node that has none.
@@ -55,6 +59,8 @@ static NONE: Handles = Handles {
     dirs: BTreeMap::new(),
     configs: BTreeMap::new(),
     backing: Backing::NONE,
+    writers: 0,
+    opening: 0,
 };
 
 /// The handles of a node, locked. They take memory from the first change on until nothing is left of them.
@@ -86,7 +92,7 @@ impl Drop for HandlesGuard<'_> {
         if self
             .0
             .as_ref()
-            .is_some_and(|all| all.is_empty() && all.backing.is_idle())
+            .is_some_and(|all| all.is_empty() && all.opening == 0 && all.backing.is_idle())
         {
             *self.0 = None;
         }
@@ -106,7 +112,7 @@ impl Handles {
 
     /// True if a client has the file open for writing.
     pub fn any_writable(&self) -> bool {
-        self.files.values().any(|file| file.is_writable())
+        self.writers > 0
     }
 
     /// The directory handle `fh`.
@@ -121,6 +127,7 @@ impl Handles {
 
     /// Adds an open file.
     pub fn add_file(&mut self, fh: u64, file: File) {
+        self.writers += usize::from(file.is_writable());
         self.files.insert(fh, Arc::new(file));
     }
 
@@ -136,7 +143,9 @@ impl Handles {
 
     /// Takes a file handle out; the descriptor closes when its last user is done.
     pub fn remove_file(&mut self, fh: u64) -> Option<Arc<File>> {
-        self.files.remove(&fh)
+        let file = self.files.remove(&fh)?;
+        self.writers -= usize::from(file.is_writable());
+        Some(file)
     }
 
     /// Takes a directory handle out.

@@ -1,6 +1,7 @@
 //! The model: nodes, handles, sides and rules over two lower directories. Nothing here knows an opcode or a reply.
 
 pub mod asker;
+pub mod attributes;
 pub mod backing;
 pub mod budget;
 pub mod climb;
@@ -96,6 +97,8 @@ pub struct Fs {
     pub settings: Settings,
     local: Base,
     global: Base,
+    /// How the kernel is told what it must not keep.
+    pub notices: Arc<attributes::Notices>,
     /// Which files the kernel reads and writes itself.
     pub backing: backing::Registry,
     clock: DirClock,
@@ -133,6 +136,7 @@ impl Fs {
         let config = config::Config::new();
         Ok(Fs {
             nodes: Nodes::new(key, root),
+            notices: Arc::default(),
             backing: backing::Registry::default(),
             locks: Arc::new(locks::Locks::new(settings.dir_limit)),
             clock: DirClock::new(settings.dir_limit),

@@ -63,6 +63,7 @@ impl Fs {
         if flags & FMODE_EXEC != 0 {
             self.may_be_run(node)?;
         }
+        let _opening = self.before_open(node, flags);
         if lower & OFlags::RWMODE == OFlags::RDONLY
             && self.backing.is_on()
             && let Some(io) = self.open_for_reading(node)?

@@ -1,5 +1,6 @@
 //! Attributes and entries as the wire wants them.
 
+use crate::fs::node::Node;
 use crate::fs::stat::Stat;
 use crate::fs::{CONFIG_INO, Fs};
 use etcfs_proto::abi::{Attr, AttrOut, EntryOut, Statx, SxTime};
@@ -7,7 +8,7 @@ use etcfs_proto::abi::{Attr, AttrOut, EntryOut, Statx, SxTime};
 /// How long the kernel may use attributes, in nanoseconds. It rounds one up to a tick of its clock, which is enough to
 /// save the GETATTR that would follow every LOOKUP, and too short for anyone to see something old by name: every path
 /// component is looked up anew (its own validity is 0).
-const ATTR_VALID_NSEC: u32 = 1;
+pub const ATTR_VALID_NSEC: u32 = 1;
 
 /// The attributes of a lower object, as the mount shows them.
 pub fn attr(fs: &Fs, stat: &Stat) -> Attr {
@@ -32,25 +33,33 @@ pub fn attr(fs: &Fs, stat: &Stat) -> Attr {
     }
 }
 
+/// How long the kernel may use the attributes of `node`, in nanoseconds.
+pub fn validity(fs: &Fs, node: &Node) -> u32 {
+    match fs.keeps_attributes(node) {
+        true => ATTR_VALID_NSEC,
+        false => 0,
+    }
+}
+
 /// The answer to GETATTR and SETATTR.
-pub fn attr_out(attr: Attr) -> AttrOut {
+pub fn attr_out(attr: Attr, attr_valid_nsec: u32) -> AttrOut {
     AttrOut {
         attr_valid: 0,
-        attr_valid_nsec: ATTR_VALID_NSEC,
+        attr_valid_nsec,
         dummy: 0,
         attr,
     }
 }
 
 /// The answer to LOOKUP and to everything that creates a name.
-pub fn entry_out(nodeid: u64, attr: Attr) -> EntryOut {
+pub fn entry_out(nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> EntryOut {
     EntryOut {
         nodeid,
         generation: 0,
         entry_valid: 0,
         attr_valid: 0,
         entry_valid_nsec: 0,
-        attr_valid_nsec: ATTR_VALID_NSEC,
+        attr_valid_nsec,
         attr,
     }
 }

@@ -1,6 +1,6 @@
 //! Attributes: GETATTR, SETATTR, STATX, STATFS, ACCESS.
 
-use super::answer::{attr, attr_out};
+use super::answer::{attr, attr_out, validity};
 use super::file::frees_much;
 use super::{Call, Handled, Where, answer};
 use crate::fs::node::Node;
@@ -18,8 +18,10 @@ use std::sync::Arc;
 
 /// GETATTR. The kernel sends `fstat` without a handle, so an open file of the node answers if there is one.
 pub fn getattr(call: &mut Call<'_>) -> Handled {
-    let stat = stat(call, call.args::<GetattrIn>()?)?;
-    call.reply.put(&attr_out(attr(call.fs, &stat)));
+    let node = call.node()?;
+    let stat = stat(call, &node, call.args::<GetattrIn>()?)?;
+    let valid = validity(call.fs, &node);
+    call.reply.put(&attr_out(attr(call.fs, &stat), valid));
     Ok(())
 }
 
@@ -31,10 +33,11 @@ pub fn statx(call: &mut Call<'_>) -> Handled {
         dummy: 0,
         fh: args.fh,
     };
-    let stat = stat(call, &plain)?;
+    let node = call.node()?;
+    let stat = stat(call, &node, &plain)?;
     call.reply.put(&StatxOut {
         attr_valid: 0,
-        attr_valid_nsec: 1,
+        attr_valid_nsec: validity(call.fs, &node),
         flags: 0,
         spare: [0; 2],
         stat: answer::statx(call.fs, &stat),
@@ -42,8 +45,7 @@ pub fn statx(call: &mut Call<'_>) -> Handled {
     Ok(())
 }
 
-fn stat(call: &Call<'_>, args: &GetattrIn) -> Result<Stat, Errno> {
-    let node = call.node()?;
+fn stat(call: &Call<'_>, node: &Arc<Node>, args: &GetattrIn) -> Result<Stat, Errno> {
     let flags = GetattrFlags::from_bits_retain(args.getattr_flags);
     if flags.contains(GetattrFlags::FH) {
         let file = node.handles().file(args.fh);
@@ -51,7 +53,7 @@ fn stat(call: &Call<'_>, args: &GetattrIn) -> Result<Stat, Errno> {
             return Stat::of(file.fd.as_fd());
         }
     }
-    call.fs.stat(&node)
+    call.fs.stat(node)
 }
 
 /// SETATTR: what is changed is the very inode that the kernel has checked, and the lower file system checks it again.
@@ -106,7 +108,8 @@ pub fn setattr(call: &mut Call<'_>) -> Handled {
         call.act(|| object::set_times(fd, &times(args, valid)))?;
     }
     let stat = Stat::of(fd)?;
-    call.reply.put(&attr_out(attr(call.fs, &stat)));
+    let valid = validity(call.fs, &node);
+    call.reply.put(&attr_out(attr(call.fs, &stat), valid));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
 
-use super::answer::{attr_out, config_attr};
+use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr};
 use super::{Call, Handled, Row, meta, name, row, slow, xattr};
 use crate::fs::config_handle::ConfigHandle;
 use crate::fs::node::{NodeId, lock};
@@ -73,8 +73,10 @@ fn forbid(_: &mut Call<'_>) -> Handled {
 }
 
 fn getattr(call: &mut Call<'_>) -> Handled {
-    call.reply
-        .put(&attr_out(config_attr(call.fs.config_size())));
+    call.reply.put(&attr_out(
+        config_attr(call.fs.config_size()),
+        ATTR_VALID_NSEC,
+    ));
     Ok(())
 }
 

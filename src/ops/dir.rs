@@ -1,7 +1,7 @@
 //! Directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR.
 
 use super::act::Actor;
-use super::answer::{attr, config_attr, entry_out};
+use super::answer::{ATTR_VALID_NSEC, attr, config_attr, entry_out, validity};
 use super::{Call, Handled};
 use crate::fs::handle::Dir;
 use crate::fs::node::{Node, NodeId};
@@ -79,7 +79,11 @@ fn entry_of(
         return EntryOut::default();
     }
     if fs.is_config(parent.id, name) {
-        return entry_out(NodeId::CONFIG.0, config_attr(fs.config_size()));
+        return entry_out(
+            NodeId::CONFIG.0,
+            config_attr(fs.config_size()),
+            ATTR_VALID_NSEC,
+        );
     }
     let Ok(spot) = fs.spot(asker, parent, name) else {
         return EntryOut::default();
@@ -89,7 +93,7 @@ fn entry_of(
         return EntryOut::default();
     };
     let (node, stat) = fs.meet(parent.id, name, &spot, &stat);
-    entry_out(node.id.0, attr(fs, &stat))
+    entry_out(node.id.0, attr(fs, &stat), validity(fs, &node))
 }
 
 fn handle(call: &Call<'_>, fh: u64) -> Result<(Arc<Node>, Arc<Dir>), Errno> {

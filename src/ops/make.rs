@@ -2,12 +2,14 @@
 //! lower file system applies unless the directory has a default ACL (`FUSE_DONT_MASK`).
 
 use super::act::Actor;
-use super::answer::{attr, decode_dev, entry_out};
+use super::answer::{ATTR_VALID_NSEC, attr, decode_dev, entry_out};
 use super::name::found;
 use super::{Call, Handled, file};
 use crate::fs::budget::Charge;
 use crate::fs::made::Making;
+use crate::fs::node::Node;
 use crate::fs::open::lower_flags;
+use crate::fs::rules::Side;
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
 use crate::sys::creds::set_umask;
@@ -16,6 +18,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
+use std::sync::Arc;
 
 /// MKNOD: files, FIFOs, sockets, devices.
 pub fn mknod(call: &mut Call<'_>) -> Handled {
@@ -76,8 +79,9 @@ pub fn create(call: &mut Call<'_>) -> Handled {
     };
     spot.note_change(call.frame.head.pid);
     let stat = Stat::of(fd.as_fd())?;
-    found(call, &parent, name, &spot, &stat);
-    opened_file(call, (&spot, &stat), fd, args.flags, charge)
+    let (node, _) = call.fs.meet(parent.id, name, &spot, &stat);
+    opened_file(call, &node, (&stat, fd), args.flags, charge);
+    Ok(())
 }
 
 /// TMPFILE: a regular file without a name (`O_TMPFILE`), made in the directory that the request names.
@@ -100,27 +104,28 @@ pub fn tmpfile(call: &mut Call<'_>) -> Handled {
         .fs
         .nodes
         .look_up(stat.key(spot.side), stat.kind(), parent.id, c"");
-    call.reply.put(&entry_out(node.id.0, attr(call.fs, &stat)));
-    opened_file(call, (&spot, &stat), fd, args.flags, charge)
+    opened_file(call, &node, (&stat, fd), args.flags, charge);
+    Ok(())
 }
 
-/// Keeps the handle of a file just made and puts the second half of the answer into the reply.
+/// Keeps the handle of a file just made, and puts the answer into the reply. Nobody else has had a local one yet, so what
+/// it is like is kept for a moment.
 fn opened_file(
     call: &mut Call<'_>,
-    (spot, stat): (&Spot, &Stat),
-    fd: OwnedFd,
+    node: &Arc<Node>,
+    (stat, fd): (&Stat, OwnedFd),
     flags: u32,
     charge: Charge<'_>,
-) -> Handled {
-    let node = call
-        .fs
-        .nodes
-        .find(&stat.key(spot.side))
-        .ok_or(Errno::STALE)?;
-    let opened = call.fs.adopt(&node, fd, stat, flags, charge);
+) {
+    let valid = match node.side() {
+        Side::Local => ATTR_VALID_NSEC,
+        Side::Global => 0,
+    };
+    call.reply
+        .put(&entry_out(node.id.0, attr(call.fs, stat), valid));
+    let opened = call.fs.adopt(node, fd, stat, flags, charge);
     // It is as fresh as one that had to be, which is what decides on FLUSH.
-    file::put(call, &node, &opened, flags | libc::O_EXCL as u32);
-    Ok(())
+    file::put(call, node, &opened, flags | libc::O_EXCL as u32);
 }
 
 /// What MKNOD, MKDIR and SYMLINK have in common.

@@ -1,6 +1,6 @@
 //! Names: LOOKUP, FORGET, READLINK, UNLINK, RMDIR, LINK.
 
-use super::answer::{attr, config_attr, entry_out};
+use super::answer::{ATTR_VALID_NSEC, attr, config_attr, entry_out, validity};
 use super::{Call, Handled, malformed};
 use crate::fs::hidden;
 use crate::fs::node::{Node, NodeId};
@@ -21,8 +21,11 @@ pub fn lookup(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     if call.fs.is_config(call.node_id(), name) {
         let size = call.fs.config_size();
-        call.reply
-            .put(&entry_out(NodeId::CONFIG.0, config_attr(size)));
+        call.reply.put(&entry_out(
+            NodeId::CONFIG.0,
+            config_attr(size),
+            ATTR_VALID_NSEC,
+        ));
         return Ok(());
     }
     let parent = call.node()?;
@@ -40,7 +43,9 @@ pub fn lookup(call: &mut Call<'_>) -> Handled {
 /// Counts a lookup of what stands at `spot` and puts its entry into the reply.
 pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, stat: &Stat) {
     let (node, stat) = call.fs.meet(parent.id, name, spot, stat);
-    call.reply.put(&entry_out(node.id.0, attr(call.fs, &stat)));
+    let valid = validity(call.fs, &node);
+    call.reply
+        .put(&entry_out(node.id.0, attr(call.fs, &stat), valid));
 }
 
 /// FORGET: the kernel gives lookups back. No answer.

@@ -100,6 +100,10 @@ impl Kernel {
         let mut buffer = vec![0; 1 << 16];
         let len = rustix::io::read(&self.socket, &mut buffer[..]).unwrap();
         let (head, body) = OutHeader::read_from_prefix(&buffer[..len]).unwrap();
+        if head.unique == 0 && head.error > 0 {
+            // A notice, by its code, which answers nothing.
+            return self.answer();
+        }
         let result = match head.error {
             0 => Ok(body.to_vec()),
             error => Err(Errno::from_raw_os_error(-error)),

@@ -89,8 +89,10 @@ impl Session {
         if let Some(observer) = observer {
             observers.add(observer);
         }
+        let dev = Arc::new(dev);
+        fs.notices.enable(dev.clone());
         Ok(Arc::new(Session {
-            dev: Arc::new(dev),
+            dev,
             fs,
             agreed,
             observers,

@@ -218,6 +218,8 @@ pub fn obey(call: &str) -> Answer {
         #[allow(unsafe_code)]
         "flock" => done(unsafe { libc::flock(fd(1), fd(2)) }),
         "count" => count(Path::new(words[3]), words[1], number(2)),
+        "append" => append(Path::new(words[4]), words[1], number(2), words[3]),
+        "end" => end_of(Path::new(words[3]), words[1], number(2)),
         // A child that holds the descriptor open until it is killed.
         "inherit" => {
             // SAFETY: as above; the flag goes, so that the next program keeps the descriptor.
@@ -268,6 +270,55 @@ fn count(path: &Path, how: &str, times: i64) -> Answer {
         file.write_all_at(text.as_bytes(), 0).expect("write");
     }
     Ok(String::new())
+}
+
+/// Adds lines of eight bytes to a file, each of them `tag` and its number, as a program that knows nothing of O_APPEND:
+/// opened, locked (`flock`, `posix` or `ofd`), the end looked for, written, closed.
+fn append(path: &Path, how: &str, times: i64, tag: &str) -> Answer {
+    use std::io::Seek as _;
+    for n in 0..times {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path);
+        let mut file = file.map_err(|e| Errno::from_io_error(&e).expect("an errno"))?;
+        let fd = file.as_raw_fd();
+        match how {
+            "flock" => native_flock(&file, libc::LOCK_EX)?,
+            "posix" => posix(fd, libc::F_SETLKW, "w", 0, 0).map(drop)?,
+            _ => posix(fd, libc::F_OFD_SETLKW, "w", 0, 0).map(drop)?,
+        }
+        file.seek(std::io::SeekFrom::End(0)).expect("seek");
+        let line = format!("{tag}{n:06}\n");
+        file.write_all(line.as_bytes()).expect("write");
+    }
+    Ok(String::new())
+}
+
+/// How often an open file did not know its end: opened (`r` or `w`), looked at, lengthened by a byte through `path` with
+/// `.other` in the place of its name, which is where another party has the same file, and its end looked for.
+fn end_of(path: &Path, how: &str, times: i64) -> Answer {
+    use std::io::Seek as _;
+    let mut wrong = 0;
+    let other = std::fs::read_link(path.with_extension("other")).expect("the other's path");
+    for _ in 0..times {
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(how == "w")
+            .open(path);
+        let mut file = file.map_err(|e| Errno::from_io_error(&e).expect("an errno"))?;
+        for _ in 0..3 {
+            let before = file.metadata().expect("fstat").len();
+            let mut more = std::fs::OpenOptions::new();
+            let mut more = more.append(true).open(&other).expect("open");
+            more.write_all(b"x").expect("append");
+            let after = file.seek(std::io::SeekFrom::End(0)).expect("seek");
+            wrong += i64::from(after != before + 1);
+            let looked = file.metadata().expect("fstat").len();
+            wrong += i64::from(looked != before + 1);
+        }
+    }
+    Ok(wrong.to_string())
 }
 
 /// `fcntl(2)` locks: kind `r`, `w` or `u`, first byte, length. GETLK answers `u` or `KIND FIRST LENGTH PID`.

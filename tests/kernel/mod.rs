@@ -129,6 +129,10 @@ pub fn read(kernel: &OwnedFd, wait: Timespec) -> Option<Answer> {
         return None;
     }
     let (head, body) = OutHeader::read_from_prefix(&bytes[..len]).expect("a whole header");
+    if head.unique == 0 && head.error > 0 {
+        // A notice, by its code, which answers nothing.
+        return read(kernel, wait);
+    }
     assert_eq!(head.len as usize, len, "the length is the message's");
     assert!(
         head.error <= 0 && head.error > -512,

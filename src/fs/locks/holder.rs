@@ -95,6 +95,11 @@ impl Use {
         self.holder.fd.as_fd()
     }
 
+    /// The node that it is of.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// All locks of the mount.
     pub fn locks(&self) -> &Locks {
         &self.locks

@@ -4,6 +4,7 @@ use super::holder::Use;
 use super::waits::WaitId;
 use super::{Ask, Owner};
 use crate::fs::Fs;
+use crate::fs::attributes::Notices;
 use crate::fs::node::Node;
 use crate::sys::lock as sys;
 use crate::sys::lock::{Conflict, Kind};
@@ -26,6 +27,8 @@ pub struct Wait {
     ask: Ask,
     kind: Kind,
     until: Until,
+    /// The way to tell the kernel of the lock before its client is told.
+    notices: Arc<Notices>,
 }
 
 /// How long to wait.
@@ -42,6 +45,12 @@ impl Wait {
     /// # Errors
     /// EINTR when the thread was woken, EAGAIN when the lock was not to be waited for, and what locking answers.
     pub fn block(&self) -> Result<(), Errno> {
+        self.until_had()?;
+        self.notices.drop_attributes(self.used.node());
+        Ok(())
+    }
+
+    fn until_had(&self) -> Result<(), Errno> {
         if let Until::Had(_) = self.until {
             return self.used.wait(&self.ask, self.kind);
         }
@@ -122,9 +131,15 @@ impl Fs {
                     ask,
                     kind,
                     until,
+                    notices: self.notices.clone(),
                 })))
             }
-            (done, _) => done.map(|()| Asked::Done),
+            (done, None) => done.map(|()| Asked::Done),
+            (done, Some(_)) => {
+                done?;
+                self.notices.drop_attributes(node.id);
+                Ok(Asked::Done)
+            }
         }
     }
 

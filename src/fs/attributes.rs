@@ -1,0 +1,89 @@
+//! How long the kernel may keep what it was told of an object's attributes.
+//!
+//! A tick of its clock saves the request that would follow every LOOKUP, and nobody sees anything old by name. A client
+//! with an open file does: the end that it looks for is where it then writes. So nothing is kept while a file is open that
+//! another party may change at this moment: a global one, which other strata have too, and any file that a client writes.
+//! What was kept before the first such open is dropped by a notice.
+//!
+//! Another one is sent before a client is told that it has a lock, so that it sees the file as the last holder left it: also
+//! where nothing is kept, because an answer to somebody else may be on its way to the kernel that was true before.
+//!
+//! A notice makes the kernel refuse all attributes of the file that are on their way to it (`fuse_change_attributes`,
+//! fs/fuse/inode.c, by `attr_version`), and whoever asked for those goes on with the size that was known before. So none is
+//! sent while somebody may be asking who needs to be right: not for a second open, in whose place LOOKUP's answer is not
+//! kept, and with a lock no other holder is asking.
+
+use super::Fs;
+use super::handle::Handles;
+use super::node::{Node, NodeId};
+use super::rules::Side;
+use etcfs_proto::Reply;
+use etcfs_proto::notify::Notice;
+use rustix::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+
+/// The way to tell the kernel. Nothing is told before [`Notices::enable`].
+#[derive(Default)]
+pub struct Notices {
+    dev: OnceLock<Arc<OwnedFd>>,
+}
+
+impl Notices {
+    /// Tells the kernel through `dev`, whose INIT has been answered.
+    pub fn enable(&self, dev: Arc<OwnedFd>) {
+        let _ = self.dev.set(dev);
+    }
+
+    /// Has the kernel ask for a node's attributes when it needs them next. Data is left alone, so this never waits
+    /// (`fuse_reverse_inval_inode`).
+    pub fn drop_attributes(&self, node: NodeId) {
+        let Some(dev) = self.dev.get() else { return };
+        let mut reply = Reply::with_capacity(0);
+        let notice = Notice::InvalInode {
+            nodeid: node.0,
+            off: -1,
+            len: 0,
+        };
+        // ENOENT: the kernel has forgotten the node, and its attributes with it. Otherwise the connection has ended.
+        let _ = rustix::io::write(dev, notice.pack(&mut reply));
+    }
+}
+
+/// An open on its way, for which nothing is kept. To live until it is counted, or has failed.
+#[must_use = "what it is for ends when it is dropped"]
+pub struct Opening<'a>(&'a Node);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.handles().opening -= 1;
+    }
+}
+
+impl Fs {
+    /// True if the kernel may keep the attributes of `node` for a tick.
+    pub fn keeps_attributes(&self, node: &Node) -> bool {
+        node.kind != libc::S_IFREG || !is_changing(node, &node.handles())
+    }
+
+    /// To be called before a file is opened with `flags`.
+    pub fn before_open<'a>(&self, node: &'a Node, flags: u32) -> Option<Opening<'a>> {
+        let reads = flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32;
+        if node.side() == Side::Local && reads {
+            return None;
+        }
+        let mut handles = node.handles();
+        if !is_changing(node, &handles) {
+            self.notices.drop_attributes(node.id);
+        }
+        handles.opening += 1;
+        Some(Opening(node))
+    }
+}
+
+fn is_changing(node: &Node, handles: &Handles) -> bool {
+    let open = match node.side() {
+        Side::Global => handles.backing.opens() != (0, 0),
+        Side::Local => handles.any_writable(),
+    };
+    open || handles.opening > 0
+}
