@@ -237,7 +237,8 @@ impl Fs {
         Ok((fd, stat))
     }
 
-    /// Opens an unlinked or replaced file that is still open, through what is held of it.
+    /// Opens an unlinked or replaced file that is still open, through what is held of it, which is held until that is done:
+    /// the number of a descriptor that its owner lets go meanwhile leads nowhere, or to another file.
     fn reopen(&self, node: &Node, flags: OFlags) -> Option<(OwnedFd, Stat)> {
         let pinned = self.pin_without_name(node).ok()?;
         let name = ProcName::of(pinned.as_fd());

@@ -178,3 +178,45 @@ fn the_configuration_file_takes_no_locks() {
         );
     });
 }
+
+/// What leads to a file without a name are the descriptors of its handles, and one of those is closed at that moment: in
+/// the first 50 rounds the lock failed when the daemon had let go of what it went through.
+#[test]
+fn a_removed_file_can_be_locked_while_other_handles_of_it_are_closed_9_7() {
+    const OTHERS: usize = 24;
+    const ROUNDS: u64 = 300;
+    on_both(|file| {
+        fs::remove_file(file).expect("rm");
+        for round in 0..ROUNDS {
+            fs::write(file, "").expect("write");
+            let open = || fs::File::options().write(true).open(file).expect("open");
+            let others: Vec<fs::File> = (0..OTHERS).map(|_| open()).collect();
+            let own = open();
+            fs::remove_file(file).expect("rm");
+            let closing = std::thread::spawn(move || drop(others));
+            std::thread::sleep(std::time::Duration::from_micros(round % 100));
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&own);
+            let locked = crate::agent::obey(&format!("ofd_setlk {fd} w 0 0"));
+            closing.join().expect("closed");
+            assert_eq!(locked, ok(), "round {round}");
+        }
+    });
+}
+
+#[test]
+fn getlk_names_the_holder_after_it_has_given_up_a_part_9_4() {
+    on_both(|file| {
+        let (mut holder, mut other) = (Agent::new(), Agent::new());
+        let held = holder.open(file, RDWR);
+        let asked = other.open(file, RDWR);
+        assert_eq!(holder.call(&format!("setlk {held} w 0 50")), ok());
+        let pid = holder.pid();
+        let first = other.call(&format!("getlk {asked} w 0 5"));
+        assert_eq!(first, Ok(format!("w 0 50 {pid}")));
+        assert_eq!(holder.call(&format!("setlk {held} u 10 10")), ok());
+        let rest = other.call(&format!("getlk {asked} w 0 5"));
+        assert_eq!(rest, Ok(format!("w 0 10 {pid}")));
+        let behind = other.call(&format!("getlk {asked} w 10 40"));
+        assert_eq!(behind, Ok(format!("w 20 30 {pid}")));
+    });
+}
