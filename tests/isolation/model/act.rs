@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     Access, AtFlags, CWD, Dir, FallocateFlags, FileType, IFlags, Mode, OFlags, RenameFlags,
@@ -186,10 +186,7 @@ pub fn run(act: &Act, given: &Given<'_>) -> Came {
             Ok((text, fd)) => (text, Some(fd)),
             Err(errno) => (refused(errno), None),
         },
-        _ => (
-            names(act, given).unwrap_or_else(|errno| refused(errno)),
-            None,
-        ),
+        _ => (names(act, given).unwrap_or_else(refused), None),
     };
     if given.inside {
         let _ = rustix::process::chdir("/");
@@ -481,7 +478,7 @@ fn list(path: &PathBuf) -> Result<String> {
 }
 
 /// truncate(2), which unlike ftruncate(2) asks for the right to write.
-fn truncate(path: &PathBuf, len: u64) -> Result<()> {
+fn truncate(path: &Path, len: u64) -> Result<()> {
     let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
     #[allow(unsafe_code)]
     // SAFETY: a C string and an integer.

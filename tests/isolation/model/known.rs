@@ -45,8 +45,7 @@ pub const KNOWN: &[Known] = &[
             let refused = is_refusal(mount)
                 && (matches!(step.act, Act::Link { .. })
                     || world.again(step, mount).as_deref() == Some("errno 116"));
-            let stale = mount == "errno 116" || refused;
-            stale
+            mount == "errno 116" || refused
         },
     },
     Known {
