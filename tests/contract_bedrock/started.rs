@@ -265,9 +265,11 @@ fn d21_the_daemon_opens_nothing_by_an_absolute_path() {
         strace.wait().expect("strace ends with it");
         let trace = fs::read_to_string(trace).expect("read the trace");
         assert!(trace.contains("openat"), "{trace}");
+        // O_PATH stops at the root of the mount and sends no request: at the end the daemon looks whose mount is on top.
         let absolute: Vec<&str> = trace
             .lines()
             .filter(|line| line.contains("\"/") && !line.contains("\"/proc/"))
+            .filter(|line| !line.contains("O_PATH"))
             .collect();
         assert_eq!(absolute, Vec::<&str>::new());
     });
