@@ -130,10 +130,7 @@ impl Pool {
         }
         let taken_out = lock(&self.state).lanes.take_out(unique);
         if let Some(job) = taken_out {
-            let mut reply = Reply::with_capacity(0);
-            let debt = Debt::of(session, job.request.bytes());
-            let message = (job.request.bytes(), job.request.taken);
-            debt.pay(refuse(session, message, &mut reply, job.shown, Errno::INTR));
+            self.refuse(session, &job, &mut Reply::with_capacity(0), Errno::INTR);
         }
     }
 
@@ -182,9 +179,11 @@ impl Pool {
 
     /// What a thread of the pool does until there is nothing to do and others are idle.
     fn work(&self, session: &Arc<Session>) {
+        super::unpin();
         if let Err(errno) = creds::prepare_thread() {
             // Its umask would be everybody's.
             log::error(format_args!("a thread for long requests: {errno}"));
+            self.refuse_waiting(session);
             lock(&self.state).threads -= 1;
             return;
         }
@@ -207,6 +206,25 @@ impl Pool {
             }
             state.called -= 1;
         }
+    }
+
+    /// Answers what waits, and nothing else: there is no thread for it.
+    fn refuse_waiting(&self, session: &Arc<Session>) {
+        let mut reply = Reply::with_capacity(0);
+        loop {
+            let begun = lock(&self.state).lanes.begin();
+            let Some((account, job)) = begun else {
+                return;
+            };
+            self.refuse(session, &job, &mut reply, Errno::NOMEM);
+            lock(&self.state).lanes.ended(account);
+        }
+    }
+
+    fn refuse(&self, session: &Session, job: &Job, reply: &mut Reply, errno: Errno) {
+        let debt = Debt::of(session, job.request.bytes());
+        let message = (job.request.bytes(), job.request.taken);
+        debt.pay(refuse(session, message, reply, job.shown, errno));
     }
 
     fn serve_waiting(&self, session: &Arc<Session>) {

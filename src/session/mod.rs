@@ -189,6 +189,15 @@ impl Session {
     }
 }
 
+/// Lets the calling thread run on every CPU that the process may use: a thread that a worker starts is held on that
+/// worker's CPU otherwise.
+fn unpin() {
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    // Being somewhere else costs time only.
+    let _ = rustix::thread::sched_setaffinity(None, &all);
+}
+
 /// The CPUs that this process may run on. Where they cannot be told apart (more of them than fit a mask of 1024), as many
 /// times none.
 fn allowed_cpus() -> Vec<Option<usize>> {

@@ -134,8 +134,9 @@ impl Turns {
     /// The side of a thread that takes the place of worker `index` from `holder`, which leaves after the request that it
     /// is at. `None`: it has gone meanwhile, or somebody else has taken its place.
     pub fn relieve(self: &Arc<Turns>, index: usize, holder: u32) -> Option<Turn> {
-        self.hand_over(index, holder, holder + 1)
-            .then(|| self.held_by(index, holder + 1))
+        let next = holder.wrapping_add(1) % GONE;
+        self.hand_over(index, holder, next)
+            .then(|| self.held_by(index, next))
     }
 
     fn hand_over(&self, index: usize, from: u32, to: u32) -> bool {

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 pub const MAX_LOCK_WAITERS: usize = 1024;
 
 /// How many times as many may wait for all users but root together: one user who has many uids has no more.
-const ALL: usize = 2;
+const ALL: usize = 3;
 
 /// Stack of a waiting thread, in bytes: it makes one system call and one answer. Pages never used cost nothing.
 const STACK: usize = 64 * 1024;

@@ -130,3 +130,80 @@ fn a_single_worker_always_reads() {
     assert_eq!(turns.lock().candidate, None);
     assert_eq!(turns.only.load(Ordering::Relaxed), 0);
 }
+
+#[test]
+fn a_caller_on_a_cpu_without_a_worker_is_served_by_all() {
+    // CPUs that came online after the start, or that the daemon's cpuset lacks.
+    let (cpu, tid) = stay();
+    let turns = Turns::with_tick(
+        [Some(cpu + 1), Some(cpu + 2), None],
+        Duration::from_millis(1),
+    );
+    let unlike_any_other = 3 * STREAK;
+    turns.streak.store(unlike_any_other, Ordering::Relaxed);
+    turns.of(0).nominate(tid);
+    let follower = turns.clone();
+    let thread = thread::spawn(move || follower.follow());
+    let end = Instant::now() + SOON;
+    while turns.streak.load(Ordering::Relaxed) == unlike_any_other {
+        assert!(Instant::now() < end, "it is given up");
+        assert!((0..3).all(|index| turns.reads(index)));
+        thread::yield_now();
+    }
+    assert!((0..3).all(|index| turns.reads(index)));
+    turns.end();
+    thread.join().expect("the follower");
+}
+
+#[test]
+fn of_sixty_four_workers_the_one_on_the_callers_cpu_reads_alone() {
+    let (cpu, tid) = stay();
+    // In an order that says nothing, as a cpuset may leave it.
+    let turns = Turns::with_tick((0..64).map(|n| Some((cpu + 37 * n) % 64)), 2 * SOON);
+    assert_eq!(turns.worker_on(cpu), Some(0));
+    assert_eq!(turns.worker_on((cpu + 37) % 64), Some(1));
+    assert_eq!(turns.worker_on(64), None);
+    let follower = turns.clone();
+    thread::spawn(move || follower.follow());
+    ask(&mut turns.of(63), tid, STREAK + 1, 1_000);
+    assert!(comes_to(&turns, 1));
+    assert!((1..64).all(|index| !turns.reads(index)));
+    turns.end();
+    assert!((0..64).all(|index| turns.reads(index)));
+}
+
+#[test]
+fn a_worker_is_relieved_once_and_knows_it() {
+    let turns = Turns::new([Some(0), Some(1)]);
+    let first = turns.of(0);
+    let holder = turns.holder(0);
+    let second = turns.relieve(0, holder).expect("it takes the place");
+    assert!(first.is_relieved() && !second.is_relieved());
+    assert_eq!((second.index(), second.cpu()), (0, Some(0)));
+    assert!(
+        turns.relieve(0, holder).is_none(),
+        "that one has been relieved"
+    );
+    assert!(!first.leave(), "its place is another's");
+    assert!(second.leave());
+    assert!(
+        turns.relieve(0, turns.holder(0)).is_none(),
+        "nobody is there to be relieved"
+    );
+}
+
+#[test]
+fn a_worker_that_reads_follows_one_that_works() {
+    let turns = Turns::new([Some(0), Some(1)]);
+    let (mut one, mut other) = (turns.of(0), turns.of(1));
+    one.wait();
+    other.wait();
+    one.request(7, 0);
+    assert!(one.may_be_followed(), "the other reads");
+    other.request(8, 0);
+    assert!(!one.may_be_followed() && !other.may_be_followed());
+    one.wait();
+    assert!(other.may_be_followed());
+    turns.only.store(2, Ordering::Relaxed);
+    assert!(!other.may_be_followed(), "the other one is not to read");
+}
