@@ -18,6 +18,7 @@ mod content;
 mod errand;
 pub(in crate::fs) mod fresh;
 pub(in crate::fs) mod metadata;
+mod share;
 
 use super::asker::Asker;
 use super::hidden;
@@ -32,6 +33,7 @@ use fresh::{Fresh, publish};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Access, AtFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxTimestamp};
 use rustix::io::Errno;
+pub use share::Share;
 use std::ffi::CStr;
 
 /// How often a source that changes while it is copied is copied again.

@@ -95,6 +95,8 @@ pub struct Fs {
     pub locks: Arc<locks::Locks>,
     /// What the daemon was told at start.
     pub settings: Settings,
+    /// The time that ordinary users' copies across sides may take.
+    pub copies: cross::Share,
     local: Base,
     global: Base,
     /// How the kernel is told what it must not keep.
@@ -143,6 +145,7 @@ impl Fs {
             descriptors: budget::Descriptors::new(settings.dir_limit / 5 * OPENS),
             unnamed: held::Unnamed::new(settings.dir_limit / 8),
             settings,
+            copies: cross::Share::default(),
             local,
             global,
             rules: ArcSwap::from_pointee(config.compile(1)),

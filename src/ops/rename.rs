@@ -11,6 +11,7 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// RENAME.
 pub fn rename(call: &mut Call<'_>) -> Handled {
@@ -39,7 +40,7 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
     let from = call.fs.spot(&asker, &from_dir, old)?;
     let to = call.fs.spot_to_create(&asker, &to_dir, new)?;
     if from.side != to.side {
-        return across(call, &from, old, (&to_dir, &to), new, flags);
+        return across(call, (&from_dir, &from), old, (&to_dir, &to), new, flags);
     }
     let replaced = replaced(call, &to, new, flags);
     let actor = match from.foreign || to.foreign {
@@ -67,7 +68,7 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
 /// B33): by the kernel on the mount, and by the lower file systems when it is done.
 fn across(
     call: &mut Call<'_>,
-    from: &Spot,
+    (from_dir, from): (&Arc<Node>, &Spot),
     old: &CStr,
     (to_dir, to): (&Arc<Node>, &Spot),
     new: &CStr,
@@ -88,10 +89,21 @@ fn across(
     let actor = call.actor().unvouched();
     match cross::rename_natively(&work, &actor) {
         Err(Errno::XDEV) => {
+            let most = most(call);
+            // Within one directory the kernel locks only that.
+            let share = (most.is_some() && from_dir.id != to_dir.id).then_some(&call.fs.copies);
+            if share.is_some_and(|share| !share.is_left()) {
+                return Err(Errno::XDEV.into());
+            }
             call.go_aside()?;
             let keep_going = || call.check_interrupt();
-            let errand = Errand::new(&actor, most(call), &keep_going);
-            cross::copy_across(&work, &errand, &mut |_| {})?;
+            let errand = Errand::new(&actor, most, &keep_going);
+            let began = Instant::now();
+            let copied = cross::copy_across(&work, &errand, &mut |_| {});
+            if let Some(share) = share {
+                share.take(began.elapsed());
+            }
+            copied?;
         }
         other => other?,
     }

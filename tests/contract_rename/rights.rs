@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 fn place(root: &Path, dir: &str, owner: u32, mode: u32) {
@@ -196,11 +197,15 @@ fn b33_the_rights_are_those_of_a_native_rename() {
                     }
                     let what = format!("{} {side}", case.what);
                     let rename = |root: &Root| {
-                        fs::rename(
-                            root.path.join(&from).join("old"),
-                            root.path.join(&to).join("new"),
-                        )
-                        .map_err(errno)
+                        let (from, to) = (root.path.join(&from), root.path.join(&to));
+                        // Users' copies have a share of the time; the next one may come too early.
+                        for _ in 0..100 {
+                            match fs::rename(from.join("old"), to.join("new")).map_err(errno) {
+                                Err(Errno::XDEV) => std::thread::sleep(Duration::from_millis(20)),
+                                other => return other,
+                            }
+                        }
+                        Err(Errno::XDEV)
                     };
                     let native = pair.same_as(&case.user, &what, rename);
                     assert_eq!(native, case.answer, "{what}");
@@ -335,5 +340,58 @@ fn a_killed_clients_copy_ends_and_leaves_the_source() {
             ended_early > 0,
             "no client was killed in the middle of its copy"
         );
+    });
+}
+
+/// While a rename between directories lasts, the kernel begins no other one on the mount.
+#[test]
+fn many_users_copies_leave_roots_rename_its_time() {
+    private(DEADLINE, |env| {
+        let bases = APART.make(env);
+        for dir in [bases.local(), bases.global()] {
+            place(&dir, "gdir", 1000, 0o755);
+        }
+        place(&bases.local(), "own", 1000, 0o755);
+        for dir in ["a", "b"] {
+            place(&bases.local(), dir, 0, 0o755);
+        }
+        let etcfs = Etcfs::serve(env, bases, super::opts());
+        let mnt = etcfs.mnt();
+        fs::write(mnt.join("a/x"), "x").expect("write");
+        let stop = AtomicBool::new(false);
+        let (mut worst, copied) = (Duration::ZERO, AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for n in 0..24 {
+                let (mnt, stop, copied) = (&mnt, &stop, &copied);
+                scope.spawn(move || {
+                    as_user(&User::plain(1000), || {
+                        let at = [mnt.join(format!("own/{n}")), mnt.join(format!("gdir/{n}"))];
+                        fs::write(&at[0], vec![7; 1 << 20]).expect("write");
+                        while !stop.load(Ordering::Relaxed) {
+                            for (from, to) in [(&at[0], &at[1]), (&at[1], &at[0])] {
+                                copied.fetch_add(
+                                    usize::from(fs::rename(from, to).is_ok()),
+                                    Ordering::Relaxed,
+                                );
+                            }
+                        }
+                    });
+                });
+            }
+            // The burst that is theirs.
+            std::thread::sleep(Duration::from_secs(1));
+            let end = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < end {
+                for (from, to) in [("a/x", "b/x"), ("b/x", "a/x")] {
+                    let began = Instant::now();
+                    fs::rename(mnt.join(from), mnt.join(to)).expect("rename");
+                    worst = worst.max(began.elapsed());
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        eprintln!("{copied:?} copies, root waited {worst:?} at most");
+        assert!(copied.into_inner() > 0, "a share is theirs");
+        assert!(worst < Duration::from_secs(1), "root waited {worst:?}");
     });
 }
