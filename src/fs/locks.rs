@@ -14,9 +14,7 @@
 //! refused at once never waits for that.
 //!
 //! What differs from native: locks are seen below as `OFDLCK` entries without a process (`lslocks`); of a cycle of
-//! waiting owners EDEADLK is found within one mount only, and for `F_OFD_SETLKW`, which natively waits for ever, too;
-//! and while somebody holds a POSIX lock on a program, running it natively is ETXTBSY, as its description here is open
-//! for writing.
+//! waiting owners EDEADLK is found within one mount only, and for `F_OFD_SETLKW`, which natively waits for ever, too.
 
 mod budget;
 mod holder;
@@ -30,8 +28,7 @@ use super::budget::Account;
 use super::node::{NodeId, lock};
 use crate::sys::lock::{Conflict, Kind, Range};
 use budget::Budget;
-use holder::{Holder, Use};
-use rustix::fd::OwnedFd;
+use holder::{Description, Holder, Use};
 use rustix::io::Errno;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -134,13 +131,12 @@ impl Locks {
         self.len() == 0
     }
 
-    /// True while a description of `node` is open here that may be one for writing, though its owner reads only.
+    /// True while a description of `node` is open here for writing.
     pub fn may_write(&self, node: NodeId) -> bool {
-        let posix = |owner: &Owner| matches!(owner, Owner::Posix(_));
         !self.is_empty()
             && self
                 .table(node)
-                .is_some_and(|table| lock(&table).owners.keys().any(posix))
+                .is_some_and(|table| lock(&table).owners.values().any(|h| h.is_writable()))
     }
 
     fn table(&self, node: NodeId) -> Option<Arc<Mutex<Table>>> {
@@ -159,11 +155,11 @@ impl Locks {
         self: &Arc<Locks>,
         node: NodeId,
         ask: &Ask,
-        open: impl FnOnce() -> Result<OwnedFd, Errno>,
+        open: impl FnOnce() -> Result<Description, Errno>,
     ) -> Result<Use, Errno> {
         let account = Account::of(ask.uid);
         self.owners.take(account, 1)?;
-        let fd = open().inspect_err(|_| self.owners.give(account, 1))?;
+        let description = open().inspect_err(|_| self.owners.give(account, 1))?;
         // The entry is locked only until the table is had.
         let table = self.nodes.entry_sync(node).or_default().get().clone();
         let mut table = lock(&table);
@@ -172,7 +168,9 @@ impl Locks {
                 self.owners.give(account, 1);
                 entry.get().clone()
             }
-            Entry::Vacant(entry) => entry.insert(Arc::new(Holder::new(ask, fd))).clone(),
+            Entry::Vacant(entry) => entry
+                .insert(Arc::new(Holder::new(ask, description)))
+                .clone(),
         };
         Ok(Use::new(self, node, &holder))
     }

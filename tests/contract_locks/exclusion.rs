@@ -220,3 +220,57 @@ fn getlk_names_the_holder_after_it_has_given_up_a_part_9_4() {
         assert_eq!(behind, Ok(format!("w 20 30 {pid}")));
     });
 }
+
+/// Natively a file that is open for writing cannot be run, and a reader's lock is no reason for that.
+#[test]
+fn a_program_runs_natively_and_in_another_stratum_while_a_reader_has_it_locked_9_6() {
+    for options in [&[][..], &["passthrough"]] {
+        private(DEADLINE, move |env| {
+            let (alpha, beta, native) = two_strata(env, options);
+            fs::copy("/bin/true", &native).expect("a program");
+            let places = [beta.mnt().join("shared"), native.clone()];
+            let mut reader = Agent::new();
+            let fd = reader.open(&alpha.mnt().join("shared"), RDONLY);
+            for lock in ["setlk", "ofd_setlk"] {
+                assert_eq!(reader.call(&format!("{lock} {fd} r 0 0")), ok());
+                for place in &places {
+                    let ran = std::process::Command::new(place).status();
+                    assert!(ran.expect("it runs").success(), "{lock} {options:?}");
+                }
+                assert_eq!(reader.call(&format!("{lock} {fd} u 0 0")), ok());
+            }
+        });
+    }
+}
+
+/// What one process locks for reading through one descriptor and for writing through another is all its own, whichever
+/// comes first, and nobody gets between.
+#[test]
+fn a_process_locks_for_reading_and_writing_through_two_descriptors_9_6() {
+    on_both(|file| {
+        let (mut holder, mut other) = (Agent::new(), Agent::new());
+        let (reading, writing) = (holder.open(file, RDONLY), holder.open(file, RDWR));
+        let wanted = other.open(file, RDWR);
+        for start in [0, 20, 40] {
+            assert_eq!(holder.call(&format!("setlk {reading} r {start} 10")), ok());
+        }
+        let waiting = other.start(&format!("setlkw {wanted} w 0 0"));
+        assert!(other.waits(waiting));
+        assert_eq!(holder.call(&format!("setlk {writing} w 5 20")), ok());
+        assert!(other.waits(waiting));
+        let pid = holder.pid();
+        for (asked, answer) in [
+            ("w 0 5", format!("r 0 5 {pid}")),
+            ("r 0 100", format!("w 5 20 {pid}")),
+            ("w 25 10", format!("r 25 5 {pid}")),
+            ("w 40 1", format!("r 40 10 {pid}")),
+        ] {
+            let seen = other.call(&format!("getlk {wanted} {asked}"));
+            assert_eq!(seen, Ok(answer), "{asked}");
+        }
+        assert_eq!(holder.call(&format!("setlk {reading} r 0 100")), ok());
+        assert!(other.waits(waiting));
+        assert_eq!(holder.call(&format!("close {writing}")), done());
+        assert_eq!(other.answer(waiting), ok());
+    });
+}

@@ -5,14 +5,26 @@ use crate::fs::budget::Account;
 use crate::fs::node::{NodeId, lock};
 use crate::sys::lock as sys;
 use crate::sys::lock::{Conflict, Kind, Range};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use arc_swap::ArcSwap;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+/// An open file description of the lower file.
+pub struct Description {
+    /// Its descriptor.
+    pub fd: OwnedFd,
+    /// Open for reading and writing, as exclusive POSIX locks need it.
+    pub writable: bool,
+}
+
+/// How many ranges an owner may take along to a description that is open for writing: that takes a call for each.
+const MOVED: usize = 1024;
+
 /// One owner's description of one node.
 pub struct Holder {
-    fd: OwnedFd,
+    description: ArcSwap<Description>,
     /// Who is charged for it, and for all its ranges.
     pub account: Account,
     owner: Owner,
@@ -36,9 +48,9 @@ struct Held {
 
 impl Holder {
     /// A description that holds nothing.
-    pub fn new(ask: &Ask, fd: OwnedFd) -> Holder {
+    pub fn new(ask: &Ask, description: Description) -> Holder {
         Holder {
-            fd,
+            description: ArcSwap::from_pointee(description),
             account: Account::of(ask.uid),
             owner: ask.owner,
             changes: Mutex::new(0),
@@ -50,6 +62,11 @@ impl Holder {
     pub fn is_idle(&self) -> bool {
         let held = lock(&self.held);
         held.users == 0 && !held.flocked && held.ranges.is_empty()
+    }
+
+    /// True if the lower file is open for writing here.
+    pub fn is_writable(&self) -> bool {
+        self.description.load().writable
     }
 
     /// True if a rival would have to wait for `kind` on `range`.
@@ -91,8 +108,36 @@ impl Use {
     }
 
     /// The description.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.holder.fd.as_fd()
+    pub fn description(&self) -> Arc<Description> {
+        self.holder.description.load_full()
+    }
+
+    /// Goes on with `fresh`, a description that is open for writing, in place of one that is not. Through that one there
+    /// are only shared locks, which are in nobody's way who has them already: they are had twice before the old ones go,
+    /// so that nobody gets between.
+    ///
+    /// # Errors
+    /// ENOLCK: more than [`MOVED`] ranges.
+    pub fn move_to(&self, fresh: Description) -> Result<(), Errno> {
+        let mut changes = lock(&self.holder.changes);
+        *changes += 1;
+        if self.holder.is_writable() {
+            return Ok(());
+        }
+        let held: Vec<Range> = lock(&self.holder.held)
+            .ranges
+            .shared()
+            .take(MOVED + 1)
+            .collect();
+        if held.len() > MOVED {
+            return Err(Errno::NOLCK);
+        }
+        for range in held {
+            sys::ofd_set(&fresh.fd, range, Some(Kind::Shared))?;
+        }
+        // One that somebody waits with closes when the wait is over, and what was had with it is then had here.
+        self.holder.description.store(Arc::new(fresh));
+        Ok(())
     }
 
     /// The node that it is of.
@@ -123,9 +168,10 @@ impl Use {
         loop {
             let before = *lock(&self.holder.changes);
             let room = self.room_for(ask)?;
+            let description = self.description();
             let done = match ask.owner {
-                Owner::Posix(_) => sys::ofd_wait(self.fd(), ask.range, kind),
-                Owner::Flock(_) => sys::flock(self.fd(), Some(kind), true),
+                Owner::Posix(_) => sys::ofd_wait(&description.fd, ask.range, kind),
+                Owner::Flock(_) => sys::flock(&description.fd, Some(kind), true),
             };
             let mut changes = lock(&self.holder.changes);
             if done.is_err() || *changes == before {
@@ -171,8 +217,8 @@ impl Use {
     fn unlock_all(&self) {
         // Unlocking fails for want of memory only, and what is not unlocked goes with the descriptor.
         let _ = match self.holder.owner {
-            Owner::Posix(_) => sys::ofd_set(self.fd(), WHOLE, None),
-            Owner::Flock(_) => sys::flock(self.fd(), None, false),
+            Owner::Posix(_) => sys::ofd_set(&self.description().fd, WHOLE, None),
+            Owner::Flock(_) => sys::flock(&self.description().fd, None, false),
         };
         let ranges = {
             let mut held = lock(&self.holder.held);
@@ -188,8 +234,8 @@ impl Use {
     fn change(&self, ask: &Ask) -> Result<(), Errno> {
         let room = self.room_for(ask)?;
         let done = match ask.owner {
-            Owner::Posix(_) => sys::ofd_set(self.fd(), ask.range, ask.kind),
-            Owner::Flock(_) => sys::flock(self.fd(), ask.kind, false),
+            Owner::Posix(_) => sys::ofd_set(&self.description().fd, ask.range, ask.kind),
+            Owner::Flock(_) => sys::flock(&self.description().fd, ask.kind, false),
         };
         self.note(ask, done.is_ok(), room);
         done
@@ -232,7 +278,7 @@ impl Use {
         let Owner::Posix(_) = ask.owner else { return };
         let gaps = lock(&self.holder.held).ranges.gaps(ask.range);
         for gap in gaps {
-            let _ = sys::ofd_set(self.fd(), gap, None);
+            let _ = sys::ofd_set(&self.description().fd, gap, None);
         }
     }
 }

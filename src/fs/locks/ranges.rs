@@ -55,6 +55,12 @@ impl Ranges {
         self.exclusive.overlaps(range) || (kind == Kind::Exclusive && self.shared.overlaps(range))
     }
 
+    /// What is locked for reading, in order.
+    pub fn shared(&self) -> impl Iterator<Item = Range> {
+        let all = self.shared.0.iter();
+        all.map(|(&first, &last)| Range { first, last })
+    }
+
     /// True if exactly that is locked.
     pub fn has(&self, range: Range, kind: Kind) -> bool {
         let set = match kind {

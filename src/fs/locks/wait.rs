@@ -1,6 +1,6 @@
 //! Asking for a lock, and waiting for it.
 
-use super::holder::Use;
+use super::holder::{Description, Use};
 use super::waits::WaitId;
 use super::{Ask, Owner};
 use crate::fs::Fs;
@@ -8,7 +8,6 @@ use crate::fs::attributes::Notices;
 use crate::fs::node::Node;
 use crate::sys::lock as sys;
 use crate::sys::lock::{Conflict, Kind};
-use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -115,6 +114,11 @@ impl Fs {
                 .locks
                 .add(node.id, ask, || self.description(node, ask.owner, ask.fh))?,
         };
+        let exclusive = matches!(ask.owner, Owner::Posix(_)) && ask.kind == Some(Kind::Exclusive);
+        if exclusive && !used.description().writable {
+            // What the owner has so far came through a descriptor for reading, this comes through another one.
+            used.move_to(self.description(node, ask.owner, ask.fh)?)?;
+        }
         match (used.set(ask), ask.kind) {
             (Err(Errno::AGAIN), Some(kind)) => {
                 let until = match (wait, ask.owner) {
@@ -152,10 +156,10 @@ impl Fs {
             return Err(Errno::INVAL);
         };
         let conflict = match self.locks.find(node.id, ask.owner) {
-            Some(used) => sys::ofd_get(used.fd(), ask.range, kind)?,
+            Some(used) => sys::ofd_get(&used.description().fd, ask.range, kind)?,
             None => {
-                let fd = self.description(node, ask.owner, ask.fh)?;
-                sys::ofd_get(&fd, ask.range, kind)?
+                let asking = self.description(node, ask.owner, ask.fh)?;
+                sys::ofd_get(&asking.fd, ask.range, kind)?
             }
         };
         Ok(conflict.map(|mut conflict| {
@@ -166,31 +170,34 @@ impl Fs {
         }))
     }
 
-    /// A new description of the lower file to hold locks on.
-    ///
-    /// The kernel has checked that the client's descriptor allows the lock; this one must allow every later lock of the
-    /// owner as well, so it is for reading and writing, or, where the file cannot be written by anyone (read-only file
-    /// system, immutable, being executed), for reading. `flock(2)` needs no mode where it is local, and on network
-    /// file systems that of the client.
-    fn description(&self, node: &Arc<Node>, owner: Owner, fh: u64) -> Result<OwnedFd, Errno> {
+    /// A new description of the lower file to hold locks on, open as the client's handle `fh` is: a reader's lock must not
+    /// make the file one that is being written, which natively cannot be run then and is not replaced by enforcement. One
+    /// for writing is for reading as well, since the owner may have locks for both, or, where nobody can write the file
+    /// any more (read-only file system, immutable, being executed), for reading alone. `flock(2)` needs no mode where it
+    /// is local, and on network file systems that of the client.
+    fn description(&self, node: &Arc<Node>, owner: Owner, fh: u64) -> Result<Description, Errno> {
+        let file = node.handles().file(fh);
         let first = match owner {
-            Owner::Posix(_) => OFlags::RDWR,
+            Owner::Posix(_) if file.as_ref().is_some_and(|file| file.is_writable()) => OFlags::RDWR,
+            Owner::Posix(_) => OFlags::RDONLY,
             Owner::Flock(_) => {
-                let file = node.handles().file(fh);
                 let flags = file.map_or(0, |file| file.flags);
                 OFlags::from_bits_retain(flags) & OFlags::RWMODE
             }
         };
-        let opened = match self.open_file(node, first) {
+        let (opened, mode) = match self.open_file(node, first) {
             Err(Errno::ROFS | Errno::PERM | Errno::ACCESS | Errno::TXTBSY)
                 if first != OFlags::RDONLY =>
             {
-                self.open_file(node, OFlags::RDONLY)
+                (self.open_file(node, OFlags::RDONLY), OFlags::RDONLY)
             }
-            other => other,
+            other => (other, first),
         };
         match opened {
-            Ok((fd, _)) => Ok(fd),
+            Ok((fd, _)) => Ok(Description {
+                fd,
+                writable: mode != OFlags::RDONLY,
+            }),
             Err(Errno::MFILE | Errno::NFILE) => Err(Errno::NOLCK),
             Err(errno) => Err(errno),
         }
