@@ -161,11 +161,7 @@ fn without_attributes(call: &Call<'_>, node: &Node, fd: BorrowedFd<'_>) -> Resul
     {
         return Ok(());
     }
-    match creds::own(|| object::chmod(fd, mode & !libc::S_ISGID)) {
-        // Nobody changes the mode of an append-only file, while who had it open before writes on.
-        Err(Errno::PERM) => Ok(()),
-        done => done,
-    }
+    creds::own(|| object::chmod(fd, mode & !libc::S_ISGID))
 }
 
 /// What a SETATTR can change.

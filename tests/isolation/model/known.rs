@@ -41,11 +41,11 @@ pub const KNOWN: &[Known] = &[
                 return false;
             }
             // The kernel makes another errno of it where it asks for the right to link (safe_hardlink_source), and may
-            // refuse by what it saw last before it asks.
-            let refused = is_refusal(mount)
-                && (matches!(step.act, Act::Link { .. })
-                    || world.again(step, mount).as_deref() == Some("errno 116"));
-            mount == "errno 116" || refused
+            // go by what it saw last before it asks.
+            mount == "errno 116"
+                || is_refusal(mount) && matches!(step.act, Act::Link { .. })
+                || (is_refusal(mount) || is_refusal(native) || looks(&step.act))
+                    && world.again(step, mount).as_deref() == Some("errno 116")
         },
     },
     Known {
@@ -94,11 +94,13 @@ pub const KNOWN: &[Known] = &[
         what: "a passed-through write takes set-id bits by rules of its own",
         why: "the kernel writes to the lower file with rights that were fixed when it was registered, and CAP_FSETID is \
               not among them",
-        is: |world, step, (_, native)| {
-            world.case.passthrough
-                && !native.starts_with("errno")
-                && matches!(step.act, Act::Write { .. })
-                && world.take_set_ids(step)
+        is: |world, step, (mount, native)| {
+            let passed = world.case.passthrough && matches!(step.act, Act::Write { .. });
+            if !passed || native.starts_with("errno") {
+                return false;
+            }
+            // Those of an append-only file cannot be taken, and the write is refused instead (ext4_setattr).
+            mount == "errno 1" && world.has_flags || world.take_set_ids(step)
         },
     },
 ];
