@@ -4,6 +4,8 @@
 //! A message is a datagram, as it is one read or write of the device; the end of the pair reads as an empty one.
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
+pub mod rows;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
