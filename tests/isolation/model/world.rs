@@ -6,8 +6,9 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, IFlags, Mode, OFlags, StatxFlags, XattrFlags};
+use rustix::io::Errno;
 
-use super::act::{Act, Given, On};
+use super::act::{Act, Given, On, refused};
 use super::party::{ALL, Party, prepare};
 use super::steps::{LATEST, Step, Way};
 use crate::harness::{Bases, Env, Etcfs, Lower, Opts, differences, snapshot};
@@ -195,7 +196,10 @@ impl World {
         let fds = [handles.fd, handles.other].into_iter().flatten();
         for fd in fds.map(|fds| &fds[0]).chain([handles.base[0]]) {
             let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
-            let _ = rustix::fs::statx(fd, c"", flags, StatxFlags::BASIC_STATS);
+            let asked = rustix::fs::statx(fd, c"", flags, StatxFlags::BASIC_STATS);
+            if asked.err() == Some(Errno::STALE) {
+                return Some(refused(Errno::STALE));
+            }
         }
         if let Act::Rename { from, to, .. } = &step.act {
             for name in [from, to] {
