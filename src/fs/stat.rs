@@ -88,9 +88,11 @@ impl Stat {
 
     /// What tells this inode from every other one that the mount has shown or will show.
     ///
-    /// A birth time does so unless a number is used again within one tick of the kernel's clock (10 ms at most) after the
-    /// birth of the file that had it before. Where there is neither a birth time nor a file handle
-    /// ([`Key::is_ambiguous`]), only a held inode is safe from that.
+    /// A birth time does so: since Linux 6.13 the removal of a file that has been looked at moves the clock that births
+    /// are taken from (`inode_set_ctime_current`, multigrain timestamps of ext4, xfs, btrfs and tmpfs). Before, a number
+    /// that is used again within one tick (10 ms at most) of the birth of the file that had it before is taken for that
+    /// file, for which the lower file system still checks every change. Where there is neither a birth time nor a file
+    /// handle ([`Key::is_ambiguous`]), only a held inode is safe ([`super::known`]).
     pub fn key(&self, side: Side) -> Key {
         Key {
             side,
