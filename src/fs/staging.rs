@@ -57,8 +57,10 @@ impl<'a> Staging<'a> {
                 stays: false,
             }),
             (verified, _) => {
-                // Empty, or not what was made: then this is what whoever put it there could do.
-                let _ = rustix::fs::unlinkat(within, &*name, AtFlags::REMOVEDIR);
+                // What somebody has put in its place stays. So does what was made, wherever that is now.
+                if Stat::at(within, &name).is_ok_and(|stat| is_ours(&stat)) {
+                    let _ = rustix::fs::unlinkat(within, &*name, AtFlags::REMOVEDIR);
+                }
                 Err(verified.err().unwrap_or(Errno::AGAIN))
             }
         }

@@ -44,7 +44,8 @@ fn calls(names: impl Iterator<Item = String> + Send + 'static, errno_expected: E
 fn rmdir_of_a_full_directory_takes_as_many_calls_as_of_one_with_a_file_in_it() {
     let one = calls(std::iter::once("file".to_owned()), Errno::NOTEMPTY);
     let full = calls((0..MANY).map(|n| format!("file-{n}")), Errno::NOTEMPTY);
-    assert!(full <= one, "{full} calls, {one} with one file");
+    // A worker that has served somebody else puts the caller's identity on first.
+    assert!(full < one + 10, "{full} calls, {one} with one file");
 }
 
 #[test]

@@ -156,7 +156,8 @@ fn a_directory_override_takes_nothing_away_from_others() {
             stop.store(true, Ordering::Relaxed);
         });
         assert_eq!(owned(&theirs), (2000, 0o700), "after {:?}", began.elapsed());
-        assert!(dir.join("d0").is_dir(), "the race was one");
+        let made = (0..4000).filter(|n| dir.join(format!("d{n}")).is_dir());
+        assert!(made.count() > 0, "the race was one");
     });
 }
 
