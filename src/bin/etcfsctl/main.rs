@@ -1,6 +1,6 @@
 //! `etcfsctl`: asks a running etcfs what it does, and why.
 //!
-//! It finds the daemon through the kernel's mount table and never touches the mount, so a mount that hangs does not hang
+//! It finds the daemon by the mount's device number and never touches the mount, so a mount that hangs does not hang
 //! it; whatever the daemon does, an answer or a reason is there within `--timeout`.
 
 mod check;
