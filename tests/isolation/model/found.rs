@@ -290,6 +290,20 @@ fn shown() -> Vec<(&'static str, Vec<Step>)> {
             ],
         ),
         (
+            "a directory removed beneath",
+            vec![
+                by(Who::Other, Way::Mount, open("mine/d", OFlags::DIRECTORY)),
+                beneath(Act::Remove {
+                    path: "mine/d".into(),
+                    dir: true,
+                }),
+                Step {
+                    base: Some(0),
+                    ..by(Who::Other, Way::Mount, open("y", OFlags::CREATE))
+                },
+            ],
+        ),
+        (
             "what is made in a kept directory",
             vec![
                 user(open("team", OFlags::DIRECTORY)),

@@ -71,6 +71,17 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
+        what: "a directory removed beneath is asked for permission before it is found to be gone",
+        why: "natively the kernel knows (IS_DEADDIR, lookup_open); of a mount it asks for the directory only after its own \
+              check of what it saw last",
+        is: |world, step, (mount, native)| {
+            native == "errno 2"
+                && is_refusal(mount)
+                && step.base.is_some()
+                && world.renamed_elsewhere(step)
+        },
+    },
+    Known {
         what: "what is made in a kept directory lacks set-group-id",
         why: "the kernel goes by attributes of the directory that were true less than a tick ago (mode_strip_sgid), when it \
               had set-group-id",
