@@ -75,3 +75,47 @@ fn interrupted_waiters_answer_eintr_once_and_leave() {
     let fds = kernel.session.fs.locks.len();
     assert_eq!(fds, 0, "descriptions left");
 }
+
+#[test]
+fn waiters_are_bounded_by_user_and_in_all_and_root_has_its_own() {
+    const MOST: usize = 3;
+    let mut kernel = Kernel::new("bounded");
+    kernel.session.waiters.set_most(MOST);
+    let (node, _) = kernel.open();
+    let native = File::open(kernel.dir.join("f")).unwrap();
+    rustix::fs::flock(&native, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut unique = 10_000;
+    // How many of five requests of each of these users wait; the others are refused at once.
+    let mut waits = |uids: std::ops::Range<u32>| {
+        let mut waiting = 0;
+        for uid in uids {
+            for _ in 0..5 {
+                let fh = kernel.open_again(node);
+                unique += 2;
+                let before = kernel.session.waiters.len();
+                kernel.send_of(uid, unique, Opcode::SETLKW, node, exclusive(fh).as_bytes());
+                loop {
+                    if let Some(answer) = kernel.answer_within(1) {
+                        assert_eq!(answer, (unique, Err(Errno::NOLCK)));
+                        break;
+                    }
+                    if kernel.session.waiters.len() > before {
+                        waiting += 1;
+                        break;
+                    }
+                }
+            }
+        }
+        waiting
+    };
+    // Ten subordinate uids of one user.
+    assert_eq!(waits(100_000..100_010), MOST);
+    assert_eq!(waits(1000..1001), MOST);
+    assert_eq!(waits(1001..1010), MOST, "all users but root together");
+    assert_eq!(waits(0..1), MOST);
+    drop(native);
+    // One gets the lock, and gives it up with its handle only.
+    assert!(matches!(kernel.answer(), (_, Ok(body)) if body.is_empty()));
+    assert_eq!(kernel.answer_within(20), None);
+    assert_eq!(kernel.session.waiters.len(), 4 * MOST - 1);
+}
