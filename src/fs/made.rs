@@ -71,6 +71,7 @@ impl Fs {
     }
 }
 
-fn is_of_its_maker(dir: BorrowedFd<'_>) -> bool {
+/// True if the file system of `dir` takes owners and times from this kernel.
+pub(in crate::fs) fn is_of_its_maker(dir: BorrowedFd<'_>) -> bool {
     rustix::fs::fstatfs(dir).is_ok_and(|fs| OF_THEIR_MAKER.contains(&(fs.f_type as u64)))
 }

@@ -141,6 +141,8 @@ pub struct Node {
     handles: Mutex<Option<Box<Handles>>>,
     /// A POSIX lock was asked for at some time.
     posix_locks: AtomicBool,
+    /// The change time, ns since 1970, of the state in which it had no access ACL; 0: none is known.
+    pub no_acl: AtomicU64,
 }
 
 impl Node {
@@ -160,6 +162,7 @@ impl Node {
             dir_used: AtomicBool::new(false),
             handles: Mutex::new(None),
             posix_locks: AtomicBool::new(false),
+            no_acl: AtomicU64::new(0),
         }
     }
 

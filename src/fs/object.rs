@@ -2,6 +2,7 @@
 
 use super::Fs;
 use super::handle::File;
+use super::made::is_of_its_maker;
 use super::node::Node;
 use super::stat::Stat;
 use crate::sys::creds::looking;
@@ -12,6 +13,10 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// So many seconds after a change every further one has another change time.
+const SETTLED: i64 = 2;
 
 /// A lower object that cannot be exchanged for another while this lives.
 pub enum Pinned {
@@ -128,6 +133,23 @@ impl Fs {
             return Err(Errno::STALE);
         }
         Ok(Pinned::Path(fd))
+    }
+
+    /// True if the file `node` has no access ACL, as far as one look at it can tell: it is in the state in which it had none.
+    /// The kernel asks at every open by an ordinary user, and reading the ACL of a file that is not open takes four calls.
+    pub fn lacks_acl(&self, node: &Arc<Node>) -> bool {
+        let known = node.no_acl.load(Ordering::Relaxed);
+        known != 0 && !node.is_dir() && self.stat(node).is_ok_and(|now| now.changed() == known)
+    }
+
+    /// Remembers that `pinned`, which is `node`, has no access ACL: `before` is what it was before that was asked. Only a
+    /// state that lies long back, by the kernel's own clock, can be told from every later one by its change time.
+    pub fn note_no_acl(&self, node: &Node, pinned: &Pinned, before: &Stat) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let lies_back = before.0.stx_ctime.tv_sec < now.tv_sec - SETTLED;
+        if !node.is_dir() && lies_back && is_of_its_maker(pinned.as_fd()) {
+            node.no_acl.store(before.changed(), Ordering::Relaxed);
+        }
     }
 
     /// Reads where the symlink `node` leads into `target` and returns the length.

@@ -86,6 +86,11 @@ impl Stat {
         tells_birth(&self.0).then_some((self.0.stx_btime.tv_sec, self.0.stx_btime.tv_nsec))
     }
 
+    /// The change time, ns since 1970.
+    pub fn changed(&self) -> u64 {
+        nanoseconds((self.0.stx_ctime.tv_sec, self.0.stx_ctime.tv_nsec))
+    }
+
     /// What tells this inode from every other one that the mount has shown or will show.
     ///
     /// A birth time does so: since Linux 6.13 the removal of a file that has been looked at moves the clock that births

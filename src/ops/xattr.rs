@@ -21,6 +21,9 @@ use std::ffi::CStr;
 /// The attributes whose names begin so are etcfs's own.
 const OURS: &[u8] = b"user.bedrock.";
 
+/// The ACL that the kernel asks for while it checks an ordinary user's permissions (`fuse_get_acl`).
+const ACCESS_ACL: &CStr = c"system.posix_acl_access";
+
 /// The largest attribute value or list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`): 64 KiB.
 const LARGEST: usize = 65_536;
 
@@ -50,11 +53,22 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
         return Ok(());
     }
     let node = call.node()?;
+    let access = name == ACCESS_ACL;
+    if access && call.fs.lacks_acl(&node) {
+        return Err(Errno::NODATA.into());
+    }
     let pinned = call.fs.pin(&node)?;
+    let before = match access && !node.is_dir() {
+        true => Some(Stat::of(pinned.as_fd())?),
+        false => None,
+    };
     let actor = call.actor();
     let result = put(call, size, |space| {
         get_pinned(actor, pinned.xattr_target(), name, space)
     });
+    if let (Err(Errno::NODATA), Some(before)) = (&result, &before) {
+        call.fs.note_no_acl(&node, &pinned, before);
+    }
     // A lower file system without ACLs (ramfs, vfat, ext4 mounted with noacl). The kernel asks for them while it checks
     // an ordinary user's permissions, and any error but ENODATA becomes that of the user's call (fuse_get_acl).
     result.map_err(|errno| match errno {

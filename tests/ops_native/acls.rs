@@ -218,3 +218,37 @@ fn made_in(
         })
         .collect()
 }
+
+/// That a file which has long been as it is has no list, is remembered; a list that it gets, by whatever way, counts at once.
+#[test]
+fn an_old_files_first_list_counts_at_once() {
+    on_each_lower(|_, etcfs, pair| {
+        let _ = pair.same("make", |root| file(root, "old", 0, 0, 0o640));
+        std::thread::sleep(std::time::Duration::from_millis(3100));
+        let reader = crate::harness::User::plain(1001);
+        let list = &lists()[0].1;
+        for round in 0..3 {
+            // The first asks, the second finds it remembered.
+            for _ in 0..2 {
+                let refused = pair.same_as(&reader, "open", |root| {
+                    open(root, "old", OFlags::RDONLY).map(drop)
+                });
+                assert_eq!(refused, Err(Errno::ACCESS), "round {round}");
+            }
+            for base in [etcfs.local(), etcfs.native()] {
+                let path = base.join("old");
+                rustix::fs::setxattr(&path, ACCESS, list, rustix::fs::XattrFlags::empty())
+                    .expect("setxattr beneath");
+            }
+            let opened = pair.same_as(&reader, "open with a list", |root| {
+                open(root, "old", OFlags::RDONLY).map(drop)
+            });
+            assert_eq!(opened, Ok(()), "round {round}");
+            for base in [etcfs.local(), etcfs.native()] {
+                rustix::fs::removexattr(base.join("old"), ACCESS).expect("removexattr beneath");
+                let mode = Mode::from_raw_mode(0o640);
+                rustix::fs::chmod(base.join("old"), mode).expect("chmod");
+            }
+        }
+    });
+}
