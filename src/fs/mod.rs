@@ -5,6 +5,7 @@ pub mod attributes;
 pub mod backing;
 pub mod budget;
 pub mod climb;
+pub mod closing;
 pub mod config;
 pub mod config_handle;
 pub mod cross;
@@ -104,6 +105,7 @@ pub struct Fs {
     /// Which files the kernel reads and writes itself.
     pub backing: backing::Registry,
     clock: DirClock,
+    closing: closing::Closing,
     /// How many files and directories the clients have open.
     pub descriptors: budget::Descriptors,
     unnamed: held::Unnamed,
@@ -141,6 +143,7 @@ impl Fs {
             notices: Arc::default(),
             backing: backing::Registry::default(),
             locks: Arc::new(locks::Locks::new(settings.dir_limit)),
+            closing: closing::Closing::default(),
             clock: DirClock::new(settings.dir_limit),
             descriptors: budget::Descriptors::new(settings.dir_limit / 5 * OPENS),
             unnamed: held::Unnamed::new(settings.dir_limit / 8),

@@ -180,6 +180,11 @@ impl Fs {
             self.descriptors.give_back(fh);
         }
         self.end_open(node, file.as_ref().is_none_or(|file| file.passed));
+        if let Some(file) = file
+            && ![self.local.dev, self.global.dev].contains(&node.key.dev)
+        {
+            self.closing.hand_over(node.key.dev, file);
+        }
     }
 
     /// The open file behind handle `fh`; for one without a descriptor, a descriptor for reading made for the moment.

@@ -54,7 +54,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// What ends a file's or a node's use is never among it: that would keep other users' locks and descriptors.
     fn has(&self, account: Account) -> bool {
+        if account == Account::KERNEL {
+            return false;
+        }
         self.everybody && !account.is_root() || self.accounts.contains(&account)
     }
 }

@@ -41,6 +41,8 @@ struct State {
 }
 
 struct Entry {
+    /// How many tickets there are: a request that has waited for its turn may go on to wait for a lock.
+    tickets: usize,
     interrupted: Arc<AtomicBool>,
     /// The thread, while a signal is what ends it.
     thread: Option<Thread>,
@@ -51,26 +53,30 @@ pub struct Ticket {
     all: Arc<Mutex<State>>,
     unique: u64,
     interrupted: Arc<AtomicBool>,
+    /// The entry's thread is this ticket's.
+    wakes: AtomicBool,
 }
 
 impl Interrupts {
-    /// A ticket for request `unique`, which no other has.
+    /// A ticket for request `unique`. What the client has said while another ticket was held counts for this one too: the
+    /// kernel says it once.
     pub fn ticket(&self, unique: u64) -> Ticket {
         let mut state = lock(&self.0);
         let early = state.early.iter().position(|&early| early == unique);
         if let Some(at) = early {
             state.early.remove(at);
         }
-        let interrupted = Arc::new(AtomicBool::new(early.is_some()));
-        let entry = Entry {
-            interrupted: interrupted.clone(),
+        let entry = state.known.entry(unique).or_insert_with(|| Entry {
+            tickets: 0,
+            interrupted: Arc::new(AtomicBool::new(early.is_some())),
             thread: None,
-        };
-        state.known.insert(unique, entry);
+        });
+        entry.tickets += 1;
         Ticket {
             all: self.0.clone(),
             unique,
-            interrupted,
+            interrupted: entry.interrupted.clone(),
+            wakes: AtomicBool::new(false),
         }
     }
 
@@ -146,6 +152,7 @@ impl Ticket {
         let thread = become_wakeable();
         if let Some(entry) = lock(&self.all).known.get_mut(&self.unique) {
             entry.thread = Some(thread);
+            self.wakes.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -153,8 +160,14 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = lock(&self.all);
-        let own = |entry: &Entry| Arc::ptr_eq(&entry.interrupted, &self.interrupted);
-        if state.known.get(&self.unique).is_some_and(own) {
+        let Some(entry) = state.known.get_mut(&self.unique) else {
+            return;
+        };
+        if self.wakes.load(Ordering::Relaxed) {
+            entry.thread = None;
+        }
+        entry.tickets -= 1;
+        if entry.tickets == 0 {
             state.known.remove(&self.unique);
         }
     }
@@ -177,6 +190,23 @@ mod tests {
         drop((ticket, other));
         assert_eq!(all.len(), 0);
         assert!(!all.ticket(8).is_interrupted(), "it is spent");
+    }
+
+    #[test]
+    fn an_interrupt_counts_for_every_later_ticket_of_its_request() {
+        let all = Interrupts::default();
+        let queued = all.ticket(8);
+        all.interrupt(8);
+        let waiting = all.ticket(8);
+        assert!(waiting.is_interrupted());
+        drop(queued);
+        assert_eq!(all.len(), 1, "the second one can be reached still");
+        drop(waiting);
+        assert_eq!(all.len(), 0);
+        let (queued, waiting) = (all.ticket(10), all.ticket(10));
+        drop(queued);
+        all.interrupt(10);
+        assert!(waiting.is_interrupted());
     }
 
     #[test]

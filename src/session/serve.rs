@@ -106,6 +106,11 @@ pub fn finish<'r>(
 ) -> &'r [u8] {
     let answer = match result {
         Ok(()) => reply.finish(frame.head.unique),
+        // The kernel takes every other error for the end of the name, and unmounts what is mounted on it
+        // (`fuse_dentry_revalidate`).
+        Err(Errno::MFILE | Errno::NFILE) if frame.opcode() == Opcode::LOOKUP => {
+            reply.finish_error(frame.head.unique, Errno::NOMEM.raw_os_error())
+        }
         // The daemon's descriptors have run out, not the client's own.
         Err(Errno::MFILE) => reply.finish_error(frame.head.unique, Errno::NFILE.raw_os_error()),
         Err(errno) => reply.finish_error(frame.head.unique, errno.raw_os_error()),

@@ -83,16 +83,21 @@ fn task_dir(thread: u32) -> Option<OwnedFd> {
 fn status(task: &OwnedFd) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(task, c"status", flags, Mode::empty()).ok()?;
-    let mut text = Vec::with_capacity(4096);
-    let mut chunk = [0; 4096];
+    let mut text = vec![0; 4096];
+    let mut len = 0;
     loop {
-        match io::read(&fd, &mut chunk) {
+        if len == text.len() {
+            // A caller in 65,536 groups has half a megabyte of them.
+            text.resize(len.max(1 << 19) * 2, 0);
+        }
+        match io::read(&fd, &mut text[len..]) {
             Ok(0) => break,
-            Ok(n) => text.extend_from_slice(&chunk[..n]),
+            Ok(n) => len += n,
             Err(io::Errno::INTR) => {}
             Err(_) => return None,
         }
     }
+    text.truncate(len);
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -101,11 +106,14 @@ fn parse(text: &str) -> Option<Status> {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     // Real, effective, saved, file system.
     let last = |name| field(name)?.split_ascii_whitespace().nth(3)?.parse().ok();
-    let groups = field("Groups:")?
+    let mut groups: Vec<u32> = field("Groups:")?
         .split_ascii_whitespace()
         .map(str::parse)
         .collect::<Result<_, _>>()
         .ok()?;
+    // The same one may be named 65,536 times, and every act would set them all.
+    groups.sort_unstable();
+    groups.dedup();
     let effective = u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()?;
     Some(Status {
         ids: (last("Uid:")?, last("Gid:")?),

@@ -90,9 +90,11 @@ fn parse(path: &Path) -> Vec<Request> {
     let text = std::fs::read_to_string(path).expect("read the trace");
     let mut requests: Vec<Request> = Vec::new();
     let mut open = false;
+    let mut waited = false;
     for line in text.lines() {
         if let Some(head) = head_of(line) {
             open = head.is_some();
+            waited = false;
             let Some((opcode, nodeid)) = head else {
                 continue;
             };
@@ -107,6 +109,18 @@ fn parse(path: &Path) -> Vec<Request> {
             };
             // The standard library checks a descriptor before closing it, in debug builds only.
             if line.starts_with("fcntl(") && line.contains("F_GETFD") {
+                continue;
+            }
+            // A reader that has been relieved ends behind its last answer.
+            const ENDS: [&str; 4] = ["munmap(", "sigaltstack(", "rt_sigprocmask(", "madvise("];
+            if ENDS.iter().any(|call| line.starts_with(call)) {
+                continue;
+            }
+            // Two requests at once may want the same lock; who has waited for one has others wait behind it.
+            if line.contains("FUTEX_WAIT") {
+                waited = true;
+            }
+            if waited && line.starts_with("futex(") {
                 continue;
             }
             // A read that has not returned belongs to no request.

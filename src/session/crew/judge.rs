@@ -273,7 +273,7 @@ mod tests {
         let held = judge.look(0, &[], |_| true, 4 + SPARE - 1).held;
         assert!(!held.has(Account::of(1000)));
         let held = judge.look(1, &[], |_| true, 4 + SPARE).held;
-        assert!(held.has(Account::of(1000)) && held.has(Account::KERNEL));
+        assert!(held.has(Account::of(1000)) && !held.has(Account::KERNEL));
         assert!(!held.has(Account::ROOT));
     }
 }
