@@ -10,6 +10,7 @@
     reason = "every test file is a crate of its own and uses its own part of this module"
 )]
 
+mod acl;
 mod daemon;
 mod lower;
 mod overrides;
@@ -20,6 +21,7 @@ mod tree;
 mod user;
 mod watchdog;
 
+pub use acl::acl;
 pub use daemon::{Bases, CONFIG, Etcfs, Opts};
 pub use lower::{Lower, run};
 pub use overrides::{hidden_names, inject, rest, source, target, text};

@@ -33,21 +33,17 @@ impl Rng {
 
     /// A POSIX ACL as its attribute holds it (acl(5), version 2): owner, one `user`, group, mask, others.
     pub fn acl(&mut self, user: u32) -> Vec<u8> {
-        let mut value = 2u32.to_le_bytes().to_vec();
-        let entries: [(u16, u32); 5] = [
+        let entries = [
             (1, u32::MAX),
             (2, user),
             (4, u32::MAX),
             (16, u32::MAX),
             (32, u32::MAX),
         ];
-        for (tag, id) in entries {
+        super::acl(&entries.map(|(tag, id)| {
             let perm = u16::try_from(self.below(8)).expect("three bits");
-            value.extend(tag.to_le_bytes());
-            value.extend(perm.to_le_bytes());
-            value.extend(id.to_le_bytes());
-        }
-        value
+            (tag, perm, id)
+        }))
     }
 
     /// Bytes that differ from one call to the next.

@@ -14,29 +14,21 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NO
 use rustix::io::{Errno, Result};
 
 use crate::DEADLINE;
-use crate::harness::{Bases, Env, Etcfs, Lower, Opts, User, as_user, errno, private};
+use crate::harness::{Bases, Env, Etcfs, Lower, Opts, User, acl, as_user, errno, private};
 
 const USER: u32 = 1000;
 
 /// What is tried through the descriptor's name in `/proc`; the directory beside is the user's own.
 type Act = fn(&Path, &Path) -> Result<()>;
 
-fn acl(user_entry: u16) -> Vec<u8> {
-    let entries: [(u16, u16, u32); 5] = [
-        (0x01, 7, u32::MAX),
-        (0x02, user_entry, USER),
-        (0x04, 5, u32::MAX),
-        (0x10, 7, u32::MAX),
-        (0x20, 5, u32::MAX),
-    ];
-    let mut acl = 2_u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in entries {
-        acl.extend_from_slice(&tag.to_le_bytes());
-        acl.extend_from_slice(&perm.to_le_bytes());
-        acl.extend_from_slice(&id.to_le_bytes());
-    }
-    acl
-}
+/// `user::rwx, user:1000:rwx, group::r-x, mask::rwx, other::r-x`.
+const LIST: [(u16, u16, u32); 5] = [
+    (0x01, 7, u32::MAX),
+    (0x02, 7, USER),
+    (0x04, 5, u32::MAX),
+    (0x10, 7, u32::MAX),
+    (0x20, 5, u32::MAX),
+];
 
 fn times(nsec: i64) -> Timestamps {
     let time = Timespec {
@@ -62,7 +54,12 @@ const ON_BOTH: &[(&str, Act)] = &[
     ("chmod 6777", |at, _| chmod(at, 0o6777)),
     ("chmod 0777", |at, _| chmod(at, 0o777)),
     ("an access list", |at, _| {
-        rustix::fs::setxattr(at, "system.posix_acl_access", &acl(7), XattrFlags::empty())
+        rustix::fs::setxattr(
+            at,
+            "system.posix_acl_access",
+            &acl(&LIST),
+            XattrFlags::empty(),
+        )
     }),
     ("an attribute", |at, _| {
         rustix::fs::setxattr(at, "user.k", b"v", XattrFlags::empty())
@@ -106,7 +103,12 @@ const ON_FILES: &[(&str, Act)] = &[
 
 const ON_DIRECTORIES: &[(&str, Act)] = &[
     ("a default list", |at, _| {
-        rustix::fs::setxattr(at, "system.posix_acl_default", &acl(7), XattrFlags::empty())
+        rustix::fs::setxattr(
+            at,
+            "system.posix_acl_default",
+            &acl(&LIST),
+            XattrFlags::empty(),
+        )
     }),
     ("making a file", |at, _| make(at.join("new"))),
     ("making a directory", |at, _| {

@@ -18,30 +18,20 @@ use rustix::fs::{
 use rustix::io::{Errno, Result};
 
 use crate::DEADLINE;
-use crate::harness::{Bases, Etcfs, Lower, Opts, User, as_user, private};
+use crate::harness::{Bases, Etcfs, Lower, Opts, User, acl, as_user, private};
 
 const RACE: Duration = Duration::from_millis(1500);
 const USER: u32 = 1000;
 const ACL: &str = "system.posix_acl_access";
 
-/// `user::rw-, user:1000:rw-, group::---, mask::rw-, other::---` as `setxattr(2)` takes it
-/// (`include/uapi/linux/posix_acl_xattr.h`).
-fn acl_for_the_user() -> Vec<u8> {
-    let entries: [(u16, u16, u32); 5] = [
-        (0x01, 6, u32::MAX),
-        (0x02, 6, USER),
-        (0x04, 0, u32::MAX),
-        (0x10, 6, u32::MAX),
-        (0x20, 0, u32::MAX),
-    ];
-    let mut acl = 2_u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in entries {
-        acl.extend_from_slice(&tag.to_le_bytes());
-        acl.extend_from_slice(&perm.to_le_bytes());
-        acl.extend_from_slice(&id.to_le_bytes());
-    }
-    acl
-}
+/// `user::rw-, user:1000:rw-, group::---, mask::rw-, other::---`.
+const FOR_THE_USER: [(u16, u16, u32); 5] = [
+    (0x01, 6, u32::MAX),
+    (0x02, 6, USER),
+    (0x04, 0, u32::MAX),
+    (0x10, 6, u32::MAX),
+    (0x20, 0, u32::MAX),
+];
 
 /// Fills `dir`, which the user owns: a file of root's that the user may not read and one that an ACL lets the user read,
 /// a link of root's and one of the user's.
@@ -54,7 +44,7 @@ fn fill(dir: &Path) {
     setxattr(
         dir.join("open"),
         ACL,
-        &acl_for_the_user(),
+        &acl(&FOR_THE_USER),
         XattrFlags::empty(),
     )
     .expect("setfacl");

@@ -13,7 +13,7 @@ mod special;
 use std::ffi::CString;
 use std::time::Duration;
 
-use harness::{Env, Etcfs, Lower, Opts, Pair, Root, User, private};
+use harness::{Env, Etcfs, Lower, Opts, Pair, Root, User, acl, private};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chmodat, chownat, openat, statat};
 use rustix::io::Result;
 use rustix::thread::CapabilitySet;
@@ -101,17 +101,6 @@ fn open(root: &Root, name: &str, flags: OFlags) -> Result<std::os::fd::OwnedFd> 
         flags | OFlags::CLOEXEC,
         Mode::from_raw_mode(0o666),
     )
-}
-
-/// An access control list in the kernel's format: (tag, permissions, id).
-fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut bytes = 2_u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in entries {
-        bytes.extend(tag.to_le_bytes());
-        bytes.extend(perm.to_le_bytes());
-        bytes.extend(id.to_le_bytes());
-    }
-    bytes
 }
 
 const USER_OBJ: u16 = 1;
