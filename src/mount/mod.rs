@@ -37,6 +37,7 @@ pub use base::{Base, take_base};
 pub use dead::replace_dead;
 pub use error::MountError;
 use mountinfo::Identity;
+pub use mountinfo::unescape;
 pub use point::Point;
 pub use request::{Atime, Calls, MountRequest, Way};
 

@@ -76,8 +76,8 @@ fn parse(line: &[u8]) -> Option<(u64, Entry)> {
     Some((id, Entry { parent, at, fstype }))
 }
 
-/// Undoes the octal escapes of blanks, newlines and backslashes (`mangle_path`).
-fn unescape(field: &[u8]) -> Vec<u8> {
+/// Undoes the octal escapes of blanks, newlines and backslashes in a path of mountinfo (`mangle_path`).
+pub fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {

@@ -1,7 +1,10 @@
 //! Which mount is meant, from the mount table alone.
 
 use anyhow::{Context as _, Result, bail};
+use etcfs::mount::unescape;
 use etcfs::printable::printable;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// One mounted etcfs.
@@ -43,30 +46,12 @@ fn parse(text: &[u8]) -> Vec<Mount> {
         let user = options.split(',').find_map(|o| o.strip_prefix("user_id="));
         let (major, minor) = front.get(2)?.split_once(':')?;
         Some(Mount {
-            at: unescape(front.get(4)?),
+            at: OsString::from_vec(unescape(front.get(4)?.as_bytes())).into(),
             device: (major.parse().ok()?, minor.parse().ok()?),
             user: user?.parse().ok()?,
         })
     };
     text.lines().filter_map(mount).collect()
-}
-
-/// Undoes the octal escapes of blanks and backslashes.
-fn unescape(field: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt as _;
-    let mut out = Vec::new();
-    let mut rest = field.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match after {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if byte == b'\\' => {
-                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = &after[3..];
-            }
-            _ => out.push(byte),
-        }
-    }
-    std::ffi::OsString::from_vec(out).into()
 }
 
 /// The mount at `wanted`, or the only one.
