@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcfs_proto::Opcode;
 
@@ -11,6 +11,10 @@ use super::{Env, Etcfs};
 
 /// A name that is looked up while strace attaches, and not counted.
 const MARK: &str = "strace-attaches";
+
+/// The thread that has stuck workers relieved sleeps between two looks. Traced calls are slow enough for a worker to be
+/// taken for stuck, and what another thread does then is missing in the counters of the first: it sleeps through the trace.
+const NOBODY_IS_RELIEVED: &str = "--inject=nanosleep,clock_nanosleep:delay_enter=60000000";
 
 /// One request and the calls made for it, the read of the device and the write of the answer included.
 #[derive(Debug, Clone)]
@@ -47,6 +51,7 @@ impl Trace {
         let mut child = Command::new("strace")
             .args(["-ff", "-xx", "-s", "56", "-o"])
             .arg(&prefix)
+            .arg(NOBODY_IS_RELIEVED)
             .args(args)
             .args(["-p", &etcfs.pid().to_string()])
             .stdin(Stdio::null())
@@ -58,8 +63,12 @@ impl Trace {
         stderr.read_line(&mut line).expect("read from strace");
         assert!(line.contains("attached"), "strace: {line}");
         // strace says so a little before it sees the calls of all threads.
-        for _ in 0..40 {
-            let _ = std::fs::symlink_metadata(etcfs.mnt().join(MARK));
+        let look = || drop(std::fs::symlink_metadata(etcfs.mnt().join(MARK)));
+        (0..40).for_each(|_| look());
+        let until = Instant::now() + Duration::from_secs(30);
+        while !is_held_asleep(etcfs.pid()) {
+            assert!(Instant::now() < until, "the crew's thread does not sleep");
+            look();
         }
         Trace {
             child,
@@ -84,6 +93,25 @@ impl Trace {
         }
         requests
     }
+}
+
+/// Whether strace holds the thread that looks after the workers at the beginning of its sleep.
+fn is_held_asleep(daemon: i32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{daemon}/task")).expect("list the threads");
+    let paths = tasks.map(|task| task.expect("a thread").path());
+    let read = |path: &Path, file| std::fs::read_to_string(path.join(file)).unwrap_or_default();
+    let crew = paths
+        .into_iter()
+        .find(|path| read(path, "comm").trim() == "etcfs-crew")
+        .expect("a thread looks after the workers");
+    let sleeps = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].map(|call| call.to_string());
+    let call = read(&crew, "syscall");
+    let asleep = call
+        .split(' ')
+        .next()
+        .is_some_and(|call| sleeps.iter().any(|sleep| sleep == call));
+    // `t`: stopped by its tracer.
+    asleep && read(&crew, "stat").contains(") t ")
 }
 
 fn parse(path: &Path) -> Vec<Request> {
