@@ -106,7 +106,18 @@ fn start(options: &Options) -> Result<Served> {
         ));
         request.noexec = true;
     }
-    let fs = tree(options, &mountpoint, local, global)?;
+    let (local, of_local) = local.with_times_of(&request);
+    let (global, of_global) = global.with_times_of(&request);
+    let times = of_local.and(of_global);
+    if let Err(errno) = times {
+        log::info(format_args!(
+            "{}: access times change as on the mounts beneath ({errno}); with noatime and ro, files that this user may \
+             open so are opened with O_NOATIME",
+            mountpoint.display()
+        ));
+    }
+    let mut fs = tree(options, &mountpoint, local, global)?;
+    fs.keeps_access_times = times.is_err() && request.keeps_access_times();
     let prepared = mount::prepare(&request, point)?;
     let device = prepared.pending.device();
     let root = rustix::process::geteuid().is_root();

@@ -64,7 +64,7 @@ fn what_mount_fuse3_runs_is_understood() {
     let empty = run(&["", "/mnt", "-o", "rw,sync,noatime"]);
     assert_eq!(empty.mount.source, "etcfs");
     assert!(empty.mount.sync);
-    assert_eq!(empty.mount.atime, Atime::Noatime);
+    assert_eq!(empty.mount.atime, Some(Atime::Noatime));
 }
 
 #[test]
@@ -125,8 +125,11 @@ fn the_last_of_two_opposites_holds() {
     assert!(!with("noexec,exec").mount.noexec);
     assert!(!with("sync,async").mount.sync);
     assert!(!with("nodiratime,diratime").mount.nodiratime);
-    assert_eq!(with("noatime,strictatime").mount.atime, Atime::Strictatime);
-    assert_eq!(with("noatime,relatime").mount.atime, Atime::Relatime);
+    assert_eq!(
+        with("noatime,strictatime").mount.atime,
+        Some(Atime::Strictatime)
+    );
+    assert_eq!(with("noatime,relatime").mount.atime, Some(Atime::Relatime));
     assert_eq!(
         with("global=/a,global=/b").global.as_deref(),
         Some(Path::new("/b"))

@@ -40,8 +40,9 @@ impl Fs {
     pub fn open_listing(&self, node: &Arc<Node>) -> Result<Dir, Errno> {
         let at = self.dir_fd(node)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open = || looking(|| rustix::fs::openat(&*at, c".", flags, rustix::fs::Mode::empty()));
-        let fd = self.with_relief(open)?;
+        let mode = rustix::fs::Mode::empty();
+        let open = |flags| looking(|| rustix::fs::openat(&*at, c".", flags, mode));
+        let fd = self.with_relief(|| self.keeping_times(flags, open))?;
         let rules = arc_swap::Guard::into_inner(self.rules());
         let merge = self
             .place_of(&rules, node)

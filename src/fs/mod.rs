@@ -98,6 +98,8 @@ pub struct Fs {
     pub settings: Settings,
     /// The time that ordinary users' copies across sides may take.
     pub copies: cross::Share,
+    /// Reads must leave access times alone, and the mounts of the sides do not see to it: files are opened so.
+    pub keeps_access_times: bool,
     local: Base,
     global: Base,
     /// How the kernel is told what it must not keep.
@@ -148,6 +150,7 @@ impl Fs {
             descriptors: budget::Descriptors::new(settings.dir_limit / 5 * OPENS),
             unnamed: held::Unnamed::new(settings.dir_limit / 8),
             settings,
+            keeps_access_times: false,
             copies: cross::Share::default(),
             local,
             global,

@@ -215,8 +215,12 @@ impl Fs {
             Ok(found) => found,
             Err(errno) => return self.reopen(node, flags).ok_or(errno),
         };
-        let open = || looking(|| rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty()));
-        let opened = self.with_relief(|| past_leases(open));
+        let openat = |flags| {
+            past_leases(|| {
+                looking(|| rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty()))
+            })
+        };
+        let opened = self.with_relief(|| self.keeping_times(flags, openat));
         let fd = match opened {
             // The name is gone, or a symlink's, a directory's or a socket's by now.
             Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
@@ -240,6 +244,26 @@ impl Fs {
             return self.reopen(node, flags).ok_or(Errno::STALE);
         }
         Ok((fd, stat))
+    }
+
+    /// Opens with `flags`, so that reads change no access time where the mount has it so. Of others' files the daemon of an
+    /// ordinary user cannot ask for that; they are opened all the same.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn keeping_times<T>(
+        &self,
+        flags: OFlags,
+        open: impl Fn(OFlags) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let reads = flags & OFlags::RWMODE != OFlags::WRONLY && !flags.contains(OFlags::PATH);
+        if !self.keeps_access_times || !reads {
+            return open(flags);
+        }
+        match open(flags | OFlags::NOATIME) {
+            Err(Errno::PERM) => open(flags),
+            done => done,
+        }
     }
 
     /// Opens an unlinked or replaced file that is still open, through what is held of it, which is held until that is done:

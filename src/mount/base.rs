@@ -9,8 +9,8 @@ use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat, readlin
 use rustix::io::{Errno, Result};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::MountError;
 use super::mountinfo::{FSTYPE, Table, is_missing, is_same, mount_of};
+use super::{MountError, MountRequest, times};
 
 /// A directory that a side is served from. Everything reached from it lies beneath an etcfs that covers it.
 #[derive(Debug)]
@@ -25,6 +25,16 @@ impl Base {
     #[must_use]
     pub fn into_dir(self) -> OwnedFd {
         self.dir
+    }
+
+    /// The same directory on a mount whose access times change as `request` says, and whether that was possible. Its other
+    /// flags, and what is mounted within the directory, are then as they are at this moment.
+    pub fn with_times_of(self, request: &MountRequest) -> (Self, Result<()>) {
+        let again = self.dir.try_clone().map_err(|_| Errno::MFILE);
+        match again.and_then(|dir| times::with_times_of(request, dir)) {
+            Ok(dir) => (Self { dir, ..self }, Ok(())),
+            Err(errno) => (self, Err(errno)),
+        }
     }
 
     /// Whether what lies in the directory cannot be executed, which the mount above must hold to: the kernel asks the

@@ -105,9 +105,9 @@ fn attributes(request: &MountRequest) -> MountAttrFlags {
     flags.set(MountAttrFlags::MOUNT_ATTR_NODIRATIME, request.nodiratime);
     // MOUNT_ATTR_RELATIME is 0.
     flags |= match request.atime {
-        Atime::Relatime => MountAttrFlags::empty(),
-        Atime::Noatime => MountAttrFlags::MOUNT_ATTR_NOATIME,
-        Atime::Strictatime => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+        None | Some(Atime::Relatime) => MountAttrFlags::empty(),
+        Some(Atime::Noatime) => MountAttrFlags::MOUNT_ATTR_NOATIME,
+        Some(Atime::Strictatime) => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
     };
     flags
 }
@@ -143,9 +143,9 @@ fn visible(request: &MountRequest, at: &Path, device: BorrowedFd<'_>) -> rustix:
     flags.set(MountFlags::SYNCHRONOUS, request.sync);
     flags.set(MountFlags::DIRSYNC, request.dirsync);
     flags |= match request.atime {
-        Atime::Relatime => MountFlags::RELATIME,
-        Atime::Noatime => MountFlags::NOATIME,
-        Atime::Strictatime => MountFlags::STRICTATIME,
+        None | Some(Atime::Relatime) => MountFlags::RELATIME,
+        Some(Atime::Noatime) => MountFlags::NOATIME,
+        Some(Atime::Strictatime) => MountFlags::STRICTATIME,
     };
     let data = std::ffi::CString::new(data).expect("the text holds no NUL");
     mount(

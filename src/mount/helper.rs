@@ -125,8 +125,8 @@ fn options(request: &MountRequest) -> OsString {
         (request.noexec, "noexec"),
         (request.sync, "sync"),
         (request.dirsync, "dirsync"),
-        (request.atime == Atime::Noatime, "noatime"),
-        (request.atime == Atime::Strictatime, "strictatime"),
+        (request.atime == Some(Atime::Noatime), "noatime"),
+        (request.atime == Some(Atime::Strictatime), "strictatime"),
         (request.nodiratime, "nodiratime"),
     ];
     for (_, name) in flags.iter().filter(|(on, _)| *on) {
@@ -193,7 +193,7 @@ mod tests {
         request.sync = true;
         request.dirsync = true;
         request.nodiratime = true;
-        request.atime = Atime::Noatime;
+        request.atime = Some(Atime::Noatime);
         request.max_read = Some(65536);
         let all = ",allow_other,ro,noexec,sync,dirsync,noatime,nodiratime,max_read=65536";
         assert_eq!(options(&request), format!("{plain}{all}").as_str());

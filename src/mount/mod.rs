@@ -24,6 +24,7 @@ mod helper;
 mod mountinfo;
 mod point;
 mod request;
+mod times;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -27,10 +27,9 @@ pub enum Calls {
 }
 
 /// When reading updates a file's access time (a property of the mount, `MOUNT_ATTR__ATIME`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Atime {
-    /// The kernel's default.
-    #[default]
+    /// At a read after a change, or a day after the last update.
     Relatime,
     /// Never.
     Noatime,
@@ -60,8 +59,8 @@ pub struct MountRequest {
     pub sync: bool,
     /// Directory changes are synchronous.
     pub dirsync: bool,
-    /// When files' access times change.
-    pub atime: Atime,
+    /// When files' access times change. None: as on the mounts beneath, and the mount shows the kernel's default.
+    pub atime: Option<Atime>,
     /// Directories' access times do not change.
     pub nodiratime: bool,
     /// The largest READ request in bytes; none: as large as the kernel likes. The kernel raises it to 4096.
@@ -80,7 +79,7 @@ impl Default for MountRequest {
             noexec: false,
             sync: false,
             dirsync: false,
-            atime: Atime::Relatime,
+            atime: None,
             nodiratime: false,
             max_read: None,
         }

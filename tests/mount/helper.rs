@@ -119,7 +119,7 @@ fn option_that_fusermount3_does_not_know_is_an_error() {
             ..request(env, "mnt")
         };
         let request = MountRequest {
-            atime: etcfs::mount::Atime::Strictatime,
+            atime: Some(etcfs::mount::Atime::Strictatime),
             ..request
         };
         let refused = prepare(&request).expect_err("must be refused").to_string();

@@ -89,7 +89,7 @@ fn every_option_of_a_request_reaches_the_mount_by_every_way() {
                 noexec: true,
                 sync: true,
                 dirsync: true,
-                atime: Atime::Noatime,
+                atime: Some(Atime::Noatime),
                 // Unknown to fusermount3 of libfuse 3.14.
                 nodiratime: way == Way::Direct,
                 max_read: Some(65536),
@@ -128,7 +128,7 @@ fn access_times_are_as_asked_for() {
             ] {
                 let request = MountRequest {
                     calls,
-                    atime,
+                    atime: Some(atime),
                     ..request(env, "mnt")
                 };
                 let (attached, _server) = mount(&request);

@@ -9,6 +9,7 @@ mod creating;
 mod permissions;
 mod set_ids;
 mod special;
+mod times;
 
 use std::ffi::CString;
 use std::time::Duration;

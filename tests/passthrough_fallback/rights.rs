@@ -95,6 +95,39 @@ fn an_ordinary_users_mount_is_served_without_it_in_one_line() {
     });
 }
 
+/// Who may not copy the mounts beneath opens files so that reading leaves their access times alone.
+#[test]
+fn an_ordinary_users_noatime_holds_for_its_own_files() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let program = for_everybody(env, &bases);
+        let path = bases.local().join("file");
+        fs::write(&path, "text").expect("write");
+        std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).expect("chown");
+        for (option, changes) in [(",noatime", false), (",ro", false), (",relatime", true)] {
+            let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(978_307_200);
+            let times = fs::FileTimes::new().set_accessed(old);
+            for at in [&path, &bases.local()] {
+                let file = fs::File::open(at).expect("open");
+                file.set_times(times).expect("set the access time");
+            }
+            as_user(&User::plain(NOBODY), || {
+                let output = in_background(Command::new(&program), &bases, option);
+                assert!(output.status.success(), "{output:?}");
+                assert_eq!(fs::read(bases.mnt().join("file")).expect("read"), b"text");
+                assert!(fs::read_dir(bases.mnt()).expect("list").count() > 1);
+                let mut unmount = Command::new("fusermount3");
+                let unmounted = unmount.arg("-u").arg(bases.mnt()).status();
+                assert!(unmounted.expect("run fusermount3").success());
+            });
+            for at in [&path, &bases.local()] {
+                let now = fs::metadata(at).expect("stat").accessed().expect("atime");
+                assert_eq!(now != old, changes, "{option}, {}", at.display());
+            }
+        }
+    });
+}
+
 #[test]
 fn the_capability_decides_and_not_the_user() {
     private(DEADLINE, |env| {
