@@ -94,6 +94,21 @@ impl<'a> Actor<'a> {
         }
     }
 
+    /// Runs `op` with the caller's ids and no capability at all.
+    ///
+    /// # Errors
+    /// Those of `op`.
+    pub(super) fn act_without_more<T>(
+        &self,
+        op: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let held = Held {
+            groups: Vec::new(),
+            capabilities: CapabilitySet::empty(),
+        };
+        creds::act_as_held(self.ids(), &held, op)
+    }
+
     /// As [`Actor::act`], for a change of `fd` that takes set-id bits away (its contents, its owner), unless the caller has
     /// CAP_FSETID or, for some, is in the file's group. `told`: whether the request says that the caller has not that
     /// capability (`FUSE_HANDLE_KILLPRIV_V2`); `None`: it does not say.

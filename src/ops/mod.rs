@@ -204,6 +204,11 @@ impl<'a> Call<'a> {
         one_component(self.frame.name().map_err(malformed)?)
     }
 
+    /// The name of an extended attribute, in which any byte may stand.
+    fn attribute(&self) -> Result<&'a CStr, Errno> {
+        self.frame.name().map_err(malformed)
+    }
+
     /// The names of a rename: the old one and the new one.
     fn names2(&self) -> Result<(&'a CStr, &'a CStr), Errno> {
         let (old, new) = self.frame.names2().map_err(malformed)?;
