@@ -82,6 +82,8 @@ pub struct Options {
     pub max_lock_waiters: usize,
     /// How many bytes are copied for an ordinary user's rename to the other side.
     pub max_cross_copy: u64,
+    /// Mount over an etcfs that is served already.
+    pub stack: bool,
     /// How much to say.
     pub log: LogLevel,
     /// Seconds after which a request that is still being worked on is logged; 0: never.
@@ -107,6 +109,7 @@ impl Default for Options {
             max_stack_depth: 1,
             max_lock_waiters: crate::session::MAX_LOCK_WAITERS,
             max_cross_copy: crate::fs::MAX_CROSS_COPY,
+            stack: false,
             log: LogLevel::default(),
             watchdog: 10,
             legacy_global: false,

@@ -90,7 +90,10 @@ struct Served {
 fn start(options: &Options) -> Result<Served> {
     let mountpoint = std::path::absolute(&options.mount.mountpoint)
         .with_context(|| format!("{}", options.mount.mountpoint.display()))?;
-    mount::replace_dead(&mountpoint, options.mount.way)?;
+    let found = mount::make_room(&mountpoint, options.mount.way, &ctl::door::serving)?;
+    if let Some(live) = found.live.filter(|_| !options.stack) {
+        return Err(live.refuse(&mountpoint).into());
+    }
     let point = mount::Point::open(&mountpoint)?;
     let local = point.base().context("the local directory")?;
     let global_dir = options.global_dir(&mountpoint);
@@ -119,7 +122,7 @@ fn start(options: &Options) -> Result<Served> {
     let mut fs = tree(options, &mountpoint, local, global)?;
     fs.keeps_access_times = times.is_err() && request.keeps_access_times();
     let prepared = mount::prepare(&request, point)?;
-    let device = prepared.pending.device();
+    let (device, number) = (prepared.pending.device(), prepared.pending.number());
     let root = rustix::process::geteuid().is_root();
     if root {
         privileges::reduce().context("giving up what serving does not need")?;
@@ -129,6 +132,7 @@ fn start(options: &Options) -> Result<Served> {
         &session,
         ctl::Start {
             device,
+            mount: number,
             global: std::path::absolute(&global_dir).unwrap_or(global_dir),
             local: mountpoint,
             wished: wish(options).flags,

@@ -93,6 +93,7 @@ pub(super) const ROWS: &[Row] = &[
         "legacy_global",
         Value("exact", |o, v| exact(v).map(|()| o.legacy_global = true)),
     ),
+    row("stack", Nothing(|o| o.stack = true)),
     row("debug", Nothing(Options::set_debug)),
     // The kernel's and mount(8)'s.
     row("ro", Nothing(|o| o.mount.read_only = true)),

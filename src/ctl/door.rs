@@ -15,7 +15,7 @@
 
 mod find;
 
-pub use find::{Unreachable, reach};
+pub use find::{Unreachable, reach, serving};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -38,19 +38,22 @@ const LABEL: &str = "etcfs-control";
 /// What the kernel puts around the name of a memfd, and a client has to take off.
 const LINK: (&[u8], &[u8]) = (b"/memfd:", b" (deleted)");
 
-/// The name of the memfd: `etcfs-control:MAJOR:MINOR:FD`.
+/// The name of the memfd: `etcfs-control:MAJOR:MINOR:FD:MOUNT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
     /// The mount's device number.
     pub device: (u32, u32),
     /// The number of the clients' end of the pair in the daemon.
     pub end: RawFd,
+    /// The kernel's number of the mount that the daemon has made; others of the same file system are bound copies of it. 0: the
+    /// kernel does not tell.
+    pub mount: u64,
 }
 
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = self.device;
-        write!(f, "{LABEL}:{major}:{minor}:{}", self.end)
+        write!(f, "{LABEL}:{major}:{minor}:{}:{}", self.end, self.mount)
     }
 }
 
@@ -64,7 +67,9 @@ impl Label {
         }
         let device = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
         let end = fields.next()?.parse().ok()?;
-        fields.next().is_none().then_some(Label { device, end })
+        let mount = fields.next()?.parse().ok()?;
+        let label = Label { device, end, mount };
+        fields.next().is_none().then_some(label)
     }
 }
 
@@ -80,11 +85,11 @@ pub struct Door {
 }
 
 impl Door {
-    /// Makes the way in to the daemon of the mount with this device number.
+    /// Makes the way in to the daemon of the mount with this device number, and this number of its own if the kernel tells it.
     ///
     /// # Errors
     /// No descriptor is free, or the kernel lacks memfd_create(2) (before Linux 3.17).
-    pub fn open(device: (u32, u32)) -> io::Result<Door> {
+    pub fn open(device: (u32, u32), mount: Option<u64>) -> io::Result<Door> {
         let kind = SocketType::SEQPACKET;
         let (inner, outer) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
         let listener = if can_be_taken(&outer) {
@@ -93,7 +98,8 @@ impl Door {
             Some(listener(device)?)
         };
         let end = outer.as_raw_fd();
-        let label = Label { device, end }.to_string();
+        let mount = mount.unwrap_or(0);
+        let label = Label { device, end, mount }.to_string();
         Ok(Door {
             inner,
             _outer: outer,
@@ -181,15 +187,16 @@ mod tests {
         let label = Label {
             device: (0, 47),
             end: 9,
+            mount: 2_147_483_700,
         };
         let link = format!("/memfd:{label} (deleted)");
         assert_eq!(Label::read(link.as_bytes()), Some(label));
         for other in [
-            "/memfd:etcfs-control:0:47 (deleted)",
-            "/memfd:etcfs-control:0:47:9: (deleted)",
-            "/memfd:etcfs-control:0:47:x (deleted)",
-            "/memfd:etcfs-control:0:47:9",
-            "/etcfs-control:0:47:9 (deleted)",
+            "/memfd:etcfs-control:0:47:9 (deleted)",
+            "/memfd:etcfs-control:0:47:9:7: (deleted)",
+            "/memfd:etcfs-control:0:47:x:7 (deleted)",
+            "/memfd:etcfs-control:0:47:9:7",
+            "/etcfs-control:0:47:9:7 (deleted)",
             "socket:[7]",
         ] {
             assert_eq!(Label::read(other.as_bytes()), None, "{other}");

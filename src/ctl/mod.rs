@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Start {
     /// The mount's device number, major and minor.
     pub device: (u32, u32),
+    /// The kernel's number of the mount, if it tells.
+    pub mount: Option<u64>,
     /// The directory beneath the mount.
     pub local: PathBuf,
     /// The directory with the global files.
@@ -60,7 +62,7 @@ struct Control {
 
 /// Opens the door and starts the thread that serves it. Without one the mount works all the same; that is logged.
 pub fn serve(session: &Arc<Session>, start: Start) {
-    let door = match Door::open(start.device) {
+    let door = match Door::open(start.device, start.mount) {
         Ok(door) => door,
         Err(errno) => {
             log::error(format_args!(

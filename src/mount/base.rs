@@ -154,7 +154,7 @@ fn covered_by_etcfs(path: &Path, top: &OwnedFd) -> Result<Option<(OwnedFd, PathB
 /// name of its own (`/`, `..`).
 ///
 /// The path is not made canonical first: `/proc/1/root` reads as a link to `/`, which would be this process's own root.
-fn parent_and_name(path: &Path) -> Result<Option<(OwnedFd, PathBuf)>> {
+pub(super) fn parent_and_name(path: &Path) -> Result<Option<(OwnedFd, PathBuf)>> {
     let mut path = path.to_owned();
     // As many links as the kernel follows (MAXSYMLINKS).
     for _ in 0..40 {

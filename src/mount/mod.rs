@@ -3,7 +3,7 @@
 //! The order in which a daemon calls, so that no request finds nobody to answer it (contract D1, D15, D21):
 //!
 //! ```text
-//! replace_dead(&request.mountpoint, request.way)    a killed etcfs there is unmounted
+//! make_room(&request.mountpoint, request.way, who)  a killed etcfs there is unmounted, a living one is told about
 //! Point::open(&request.mountpoint) -> point         the mountpoint, from here on by its descriptor
 //! point.base(), take_base(global)                   both directories, beneath what covers them
 //! prepare(&request, point) -> Prepared              the mount exists, and nobody sees it (if the kernel allows)
@@ -16,12 +16,12 @@
 #![allow(unsafe_code)]
 
 mod base;
-mod dead;
 mod device;
 mod direct;
 mod error;
 mod helper;
 mod mountinfo;
+mod occupant;
 mod point;
 mod request;
 mod times;
@@ -35,10 +35,10 @@ use rustix::mount::UnmountFlags;
 use rustix::process::geteuid;
 
 pub use base::{Base, take_base};
-pub use dead::replace_dead;
 pub use error::MountError;
 use mountinfo::Identity;
 pub use mountinfo::unescape;
+pub use occupant::{Found, Live, Serving, Who, make_room};
 pub use point::Point;
 pub use request::{Atime, Calls, MountRequest, Way};
 
@@ -140,6 +140,12 @@ impl Pending {
         self.attached
             .as_ref()
             .map_or((0, 0), |attached| attached.identity.device())
+    }
+
+    /// The kernel's number of the mount, by which it is told from others of the same file system; none before Linux 5.8.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        self.attached.as_ref()?.identity.number()
     }
 
     /// Makes the mount visible if it is not. No descriptor of the mount stays open in this process: one would make

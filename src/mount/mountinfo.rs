@@ -18,12 +18,14 @@ pub(super) const FSTYPE: &str = "fuse.etcfs";
 /// the bit and answer `STATX_MNT_ID` (5.8).
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// One mount: the mount it sits on, where as seen from the reader's root, and its type.
+/// One mount: the mount it sits on, where as seen from the reader's root, its type and its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub parent: u64,
     pub at: Vec<u8>,
     pub fstype: String,
+    /// Who has mounted it; FUSE file systems tell.
+    pub user: Option<u32>,
 }
 
 /// Mounts by their id.
@@ -73,7 +75,16 @@ fn parse(line: &[u8]) -> Option<(u64, Entry)> {
     let at = unescape(fields.nth(2)?);
     fields.find(|field| *field == b"-")?;
     let fstype = text(fields.next())?;
-    Some((id, Entry { parent, at, fstype }))
+    let options = text(fields.nth(1)).unwrap_or_default();
+    let user = options.split(',').find_map(|o| o.strip_prefix("user_id="));
+    let user = user.and_then(|id| id.parse().ok());
+    let entry = Entry {
+        parent,
+        at,
+        fstype,
+        user,
+    };
+    Some((id, entry))
 }
 
 /// Undoes the octal escapes of blanks, newlines and backslashes in a path of mountinfo (`mangle_path`).
@@ -149,6 +160,11 @@ impl Identity {
     pub(super) fn device(&self) -> (u32, u32) {
         self.device
     }
+
+    /// The mount's number.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.mount
+    }
 }
 
 /// Whether a failure means that the kernel lacks the system call or that it is forbidden here.
@@ -172,11 +188,13 @@ mod tests {
             parent: 35,
             at: b"/mnt2".to_vec(),
             fstype: "ext3".to_owned(),
+            user: None,
         };
         let etcfs = Entry {
             parent: 36,
             at: b"/a -\\b".to_vec(),
             fstype: FSTYPE.to_owned(),
+            user: Some(0),
         };
         assert_eq!(table.get(36), Some(&ext3));
         assert_eq!(table.get(77), Some(&etcfs));

@@ -36,7 +36,7 @@ fn impostor(env: &Env) -> (Etcfs, Door) {
     etcfs.signal(Signal::KILL);
     etcfs.wait(Duration::from_secs(10)).expect("it ends");
     assert!(etcfs.mount().is_some(), "the mount outlives its daemon");
-    (etcfs, Door::open((0, minor)).expect("a door"))
+    (etcfs, Door::open((0, minor), None).expect("a door"))
 }
 
 /// Answers one client with `messages`; what it asked.

@@ -93,7 +93,12 @@ fn pair() -> (OwnedFd, OwnedFd) {
 
 fn label(minor: u32, end: i32) -> OwnedFd {
     let device = (0, minor);
-    memfd_create(Label { device, end }.to_string(), MemfdFlags::empty()).expect("a memfd")
+    let label = Label {
+        device,
+        end,
+        mount: 0,
+    };
+    memfd_create(label.to_string(), MemfdFlags::empty()).expect("a memfd")
 }
 
 #[test]

@@ -240,7 +240,7 @@ fn a_daemon_that_lies_does_not_reach_the_terminal() {
         let reports = ["stats", "journal", "doctor"].map(|command| (command, asked(command)));
         etcfs.signal(Signal::KILL);
         etcfs.wait(Duration::from_secs(10)).expect("it ends");
-        let door = Door::open((0, minor)).expect("a door");
+        let door = Door::open((0, minor), None).expect("a door");
         let evil = "\\u001b[2J\\n<0>lie\u{9b}31m\u{202e}";
         let head = format!("{{\"etcfs\":1,\"version\":\"{evil}\",\"pid\":1}}");
         let lies = reports.map(|(command, report)| {

@@ -4,8 +4,8 @@
 mod harness;
 
 mod base;
-mod dead;
 mod helper;
+mod occupant;
 mod point;
 mod server;
 mod ways;

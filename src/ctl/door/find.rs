@@ -1,6 +1,7 @@
 //! The client's way in: from a mount's device number to a connection with the daemon that serves it.
 
 use super::{Label, names};
+use crate::mount::Serving;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::{AtFlags, CWD, StatxFlags, readlink, statx};
 use rustix::io::{self, Errno};
@@ -9,7 +10,7 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, sendmsg, socket_with, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::IoSlice;
@@ -99,6 +100,37 @@ fn settled(socket: OwnedFd, pid: Pid, timeout: Duration) -> Result<(OwnedFd, u32
         set_socket_timeout(&socket, end, Some(timeout)).map_err(failed("the socket's timeout"))?;
     }
     Ok((socket, pid.as_raw_nonzero().get().cast_unsigned()))
+}
+
+/// The process that serves the mount `device`, which `user` has mounted, as far as its descriptors may be looked at. It is not
+/// talked to, so one that hangs is found as well.
+pub fn serving(device: (u32, u32), user: u32) -> Option<Serving> {
+    processes().into_iter().find_map(|pid| {
+        let label = labels(pid, device, user).ok()?.into_iter().next()?;
+        Some(Serving {
+            pid: pid.as_raw_nonzero().get().cast_unsigned(),
+            mount: (label.mount != 0).then_some(label.mount),
+            is_ending: is_ending(pid),
+        })
+    })
+}
+
+/// Whether a process is on its way out: ended, or with a signal pending upon which a daemon ends (proc_pid_status(5)). A signal
+/// that it has blocked and reads from a descriptor is pending until then.
+fn is_ending(pid: Pid) -> bool {
+    let path = format!("/proc/{}/status", pid.as_raw_nonzero());
+    let Ok(status) = std::fs::read_to_string(path) else {
+        return true;
+    };
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or("", str::trim)
+    };
+    let pending = |name: &str| u64::from_str_radix(field(name), 16).unwrap_or(0);
+    let ends = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
+    let ends = ends.map(|signal| 1 << (signal.as_raw() - 1));
+    field("State:").starts_with(['Z', 'X'])
+        || (pending("SigPnd:") | pending("ShdPnd:")) & ends.iter().sum::<u64>() != 0
 }
 
 fn processes() -> Vec<Pid> {
