@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-pub use error::CliError;
+pub use error::{CliError, likely};
 
 use crate::mount::MountRequest;
 use crate::sys::seccomp;

@@ -45,8 +45,8 @@ impl CliError {
     }
 }
 
-/// The known option that `written` most likely means: the one that differs in one place only.
-fn likely(written: &str) -> Option<&'static str> {
+/// The known name that `written` most likely means: the one that differs in one place only.
+pub fn likely<'a>(written: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = written.split('=').next().unwrap_or(written);
     let close = |known: &str| {
         let (a, b) = (name.as_bytes(), known.as_bytes());
@@ -56,7 +56,7 @@ fn likely(written: &str) -> Option<&'static str> {
         let tail = tail.take_while(|(x, y)| x == y).count();
         a.len().max(b.len()) <= head + tail + 1 && a.len() > 2
     };
-    ROWS.iter().map(|row| row.name).find(|known| close(known))
+    known.find(|known| close(known))
 }
 
 impl fmt::Display for CliError {
@@ -76,7 +76,7 @@ impl fmt::Display for CliError {
             Self::Argument(arg) => write!(f, "{}: unknown argument; etcfs --help lists all", arg.escape_debug()),
             Self::Unknown(item) => {
                 let written = item.to_string_lossy();
-                match likely(&written) {
+                match likely(&written, ROWS.iter().map(|row| row.name)) {
                     Some(name) => write!(f, "-o {written:?}: unknown option; did you mean {name}?"),
                     None => write!(f, "-o {written:?}: unknown option; etcfs --help lists all"),
                 }

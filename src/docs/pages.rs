@@ -49,7 +49,9 @@ pub fn etcfsctl(help: &Help, commands: &[Command]) -> String {
             page.text([bold(line.as_str())]);
             page.control("PP", [] as [&str; 0]);
         }
-        for section in &help.sections {
+        // Said once, of the program.
+        let own = |section: &&Section| !section.title.starts_with("Options of all");
+        for section in help.sections.iter().filter(own) {
             body(&mut page, section, 0);
         }
     }

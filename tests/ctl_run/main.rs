@@ -10,6 +10,7 @@ mod live;
 mod reports;
 mod screen;
 mod trouble;
+mod usage;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -4,7 +4,7 @@ mod conf;
 
 use crate::client::How;
 use anyhow::{Context as _, Result};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use conf::Conf;
 use etcfs::fs::config::{Command, Config, Problem, parse_line};
 use etcfs::fs::rules::{OverrideKind, RulePath};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Tell what a bedrock.conf makes a daemon do, and what in it can never match. Needs no daemon. Exits with 2 if there
 /// is something wrong.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "check")]
 pub struct Args {
     /// where the sources of [etc-inject] are looked for, as in a stratum (default /)

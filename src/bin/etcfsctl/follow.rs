@@ -3,7 +3,7 @@
 use crate::client::{Connection, How, read};
 use crate::find::{self, Mount};
 use anyhow::{Context as _, Result, bail};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::record::Record;
 use etcfs::ctl::report::errno_name;
 use etcfs::ctl::wire::{Ask, Filter};
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 macro_rules! command {
     ($name:ident, $word:literal, $what:literal) => {
         #[doc = $what]
-        #[derive(FromArgs)]
+        #[derive(FromArgs, ArgsInfo)]
         #[argh(subcommand, name = $word)]
         pub struct $name {
             /// only these requests, such as LOOKUP,OPEN

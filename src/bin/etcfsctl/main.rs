@@ -3,10 +3,12 @@
 //! It finds the daemon by the mount's device number and never touches the mount, so a mount that hangs does not hang
 //! it; whatever the daemon does, an answer or a reason is there within `--timeout`.
 
+mod arguments;
 mod check;
 mod client;
 mod find;
 mod follow;
+mod help;
 mod record;
 mod recording;
 mod report;
@@ -14,15 +16,16 @@ mod stats;
 mod top;
 
 use anyhow::Result;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
+use arguments::Line;
 use etcfs::printable::tame;
 use std::process::ExitCode;
 
 /// Ask a running etcfs what it does, and why. MOUNT is a mount point of etcfs; without it, the only one there is.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 struct Args {
     /// print JSON, for programs
-    #[argh(switch)]
+    #[argh(switch, short = 'j')]
     json: bool,
     /// seconds to wait for the daemon (default 5)
     #[argh(option, default = "5.0")]
@@ -31,7 +34,7 @@ struct Args {
     command: Command,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
     Stats(stats::Args),
@@ -49,17 +52,51 @@ enum Command {
 }
 
 /// Print the version.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "version")]
 struct VersionArgs {}
 
+/// Takes the arguments, whose command and options may come in any order.
+fn parse() -> Result<Args, ExitCode> {
+    let refused = |line: &str| {
+        say(&format!("etcfsctl: {line}"));
+        ExitCode::FAILURE
+    };
+    let mut args = Vec::new();
+    for arg in std::env::args_os().skip(1) {
+        let arg = arg.into_string();
+        args.push(arg.map_err(|arg| refused(&format!("{}: is not UTF-8", arg.display())))?);
+    }
+    let line = arguments::arrange(&Args::get_args_info(), args).map_err(|why| refused(&why))?;
+    let args = match line {
+        Line::Run(args) => args,
+        Line::Help(about) => return Err(help::show(about.as_deref())),
+    };
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Args::from_args(&["etcfsctl"], &args).map_err(|exit| {
+        let lines: Vec<&str> = exit
+            .output
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .collect();
+        refused(&format!("{}; see etcfsctl help", lines.join(" ")))
+    })
+}
+
 fn main() -> ExitCode {
-    let args: Args = argh::from_env();
+    match parse() {
+        Ok(args) => finish(run(args)),
+        Err(code) => code,
+    }
+}
+
+fn run(args: Args) -> Result<ExitCode> {
     let how = client::How {
         json: args.json,
         timeout: args.timeout,
     };
-    let result = match args.command {
+    match args.command {
         Command::Stats(args) => stats::run(&how, &args),
         Command::Log(args) => follow::log(&how, &args),
         Command::Trace(args) => follow::trace(&how, &args),
@@ -75,8 +112,7 @@ fn main() -> ExitCode {
             println!("etcfsctl {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
         }
-    };
-    finish(result)
+    }
 }
 
 /// A reader that has seen enough (`etcfsctl log | head`) is no failure.

@@ -3,7 +3,7 @@
 use crate::client::{Connection, How};
 use crate::find;
 use anyhow::{Context as _, Result, bail};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::wire::Ask;
 use etcfs::replay::tape::{Choice, Tape};
 use etcfs::sys::signals::Signals;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// Record every request and its answer into FILE, until interrupted (Ctrl-C) or for some time. Contents of files and
 /// extended attributes are left out. FILE can be read by `decode` and `replay`.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "record")]
 pub struct Args {
     /// keep only the latest records, as many as fit into SIZE bytes (K, M and G are known), and write them at the end

@@ -3,7 +3,7 @@
 use crate::client::How;
 use crate::find;
 use anyhow::{Context as _, Result, bail};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use etcfs::fs::CONFIG_NAME;
 use etcfs::printable::{tame, tame_json};
 use etcfs::replay::report::{Report, median};
@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 
 /// Show a recording in words, and what is wrong with the conversation: requests without an answer, second answers, wrong
 /// lengths, lookups never forgotten. Ends with 1 if there is a fault.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "decode")]
 pub struct DecodeArgs {
     /// write a file for Wireshark instead; scripts/etcfs-fuse.lua explains it there
@@ -31,7 +31,7 @@ pub struct DecodeArgs {
 
 /// Carry a recording out again, without a kernel or a mount, and compare the answers with the recorded ones. Ends with 1
 /// if any differs.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "replay")]
 pub struct ReplayArgs {
     /// on a copy of this directory, a copy of the tree as it was when the recording began; without it, on a tree made

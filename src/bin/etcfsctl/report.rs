@@ -4,7 +4,7 @@ use crate::client::{How, report};
 use crate::find::{self, Mount};
 use crate::stats::duration;
 use anyhow::{Context as _, Result};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::report::{Doctor, Enforcement, Journal, Level, Which};
 use etcfs::ctl::wire::Ask;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tell where a path really lives, and which rule says so.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "which")]
 pub struct WhichArgs {
     /// the mount point, if PATH does not begin with it
@@ -25,7 +25,7 @@ pub struct WhichArgs {
 }
 
 /// Tell which overrides were enforced, whose change they undid and who came upon it.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "journal")]
 pub struct JournalArgs {
     /// the mount point
@@ -34,7 +34,7 @@ pub struct JournalArgs {
 }
 
 /// Tell what is not as it should be. Exits with 2 if there is a problem.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "doctor")]
 pub struct DoctorArgs {
     /// the mount point

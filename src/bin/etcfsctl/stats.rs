@@ -3,7 +3,7 @@
 use crate::client::{How, report};
 use crate::find;
 use anyhow::Result;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::report::{Op, Stats};
 use etcfs::ctl::wire::Ask;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Counts, errors and latencies by request, and the state of the session.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "stats")]
 pub struct Args {
     /// count anew from now on; the figures so far are printed

@@ -6,7 +6,7 @@ mod sums;
 use crate::client::{Connection, How, read, report};
 use crate::find::{self, Mount};
 use anyhow::{Context as _, Result, bail};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::record::Record;
 use etcfs::ctl::report::Stats;
 use etcfs::ctl::wire::{Ask, Filter};
@@ -22,7 +22,7 @@ use sums::{Sums, View, Window};
 
 /// Show live who keeps the mount busy: operations and time by process, path, request and rule. With --json one object
 /// per interval.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "top")]
 pub struct Args {
     /// seconds between two pictures (default 1)
