@@ -1,10 +1,11 @@
 //! The daemon's command line, in libfuse's syntax (contract D7): `etcfs [-dfs] [-o OPTION,...] [SOURCE] MOUNTPOINT`.
 //!
 //! `SOURCE` comes from fstab: mount.fuse3 runs `etcfs SOURCE MOUNTPOINT -o ...` for `SOURCE MOUNTPOINT fuse.etcfs`, and
-//! `etcfs MOUNTPOINT -o ...` for `etcfs MOUNTPOINT fuse`. When root runs it, it appends `dev,suid` unless fstab says
-//! otherwise, so these two have to be accepted although the mount stays nodev and nosuid.
+//! `etcfs MOUNTPOINT -o ...` for `etcfs MOUNTPOINT fuse`. It appends `dev,suid` unless fstab says otherwise, which is nobody's
+//! wish (contract D13): see [`asked_of_mount`].
 
 mod error;
+mod mount8;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use lexopt::Arg;
 
 pub use error::{CliError, likely};
+pub use mount8::{Asked, asked_of_mount};
 
 use crate::mount::MountRequest;
 use crate::sys::seccomp;
@@ -64,6 +66,8 @@ pub struct Options {
     single: bool,
     /// `fsname=`, which goes before a positional source.
     fsname: Option<OsString>,
+    /// What mount.fuse3 has said of its own accord.
+    pub appended: Asked,
     /// The directory with the global files; none: see [`Options::global_dir`].
     pub global: Option<PathBuf>,
     /// The stratum's name; none: attribute `user.bedrock.stratum` of "/".
@@ -100,6 +104,7 @@ impl Default for Options {
             threads: None,
             single: false,
             fsname: None,
+            appended: Asked::default(),
             global: None,
             stratum: None,
             passthrough: false,
@@ -140,7 +145,7 @@ impl Options {
                 Arg::Short('s') => options.single = true,
                 Arg::Short('o') => {
                     let list = parser.value().map_err(|_| CliError::NoList)?;
-                    options.take_list(&list)?;
+                    options.take_list(&list, !positionals.is_empty())?;
                 }
                 Arg::Value(value) => positionals.push(value),
                 other => return Err(CliError::from_lexer(&other.unexpected())),
@@ -175,15 +180,31 @@ impl Options {
         }
     }
 
-    /// Refuses `allow_other` for anybody but uid 0 (contract D6).
+    /// Refuses `allow_other` for anybody but uid 0 (contract D6), and takes `dev` and `suid` from nobody else: as with
+    /// fusermount3 they are left out.
     ///
     /// # Errors
     /// [`CliError::NotRoot`].
-    pub fn check_user(&self, euid: u32) -> Result<(), CliError> {
-        if self.mount.allow_other && euid != 0 {
+    pub fn check_user(&mut self, euid: u32) -> Result<(), CliError> {
+        if euid == 0 {
+            return Ok(());
+        }
+        self.mount.dev = false;
+        self.mount.suid = false;
+        if self.mount.allow_other {
             return Err(CliError::NotRoot);
         }
         Ok(())
+    }
+
+    /// Takes `dev` and `suid`, which mount.fuse3 has appended, if `asked` says that somebody wants them.
+    pub fn take_appended(&mut self, asked: impl FnOnce(&std::path::Path) -> Asked) {
+        let Asked { dev, suid } = self.appended;
+        if dev || suid {
+            let asked = asked(&self.mount.mountpoint);
+            self.mount.dev |= dev && asked.dev;
+            self.mount.suid |= suid && asked.suid;
+        }
     }
 
     /// The directory with the global files: `global=`, or the mountpoint within [`BEDROCK_ROOT`] (contract D8).
@@ -202,9 +223,13 @@ impl Options {
         self.log = LogLevel::Debug;
     }
 
-    /// One `-o` list.
-    fn take_list(&mut self, list: &OsStr) -> Result<(), CliError> {
-        for item in table::split(list).iter().filter(|item| !item.is_empty()) {
+    /// One `-o` list, which may be mount.fuse3's if it comes after the mountpoint.
+    fn take_list(&mut self, list: &OsStr, after: bool) -> Result<(), CliError> {
+        let mut items = table::split(list);
+        if after && let Some(appended) = mount8::without_appended(&mut items) {
+            self.appended = appended;
+        }
+        for item in items.iter().filter(|item| !item.is_empty()) {
             table::apply(self, item)?;
         }
         Ok(())

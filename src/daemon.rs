@@ -2,6 +2,7 @@
 
 use crate::cli::{LogLevel, Options};
 use crate::ctl;
+use crate::fs::grants::Grants;
 use crate::fs::{Base, Fs, Settings};
 use crate::log;
 use crate::mount::{self, Attached, Detached};
@@ -121,6 +122,10 @@ fn start(options: &Options) -> Result<Served> {
     }
     let mut fs = tree(options, &mountpoint, local, global)?;
     fs.keeps_access_times = times.is_err() && request.keeps_access_times();
+    fs.grants = Grants {
+        suid: request.suid,
+        dev: request.dev,
+    };
     let prepared = mount::prepare(&request, point)?;
     let (device, number) = (prepared.pending.device(), prepared.pending.number());
     let root = rustix::process::geteuid().is_root();

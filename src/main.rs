@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use etcfs::cli::{CliError, HELP, Options, Parsed};
+use etcfs::cli::{CliError, HELP, Options, Parsed, asked_of_mount};
 use etcfs::daemon;
 use etcfs::printable::tame;
 use etcfs::sys::background::{Readiness, Side, background};
@@ -37,6 +37,7 @@ fn run(mut options: Options) -> Result<ExitCode, String> {
     signals::settle();
     options.take_environment(std::env::var_os("ETCFS_ENABLE_PASSTHROUGH").as_deref());
     options.take_seccomp(std::env::var_os("ETCFS_SECCOMP").as_deref());
+    options.take_appended(asked_of_mount);
     options
         .check_user(rustix::process::geteuid().as_raw())
         .map_err(|error: CliError| error.to_string())?;

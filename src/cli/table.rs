@@ -123,11 +123,11 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row("diratime", Nothing(|o| o.mount.nodiratime = false)),
     row("nodiratime", Nothing(|o| o.mount.nodiratime = true)),
-    // The mount is nosuid and nodev whatever is said (contract D13); mount.fuse3 appends dev and suid by itself.
-    row("nosuid", Ignored),
-    row("nodev", Ignored),
-    row("suid", Ignored),
-    row("dev", Ignored),
+    // The default is nosuid and nodev (contract D13).
+    row("nosuid", Nothing(|o| o.mount.suid = false)),
+    row("nodev", Nothing(|o| o.mount.dev = false)),
+    row("suid", Nothing(|o| o.mount.suid = true)),
+    row("dev", Nothing(|o| o.mount.dev = true)),
     row(
         "remount",
         Refused("etcfs cannot change a mount; use: mount -i -o remount,OPTION,... MOUNTPOINT"),

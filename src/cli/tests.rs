@@ -58,6 +58,8 @@ fn what_mount_fuse3_runs_is_understood() {
     assert_eq!(two.mount.source, "none");
     assert_eq!(two.mount.mountpoint, Path::new("/mnt"));
     assert_eq!(two.global.as_deref(), Some(Path::new("/g")));
+    // It says dev and suid of its own accord.
+    assert!(!two.mount.dev && !two.mount.suid);
     let one = run(&["/mnt", "-o", "ro,noexec,nosuid,nodev"]);
     assert_eq!(one.mount.source, "etcfs");
     assert!(one.mount.read_only && one.mount.noexec);
@@ -155,6 +157,24 @@ fn our_own_options_are_taken() {
     assert_eq!(with("mount=direct").mount.way, Way::Direct);
     assert_eq!(with("mount=auto").mount.way, Way::Auto);
     assert_eq!(run(&["-s", "/etc"]).threads.map(NonZeroU16::get), Some(1));
+}
+
+#[test]
+fn dev_and_suid_are_roots_and_mount_fuse3s_count_if_somebody_has_asked() {
+    let given = |options: &Options| (options.mount.dev, options.mount.suid);
+    assert_eq!(given(&run(&["/etc"])), (false, false));
+    assert_eq!(given(&with("dev")), (true, false));
+    assert_eq!(given(&with("suid,dev,nodev")), (false, true));
+    assert_eq!(given(&run(&["/etc", "-o", "dev,suid"])), (true, true));
+    let mut users = with("dev,suid");
+    assert_eq!(users.check_user(1000), Ok(()));
+    assert_eq!(given(&users), (false, false));
+    let line = ["none", "/etc", "-o", "rw,dev,suid"];
+    for (dev, suid) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut options = run(&line);
+        options.take_appended(|_| Asked { dev, suid });
+        assert_eq!(given(&options), (dev, suid));
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod config_handle;
 pub mod cross;
 pub mod dirs;
 pub mod enforce;
+pub mod grants;
 pub mod handle;
 pub mod held;
 pub mod hidden;
@@ -100,6 +101,8 @@ pub struct Fs {
     pub copies: cross::Share,
     /// Reads must leave access times alone, and the mounts of the sides do not see to it: files are opened so.
     pub keeps_access_times: bool,
+    /// What files give to who runs or opens them.
+    pub grants: grants::Grants,
     local: Base,
     global: Base,
     /// How the kernel is told what it must not keep.
@@ -151,6 +154,7 @@ impl Fs {
             unnamed: held::Unnamed::new(settings.dir_limit / 8),
             settings,
             keeps_access_times: false,
+            grants: grants::Grants::default(),
             copies: cross::Share::default(),
             local,
             global,

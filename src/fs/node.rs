@@ -16,7 +16,7 @@ use scc::HashIndex;
 use scc::hash_index::Entry;
 use std::ffi::CStr;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The number by which the kernel names a node.
@@ -141,6 +141,8 @@ pub struct Node {
     handles: Mutex<Option<Box<Handles>>>,
     /// A POSIX lock was asked for at some time.
     posix_locks: AtomicBool,
+    /// Which ids the kernel was last told that the file gives to who runs it: see [`super::grants`].
+    pub(super) told_ids: AtomicU16,
     /// The change time, ns since 1970, of the state in which it had no access ACL; 0: none is known.
     pub no_acl: AtomicU64,
 }
@@ -162,6 +164,7 @@ impl Node {
             dir_used: AtomicBool::new(false),
             handles: Mutex::new(None),
             posix_locks: AtomicBool::new(false),
+            told_ids: AtomicU16::new(0),
             no_acl: AtomicU64::new(0),
         }
     }

@@ -10,7 +10,7 @@ use crate::sys::creds::looking;
 use crate::sys::lease::{Lease, may_wait, past_leases};
 use crate::sys::object::ProcName;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,21 +84,11 @@ impl Fs {
         Ok(self.adopt(node, fd, &stat, flags, charge))
     }
 
-    /// Checks what the kernel checks natively where a program lies and cannot check here: the flags of the very mount, which
-    /// may lie within a base directory or have got its flags after the start; and that nobody writes it.
-    fn may_be_run(&self, node: &Arc<Node>) -> Result<(), Errno> {
-        let (fd, _) = self.open_file(node, OFlags::RDONLY)?;
-        if fstatvfs(&fd).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
-            return Err(Errno::ACCESS);
-        }
-        self.is_not_written(node, fd.as_fd())
-    }
-
     /// Checks that nobody has a file open for writing that is about to be run. The kernel has asked those who opened it
     /// through this mount; others, and those who hold a passed-through mapping only, write the lower file, and a lease
     /// finds them. The end of an open comes here after close(2) has returned, so a writer is believed in after 20 ms.
     /// Where locks of this mount's clients have the file open for writing, nothing can be known.
-    fn is_not_written(&self, node: &Arc<Node>, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub(super) fn is_not_written(&self, node: &Arc<Node>, fd: BorrowedFd<'_>) -> Result<(), Errno> {
         if self.locks.may_write(node.id) {
             return Ok(());
         }

@@ -39,7 +39,7 @@ impl Base {
 
     /// Whether what lies in the directory cannot be executed, which the mount above must hold to: the kernel asks the
     /// mount that a program was opened through, and never the one beneath. (The other flags need no such care: the mount is
-    /// nosuid and nodev always, and a read-only file system refuses each change itself.)
+    /// nosuid and nodev unless root wants it otherwise, and a read-only file system refuses each change itself.)
     #[must_use]
     pub fn is_noexec(&self) -> bool {
         fstatvfs(&self.dir).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC))

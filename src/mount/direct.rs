@@ -99,7 +99,9 @@ fn configure(
 }
 
 fn attributes(request: &MountRequest) -> MountAttrFlags {
-    let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mut flags = MountAttrFlags::empty();
+    flags.set(MountAttrFlags::MOUNT_ATTR_NOSUID, !request.suid);
+    flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !request.dev);
     flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, request.read_only);
     flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, request.noexec);
     flags.set(MountAttrFlags::MOUNT_ATTR_NODIRATIME, request.nodiratime);
@@ -136,7 +138,9 @@ fn visible(request: &MountRequest, at: &Path, device: BorrowedFd<'_>) -> rustix:
     if let Some(max_read) = request.max_read {
         data.push_str(&format!(",max_read={max_read}"));
     }
-    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let mut flags = MountFlags::empty();
+    flags.set(MountFlags::NOSUID, !request.suid);
+    flags.set(MountFlags::NODEV, !request.dev);
     flags.set(MountFlags::RDONLY, request.read_only);
     flags.set(MountFlags::NOEXEC, request.noexec);
     flags.set(MountFlags::NODIRATIME, request.nodiratime);

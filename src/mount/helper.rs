@@ -117,7 +117,9 @@ fn failed(at: &Path, what: &str, status: ExitStatus) -> MountError {
 
 /// The `-o` list. fusermount3 adds fd, rootmode, user_id and group_id, and for ordinary users nosuid and nodev.
 fn options(request: &MountRequest) -> OsString {
-    let mut list = OsString::from("nosuid,nodev,default_permissions,subtype=etcfs,fsname=");
+    let mut list = OsString::from(if request.suid { "suid" } else { "nosuid" });
+    list.push(if request.dev { ",dev" } else { ",nodev" });
+    list.push(",default_permissions,subtype=etcfs,fsname=");
     list.push(escaped(&request.source));
     let flags = [
         (request.allow_other, "allow_other"),

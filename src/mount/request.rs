@@ -37,8 +37,7 @@ pub enum Atime {
     Strictatime,
 }
 
-/// One mount to be made. The type is always `fuse.etcfs`, and nosuid, nodev and default_permissions always hold
-/// (contract D12, D13).
+/// One mount to be made. The type is always `fuse.etcfs`, and default_permissions always holds (contract D12, D13).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountRequest {
     /// Where, as the user wrote it.
@@ -55,6 +54,10 @@ pub struct MountRequest {
     pub read_only: bool,
     /// Nothing on the mount can be executed.
     pub noexec: bool,
+    /// Programs get the ids and capabilities that their files give. For root only.
+    pub suid: bool,
+    /// Devices can be opened. For root only.
+    pub dev: bool,
     /// Writes are synchronous.
     pub sync: bool,
     /// Directory changes are synchronous.
@@ -77,6 +80,8 @@ impl Default for MountRequest {
             allow_other: false,
             read_only: false,
             noexec: false,
+            suid: false,
+            dev: false,
             sync: false,
             dirsync: false,
             atime: None,

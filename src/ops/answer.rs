@@ -10,9 +10,10 @@ use etcfs_proto::abi::{Attr, AttrOut, EntryOut, Statx, SxTime};
 /// component is looked up anew (its own validity is 0).
 pub const ATTR_VALID_NSEC: u32 = 1;
 
-/// The attributes of a lower object, as the mount shows them.
-pub fn attr(fs: &Fs, stat: &Stat) -> Attr {
+/// The attributes of a lower object, which is `node`, as the mount shows them.
+pub fn attr(fs: &Fs, node: &Node, stat: &Stat) -> Attr {
     let s = &stat.0;
+    let shown = fs.shown_of(node, stat);
     Attr {
         ino: fs.ino(stat.dev(), s.stx_ino),
         size: s.stx_size,
@@ -23,11 +24,11 @@ pub fn attr(fs: &Fs, stat: &Stat) -> Attr {
         atimensec: s.stx_atime.tv_nsec,
         mtimensec: s.stx_mtime.tv_nsec,
         ctimensec: s.stx_ctime.tv_nsec,
-        mode: s.stx_mode.into(),
+        mode: shown.mode,
         nlink: s.stx_nlink,
         uid: s.stx_uid,
         gid: s.stx_gid,
-        rdev: encode_dev(s.stx_rdev_major, s.stx_rdev_minor),
+        rdev: encode_dev(shown.rdev.0, shown.rdev.1),
         blksize: s.stx_blksize,
         flags: 0,
     }
@@ -65,8 +66,9 @@ pub fn entry_out(nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> EntryOut {
 }
 
 /// The body of the answer to STATX.
-pub fn statx(fs: &Fs, stat: &Stat) -> Statx {
+pub fn statx(fs: &Fs, node: &Node, stat: &Stat) -> Statx {
     let s = &stat.0;
+    let shown = fs.shown_of(node, stat);
     let time = |t: &rustix::fs::StatxTimestamp| SxTime {
         tv_sec: t.tv_sec,
         tv_nsec: t.tv_nsec,
@@ -79,7 +81,7 @@ pub fn statx(fs: &Fs, stat: &Stat) -> Statx {
         nlink: s.stx_nlink,
         uid: s.stx_uid,
         gid: s.stx_gid,
-        mode: s.stx_mode,
+        mode: shown.mode as u16,
         ino: fs.ino(stat.dev(), s.stx_ino),
         size: s.stx_size,
         blocks: s.stx_blocks,
@@ -88,8 +90,8 @@ pub fn statx(fs: &Fs, stat: &Stat) -> Statx {
         btime: time(&s.stx_btime),
         ctime: time(&s.stx_ctime),
         mtime: time(&s.stx_mtime),
-        rdev_major: s.stx_rdev_major,
-        rdev_minor: s.stx_rdev_minor,
+        rdev_major: shown.rdev.0,
+        rdev_minor: shown.rdev.1,
         dev_major: s.stx_dev_major,
         dev_minor: s.stx_dev_minor,
         ..Statx::default()

@@ -21,7 +21,8 @@ pub fn getattr(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let stat = stat(call, &node, call.args::<GetattrIn>()?)?;
     let valid = validity(call.fs, &node);
-    call.reply.put(&attr_out(attr(call.fs, &stat), valid));
+    call.reply
+        .put(&attr_out(attr(call.fs, &node, &stat), valid));
     Ok(())
 }
 
@@ -40,7 +41,7 @@ pub fn statx(call: &mut Call<'_>) -> Handled {
         attr_valid_nsec: validity(call.fs, &node),
         flags: 0,
         spare: [0; 2],
-        stat: answer::statx(call.fs, &stat),
+        stat: answer::statx(call.fs, &node, &stat),
     });
     Ok(())
 }
@@ -109,7 +110,8 @@ pub fn setattr(call: &mut Call<'_>) -> Handled {
     }
     let stat = Stat::of(fd)?;
     let valid = validity(call.fs, &node);
-    call.reply.put(&attr_out(attr(call.fs, &stat), valid));
+    call.reply
+        .put(&attr_out(attr(call.fs, &node, &stat), valid));
     Ok(())
 }
 

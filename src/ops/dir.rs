@@ -93,7 +93,7 @@ fn entry_of(
         return EntryOut::default();
     };
     let (node, stat) = fs.meet(parent.id, name, &spot, &stat);
-    entry_out(node.id.0, attr(fs, &stat), validity(fs, &node))
+    entry_out(node.id.0, attr(fs, &node, &stat), validity(fs, &node))
 }
 
 fn handle(call: &Call<'_>, fh: u64) -> Result<(Arc<Node>, Arc<Dir>), Errno> {

@@ -45,7 +45,7 @@ pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, 
     let (node, stat) = call.fs.meet(parent.id, name, spot, stat);
     let valid = validity(call.fs, &node);
     call.reply
-        .put(&entry_out(node.id.0, attr(call.fs, &stat), valid));
+        .put(&entry_out(node.id.0, attr(call.fs, &node, &stat), valid));
 }
 
 /// FORGET: the kernel gives lookups back. No answer.

@@ -24,6 +24,9 @@ const OURS: &[u8] = b"user.bedrock.";
 /// The ACL that the kernel asks for while it checks an ordinary user's permissions (`fuse_get_acl`).
 const ACCESS_ACL: &CStr = c"system.posix_acl_access";
 
+/// File capabilities, which the kernel asks for at execve(2) and before writes.
+const CAPABILITY: &CStr = c"security.capability";
+
 /// The largest attribute value or list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`): 64 KiB.
 const LARGEST: usize = 65_536;
 
@@ -53,6 +56,9 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
         return Ok(());
     }
     let node = call.node()?;
+    if name == CAPABILITY && !call.fs.gives_capabilities(&node) {
+        return Err(Errno::NODATA.into());
+    }
     let access = name == ACCESS_ACL;
     if access && call.fs.lacks_acl(&node) {
         return Err(Errno::NODATA.into());
@@ -220,7 +226,7 @@ pub fn removexattr(call: &mut Call<'_>) -> Handled {
     match call.act(remove) {
         // The kernel asks nobody's right when it takes file capabilities away before a write or a chown
         // (`cap_inode_killpriv`), which the lower file system does by itself at that very change.
-        Err(Errno::PERM) if name == c"security.capability" && !asks_for_it(call) => Ok(()),
+        Err(Errno::PERM) if name == CAPABILITY && !asks_for_it(call) => Ok(()),
         done => Ok(done?),
     }
 }

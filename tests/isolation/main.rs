@@ -11,6 +11,7 @@ mod descriptors;
 mod former_owner;
 mod full_directories;
 mod global_rights;
+mod grants;
 mod just_made;
 mod locks;
 mod model;
