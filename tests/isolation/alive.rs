@@ -5,9 +5,11 @@
 //! name are those of a daemon whose workers did the waiting themselves, with two workers; quiet it had a median of 10 us.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -24,25 +26,52 @@ use crate::harness::{Bases, Etcfs, Lower, Opts, User, as_user, private};
 const QUIET: Duration = Duration::from_millis(400);
 const LOADED: Duration = Duration::from_millis(1500);
 
-/// How long calls took, in order.
+/// How long calls took, in order, and how long the bare handing over of a byte to another thread and back took in between:
+/// what any call that another process answers takes on this machine at that time.
 #[derive(Debug)]
-struct Times(Vec<Duration>);
+struct Times {
+    calls: Vec<Duration>,
+    echoes: Vec<Duration>,
+}
 
 impl Times {
     fn of(time: Duration, call: impl Fn()) -> Times {
+        let (mut ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        let echo = std::thread::spawn(move || {
+            let mut byte = [0];
+            while theirs.read_exact(&mut byte).is_ok() && theirs.write_all(&byte).is_ok() {}
+        });
+        let mut times = Times {
+            calls: Vec::new(),
+            echoes: Vec::new(),
+        };
         let end = Instant::now() + time;
-        let mut times = Vec::new();
         while Instant::now() < end {
             let began = Instant::now();
             call();
-            times.push(began.elapsed());
+            times.calls.push(began.elapsed());
+            let began = Instant::now();
+            ours.write_all(b"x").expect("write to the echo");
+            ours.read_exact(&mut [0]).expect("read from the echo");
+            times.echoes.push(began.elapsed());
         }
-        times.sort_unstable();
-        Times(times)
+        drop(ours);
+        echo.join().expect("the echo's thread");
+        times.calls.sort_unstable();
+        times.echoes.sort_unstable();
+        times
     }
 
     fn at(&self, share: f64) -> Duration {
-        self.0[((self.0.len() - 1) as f64 * share) as usize]
+        Times::pick(&self.calls, share)
+    }
+
+    fn echo_at(&self, share: f64) -> Duration {
+        Times::pick(&self.echoes, share)
+    }
+
+    fn pick(times: &[Duration], share: f64) -> Duration {
+        times[((times.len() - 1) as f64 * share) as usize]
     }
 }
 
@@ -93,17 +122,21 @@ fn measure(
 
 fn compare(quiet: &Times, loaded: &Times) -> Result<(), String> {
     let figures = |times: &Times| {
-        let count = times.0.len();
+        let count = times.calls.len();
         format!(
-            "median {:?}, p99 {:?} of {count}",
+            "median {:?} (echo {:?}), p99 {:?} (echo {:?}) of {count}",
             times.at(0.5),
-            times.at(0.99)
+            times.echo_at(0.5),
+            times.at(0.99),
+            times.echo_at(0.99)
         )
     };
     let text = format!("quiet: {}; loaded: {}", figures(quiet), figures(loaded));
     println!("{text}");
-    let median = loaded.at(0.5) < quiet.at(0.5) * 6 + Duration::from_micros(500);
-    let p99 = loaded.at(0.99) < Duration::from_millis(40);
+    // What the processors are short of is not the daemon's fault.
+    let allowed = quiet.at(0.5) * 6 + Duration::from_micros(500);
+    let median = loaded.at(0.5) < allowed.max(loaded.echo_at(0.5) * 6);
+    let p99 = loaded.at(0.99) < Duration::from_millis(40).max(loaded.echo_at(0.99) * 6);
     (median && p99).then_some(()).ok_or(text)
 }
 
@@ -296,8 +329,8 @@ fn synchronous_writes_delay_nobody_else() {
     });
 }
 
-/// One user's fsyncs delay root's own by what the disk takes, not by all of those that wait. In one queue for all: a median
-/// of 2.3 ms for stat.
+/// One user's fsyncs delay root's own as they do natively: by what the disk takes, not by all of those that wait. In one
+/// queue for all: a median of 2.3 ms for stat.
 #[test]
 fn one_users_fsyncs_delay_nobody_else() {
     private(DEADLINE, |env| {
@@ -306,26 +339,34 @@ fn one_users_fsyncs_delay_nobody_else() {
             ..Opts::default()
         };
         let etcfs = Etcfs::start(env, opts);
-        users_dir(&etcfs.local().join("u"));
-        let own = File::create(etcfs.mnt().join("own")).expect("create");
-        let sync = || {
-            own.write_all_at(b"x", 0).expect("write");
-            own.sync_all().expect("fsync");
+        let load_of = |dir: PathBuf| {
+            users_dir(&dir);
+            move |n: usize| {
+                let file = File::create(dir.join(n.to_string())).expect("create");
+                file.write_all_at(&[1; 4096], 0).expect("write");
+                file.sync_all().expect("fsync");
+            }
         };
-        let load = |n: usize| {
-            let file = File::create(etcfs.mnt().join(format!("u/{n}"))).expect("create");
-            file.write_all_at(&[1; 4096], 0).expect("write");
-            file.sync_all().expect("fsync");
-        };
-        beside(&etcfs, 100, load);
-        let ratio = |_| {
+        let load = load_of(etcfs.mnt().join("u"));
+        let native_load = load_of(etcfs.local().join("native"));
+        beside(&etcfs, 100, &load);
+        let slower = |load: &(dyn Fn(usize) + Sync), dir: PathBuf| {
+            let own = File::create(dir.join("own")).expect("create");
+            let sync = || {
+                own.write_all_at(b"x", 0).expect("write");
+                own.sync_all().expect("fsync");
+            };
             let (quiet, loaded) = measure(100, &load, sync);
             let (quiet, loaded) = (quiet.at(0.5), loaded.at(0.5));
-            println!("fsync: median {quiet:?} quiet, {loaded:?} loaded");
+            println!(
+                "fsync in {}: {quiet:?} quiet, {loaded:?} loaded",
+                dir.display()
+            );
             loaded.as_secs_f64() / quiet.as_secs_f64()
         };
         // What the disk takes changes from second to second.
-        assert!((0..3).map(ratio).any(|ratio| ratio < 8.0));
+        let ratio = |_| slower(&load, etcfs.mnt()) / slower(&native_load, etcfs.local());
+        assert!((0..5).map(ratio).any(|ratio| ratio < 4.0));
     });
 }
 
@@ -367,7 +408,7 @@ fn killed_clients_of_long_requests_go_away() {
         for client in &mut clients {
             client.kill().expect("kill");
         }
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(60);
         let mut left = CLIENTS;
         // Those whose request a thread is stuck in stay, as natively: 4 in the user's queue, and those that had a worker.
         while left > 4 + 2 * 4 && Instant::now() < end {
