@@ -2,6 +2,7 @@
 
 use crate::cli::{LogLevel, Options};
 use crate::ctl;
+use crate::fs::backing::Reach;
 use crate::fs::grants::Grants;
 use crate::fs::{Base, Fs, Settings};
 use crate::log;
@@ -223,9 +224,16 @@ fn serve(
     let session = Session::new(device, fs, agreed, None).context("making the session")?;
     session.waiters.set_most(options.max_lock_waiters);
     let threads = options.threads.map(|n| usize::from(n.get()));
-    if options.passthrough {
-        session.pass_through().context("starting the sweeper")?;
-    } else {
+    let reach = match options.passthrough {
+        true => Reach::Everything,
+        false => Reach::GlobalMappings,
+    };
+    if wish.flags.contains(InitFlags::PASSTHROUGH) {
+        session
+            .pass_through(reach)
+            .context("starting the sweeper")?;
+    }
+    if !options.passthrough {
         say_why_not(options);
     }
     // In the background there is no stderr to print every request on.
@@ -276,12 +284,14 @@ fn wish(options: &Options) -> Wish {
         | InitFlags::CREATE_SUPP_GROUP
         | InitFlags::DIRECT_IO_ALLOW_MMAP
         | InitFlags::HAS_RESEND;
-    if options.passthrough {
+    // Where nobody has asked for passthrough, root's daemon uses it for mappings of global files.
+    let registers = options.passthrough || rustix::process::geteuid().is_root();
+    if registers {
         flags |= InitFlags::PASSTHROUGH;
     }
     Wish {
         flags,
-        max_stack_depth: options.passthrough.then(|| options.max_stack_depth.into()),
+        max_stack_depth: registers.then(|| options.max_stack_depth.into()),
         default_permissions: true,
         ..Wish::default()
     }

@@ -101,7 +101,8 @@ pub fn is_passed(opcode: Opcode, body: &[u8]) -> bool {
         return false;
     }
     OpenOut::read_from_suffix(body).is_ok_and(|(_, out)| {
-        OpenFlags::from_bits_retain(out.open_flags).contains(OpenFlags::PASSTHROUGH)
+        let flags = OpenFlags::from_bits_retain(out.open_flags);
+        flags.contains(OpenFlags::PASSTHROUGH) && !flags.contains(OpenFlags::DIRECT_IO)
     })
 }
 

@@ -238,7 +238,9 @@ impl Control {
 /// What the lack of a flag means.
 fn what_is_missing(flag: &str) -> &'static str {
     match flag {
-        "PASSTHROUGH" => " (Linux 6.9): files are read and written through the daemon",
+        "PASSTHROUGH" => {
+            " (Linux 6.9): files are read and written through the daemon, and each stratum has its own pages of mapped global files"
+        }
         "HANDLE_KILLPRIV_V2" => {
             " (Linux 5.11): the kernel asks one more time per write whether bits must go"
         }

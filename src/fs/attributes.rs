@@ -8,6 +8,10 @@
 //! Another one is sent before a client is told that it has a lock, so that it sees the file as the last holder left it: also
 //! where nothing is kept, because an answer to somebody else may be on its way to the kernel that was true before.
 //!
+//! Pages are kept of mapped files (and of what is spliced), where the kernel does not map the lower file itself
+//! ([`super::backing`]). Whoever gets a lock finds there what the last holder left, and leaves there what it stored: pages go
+//! before a client is told that it has a lock, and before one is given up.
+//!
 //! A notice makes the kernel refuse all attributes of the file that are on their way to it (`fuse_change_attributes`,
 //! fs/fuse/inode.c, by `attr_version`), and whoever asked for those goes on with the size that was known before. So none is
 //! sent while somebody may be asking who needs to be right: not for a second open, in whose place LOOKUP's answer is not
@@ -17,6 +21,7 @@ use super::Fs;
 use super::handle::Handles;
 use super::node::{Node, NodeId};
 use super::rules::Side;
+use crate::sys::lease::may_wait;
 use etcfs_proto::Reply;
 use etcfs_proto::notify::Notice;
 use rustix::fd::OwnedFd;
@@ -37,14 +42,39 @@ impl Notices {
     /// Has the kernel ask for a node's attributes when it needs them next. Data is left alone, so this never waits
     /// (`fuse_reverse_inval_inode`).
     pub fn drop_attributes(&self, node: NodeId) {
-        let Some(dev) = self.dev.get() else { return };
-        let mut reply = Reply::with_capacity(0);
-        let notice = Notice::InvalInode {
+        self.send(Notice::InvalInode {
             nodeid: node.0,
             off: -1,
             len: 0,
-        };
-        // ENOENT: the kernel has forgotten the node, and its attributes with it. Otherwise the connection has ended.
+        });
+    }
+
+    /// Has the kernel write what was stored in mappings of a file, and ask for its pages and attributes when it needs them
+    /// next. This waits for requests about those pages, so no thread that answers them may do it.
+    pub fn drop_pages(&self, node: &Node) {
+        // One that comes between the two is dropped without need, or noted again.
+        node.drop_pages();
+        self.send(Notice::InvalInode {
+            nodeid: node.id.0,
+            off: 0,
+            len: 0,
+        });
+    }
+
+    /// Has the kernel ask anew for what it keeps of a file, for a client that is about to be told that it has a lock. A
+    /// thread that never waits leaves the pages to one that may.
+    pub fn show_as_left(&self, node: &Node) {
+        if node.has_pages() && may_wait() {
+            self.drop_pages(node);
+        } else {
+            self.drop_attributes(node.id);
+        }
+    }
+
+    fn send(&self, notice: Notice<'_>) {
+        let Some(dev) = self.dev.get() else { return };
+        let mut reply = Reply::with_capacity(0);
+        // ENOENT: the kernel has forgotten the node, and what it kept of it. Otherwise the connection has ended.
         let _ = rustix::io::write(dev, notice.pack(&mut reply));
     }
 }

@@ -4,16 +4,22 @@
 //! or without one while an id is in use, fails with EIO, and so does an open with one while pages of the file are
 //! cached. So every node decides once, when its first open comes, and every later open follows until all are closed.
 //!
+//! Where nobody asked for passthrough, and the daemon may register files all the same, global files have ids for their
+//! mappings alone (`FOPEN_PASSTHROUGH | FOPEN_DIRECT_IO`): reads and writes come to the daemon, and mmap(2) maps the lower
+//! file itself. Each mount would have pages of its own otherwise, and programs of two strata that share memory through a
+//! mapped file (SQLite's WAL mode) would not see each other's stores.
+//!
 //! An id costs an open and an ioctl, so a file's id stays for a moment after its last close, within a bound. It pins
 //! the file's blocks; it goes when the kernel forgets the inode, which it does at once when the last name is removed,
 //! and otherwise after [`IDLE`].
 
 mod registry;
 
-pub use registry::{Reason, Registry};
+pub use registry::{Reach, Reason, Registry};
 
 use super::Fs;
 use super::node::{Node, NodeId, lock};
+use super::rules::Side;
 use super::stat::Stat;
 use crate::sys::dev;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -91,11 +97,14 @@ impl Backing {
     }
 
     /// Counts one more open with the id, if there is one.
-    fn join(&mut self) -> Option<Io> {
+    fn join(&mut self, reach: Reach) -> Option<Io> {
         let id = self.id()?;
         self.passed += 1;
         self.used = true;
-        Some(Io::Passthrough(id))
+        Some(match reach {
+            Reach::Everything => Io::Passthrough(id),
+            Reach::GlobalMappings => Io::Mapped(id),
+        })
     }
 
     fn plain(&mut self) -> Io {
@@ -109,7 +118,9 @@ impl Backing {
 pub enum Io {
     /// The kernel reads and writes the lower file through this id.
     Passthrough(u32),
-    /// Reads and writes come to the daemon.
+    /// Reads and writes come to the daemon; the kernel maps the lower file through this id.
+    Mapped(u32),
+    /// Reads and writes come to the daemon, and mappings are of pages of this mount.
     Plain,
 }
 
@@ -122,10 +133,13 @@ pub enum Candidate<'a> {
 }
 
 impl Fs {
-    /// Tries on both base directories whether files can be passed through.
+    /// Tries on the base directories whose files are to be registered whether they can be.
     pub fn try_out_backing(&self) {
-        for base in [&self.local, &self.global] {
-            self.backing.try_out(base.dir.as_fd(), base.dev);
+        for side in [Side::Local, Side::Global] {
+            let base = self.base(side);
+            if self.backing.wants(side) {
+                self.backing.try_out(base.dir.as_fd(), base.dev);
+            }
         }
     }
 
@@ -134,10 +148,10 @@ impl Fs {
     pub fn open_like_others(&self, node: &Node) -> Option<Io> {
         let mut handles = node.handles();
         let backing = &mut handles.backing;
-        if backing.plain > 0 || !self.backing.is_on() || self.backing.refuses(Some(node.key.dev)) {
-            return Some(backing.plain());
+        match self.backing.reach_of(node) {
+            Some(reach) if backing.plain == 0 => backing.join(reach),
+            _ => Some(backing.plain()),
         }
-        backing.join()
     }
 
     /// Decides how an append-only file is opened: plainly. A client that has one open for reading and appending could
@@ -148,7 +162,8 @@ impl Fs {
         let mut handles = node.handles();
         let backing = &mut handles.backing;
         if backing.passed > 0
-            && let Some(io) = backing.join()
+            && let Some(reach) = self.backing.reach_of(node)
+            && let Some(io) = backing.join(reach)
         {
             return io;
         }
@@ -167,17 +182,17 @@ impl Fs {
     pub fn open_first(&self, node: &Node, file: Candidate<'_>) -> Result<Io, Errno> {
         let mut handles = node.handles();
         let backing = &mut handles.backing;
-        if backing.plain > 0 {
+        let Some(reach) = self.backing.reach_of(node).filter(|_| backing.plain == 0) else {
             return Ok(backing.plain());
-        }
-        if let Some(io) = backing.join() {
+        };
+        if let Some(io) = backing.join(reach) {
             return Ok(io);
         }
         let pinned = matches!(file, Candidate::Anchor(_));
         match self.backing.register(file, node.key.dev) {
             Ok(registered) => {
                 backing.registered = Some(registered);
-                Ok(backing.join().unwrap_or(Io::Plain))
+                Ok(backing.join(reach).unwrap_or(Io::Plain))
             }
             Err(Errno::BADF)
                 if pinned && !self.backing.wants_open.swap(true, Ordering::Relaxed) =>

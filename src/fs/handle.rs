@@ -18,8 +18,8 @@ pub struct File {
     pub fd: OwnedFd,
     /// The client's flags of open(2).
     pub flags: u32,
-    /// The kernel reads and writes the lower file itself.
-    pub passed: bool,
+    /// It is open with the node's backing id.
+    pub registered: bool,
 }
 
 impl File {

@@ -143,6 +143,8 @@ pub struct Node {
     posix_locks: AtomicBool,
     /// Which ids the kernel was last told that the file gives to who runs it: see [`super::grants`].
     pub(super) told_ids: AtomicU16,
+    /// The kernel has asked for pages since they were dropped.
+    pages: AtomicBool,
     /// The change time, ns since 1970, of the state in which it had no access ACL; 0: none is known.
     pub no_acl: AtomicU64,
 }
@@ -165,6 +167,7 @@ impl Node {
             handles: Mutex::new(None),
             posix_locks: AtomicBool::new(false),
             told_ids: AtomicU16::new(0),
+            pages: AtomicBool::new(false),
             no_acl: AtomicU64::new(0),
         }
     }
@@ -197,6 +200,21 @@ impl Node {
     /// True if POSIX locks have been used on this file since the kernel first looked it up.
     pub fn had_posix_locks(&self) -> bool {
         self.posix_locks.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the kernel keeps pages of this file: of mappings, and of what is spliced.
+    pub fn note_pages(&self) {
+        self.pages.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the kernel may keep pages of this file.
+    pub fn has_pages(&self) -> bool {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the kernel is about to drop its pages of this file. True if it may have kept some.
+    pub fn drop_pages(&self) -> bool {
+        self.pages.swap(false, Ordering::Relaxed)
     }
 
     /// The remembered place in the rule tree, if it was derived in `epoch`: the outer `None` says that it must be

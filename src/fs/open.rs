@@ -109,9 +109,9 @@ impl Fs {
     fn open_for_reading(&self, node: &Arc<Node>) -> Result<Option<Io>, Errno> {
         let passed = |node: &Node, io| match io {
             Io::Passthrough(_) => Some(io),
-            Io::Plain => {
-                // The plain open is counted when its descriptor is there.
-                self.end_open(node, false);
+            Io::Mapped(_) | Io::Plain => {
+                // The open is counted when its descriptor is there.
+                self.end_open(node, io != Io::Plain);
                 None
             }
         };
@@ -153,14 +153,33 @@ impl Fs {
         };
         let io = match like_others {
             Some(io) => io,
-            None => self
-                .open_first(node, Candidate::Handle(fd.as_fd()))
-                .unwrap_or(Io::Plain),
+            None => self.adopt_first(node, fd.as_fd(), flags),
         };
         let fh = charge.into_handle(self.new_handle());
-        let passed = io != Io::Plain;
-        node.handles().add_file(fh, File { fd, flags, passed });
+        let registered = io != Io::Plain;
+        let file = File {
+            fd,
+            flags,
+            registered,
+        };
+        node.handles().add_file(fh, file);
         Opened { fh, io }
+    }
+
+    /// Decides how the first open of `node` is served, whose descriptor is `fd`. A reader's is not what is registered: the id
+    /// would end with it, and each open of a file that is read again and again would register it anew.
+    fn adopt_first(&self, node: &Arc<Node>, fd: BorrowedFd<'_>, flags: u32) -> Io {
+        let reads = flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32;
+        if reads
+            && self.backing.wants(node.side())
+            && self.pins_for_backing()
+            && let Ok((anchor, _)) = self.open_file(node, OFlags::PATH)
+            && let Ok(io) = self.open_first(node, Candidate::Anchor(anchor))
+        {
+            return io;
+        }
+        self.open_first(node, Candidate::Handle(fd))
+            .unwrap_or(Io::Plain)
     }
 
     /// Ends the open with handle `fh`.
@@ -169,7 +188,8 @@ impl Fs {
         if file.is_some() || fh & NO_DESCRIPTOR != 0 {
             self.descriptors.give_back(fh);
         }
-        self.end_open(node, file.as_ref().is_none_or(|file| file.passed));
+        let registered = file.as_ref().is_none_or(|file| file.registered);
+        self.end_open(node, registered);
         if let Some(file) = file
             && ![self.local.dev, self.global.dev].contains(&node.key.dev)
         {
@@ -189,7 +209,7 @@ impl Fs {
         Ok(Arc::new(File {
             fd,
             flags: libc::O_RDONLY as u32,
-            passed: true,
+            registered: true,
         }))
     }
 

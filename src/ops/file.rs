@@ -11,7 +11,7 @@ use etcfs_proto::abi::{
     CopyFileRangeIn, CopyFileRangeOut, FallocateIn, FsyncIn, LseekIn, LseekOut, OpenIn, OpenOut,
     ReadIn, ReleaseIn, WriteIn, WriteOut,
 };
-use etcfs_proto::flags::{FsyncFlags, InitFlags, OpenFlags, OpenInFlags, WriteFlags};
+use etcfs_proto::flags::{FsyncFlags, InitFlags, OpenFlags, OpenInFlags, ReadFlags, WriteFlags};
 use rustix::fd::AsFd;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -61,6 +61,12 @@ pub fn put(call: &mut Call<'_>, node: &Node, opened: &Opened, flags: u32) {
             open_flags |= OpenFlags::PASSTHROUGH;
             backing_id = id as i32;
         }
+        // Direct I/O goes before passthrough (`fuse_file_read_iter`), and is nothing to mmap(2).
+        Io::Mapped(id) => {
+            open_flags |=
+                OpenFlags::PASSTHROUGH | OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES;
+            backing_id = id as i32;
+        }
         // A handle must show what a native reader of the lower file would see, so reads and writes bypass the kernel's
         // pages. Where a file opened so cannot be mapped shared (before Linux 6.6), pages are kept until the next open.
         Io::Plain if call.agreed.flags.contains(InitFlags::DIRECT_IO_ALLOW_MMAP) => {
@@ -82,7 +88,12 @@ fn handle(call: &Call<'_>, fh: u64) -> Handled<Arc<File>> {
 /// READ: `pread` straight into the answer.
 pub fn read(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
-    let file = handle(call, args.fh)?;
+    let node = call.node()?;
+    let file = call.or_later(call.fs.file(&node, args.fh))?;
+    // What a client reads comes with its number (`fuse_send_read`); what has none is for the kernel's pages.
+    if !ReadFlags::from_bits_retain(args.read_flags).contains(ReadFlags::LOCKOWNER) {
+        node.note_pages();
+    }
     let size = call.most(args.size) as usize;
     let mut done = 0;
     let space = call.reply.space(size);

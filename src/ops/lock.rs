@@ -44,7 +44,15 @@ pub fn setlkw(call: &mut Call<'_>) -> Handled {
 
 fn set(call: &mut Call<'_>, wait: bool) -> Handled {
     let ask = ask(call)?;
-    match call.or_later(call.fs.set_lock(&call.node()?, &ask, wait))? {
+    let node = call.node()?;
+    // The kernel's pages go before a lock is given, or given up by whoever may have stored in them, and no worker waits for
+    // that. Where some have come in between, the same lock is set once more.
+    let pages_go = || node.has_pages() && (ask.kind.is_some() || node.handles().any_writable());
+    if pages_go() {
+        call.go_aside()?;
+    }
+    match call.or_later(call.fs.set_lock(&node, &ask, wait))? {
+        Asked::Done if pages_go() => call.go_aside(),
         Asked::Done => Ok(()),
         Asked::Waits(wait) => Err(Leave::Wait(wait)),
     }

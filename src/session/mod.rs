@@ -25,6 +25,7 @@ pub use waiters::{MAX_LOCK_WAITERS, Waiters};
 pub use worker::Buffer;
 
 use crate::fs::Fs;
+use crate::fs::backing::Reach;
 use aside::Pool;
 use crew::Crew;
 use etcfs_proto::init::Agreed;
@@ -112,21 +113,23 @@ impl Session {
         self.dev.as_fd()
     }
 
-    /// Lets the kernel read and write lower files itself, if INIT agreed on that; tries it on both base directories,
-    /// so that what speaks against it is said now.
+    /// Lets the kernel do with lower files itself what `reach` says, if INIT agreed on that; tries it on the base
+    /// directories, so that what speaks against it is said now.
     ///
     /// # Errors
     /// When no thread can be made.
-    pub fn pass_through(self: &Arc<Session>) -> std::io::Result<()> {
+    pub fn pass_through(self: &Arc<Session>, reach: Reach) -> std::io::Result<()> {
         let backing = &self.fs.backing;
         if !self.agreed.passthrough {
-            backing.refuse(
-                None,
-                ": the kernel does not offer it (Linux 6.9 or newer does)",
-            );
+            if reach == Reach::Everything {
+                backing.refuse(
+                    None,
+                    ": the kernel does not offer it (Linux 6.9 or newer does)",
+                );
+            }
             return Ok(());
         }
-        backing.enable(self.dev.clone(), self.agreed.max_stack_depth);
+        backing.enable(self.dev.clone(), reach, self.agreed.max_stack_depth);
         self.fs.try_out_backing();
         let session = self.clone();
         std::thread::Builder::new()

@@ -1,6 +1,7 @@
 //! File locks reach the lower files, wait without occupying the daemon, and end as natively (contract F2, B15, B16).
 
 mod agent;
+mod databases;
 mod ends;
 mod exclusion;
 #[path = "../harness/mod.rs"]

@@ -193,8 +193,13 @@ fn b16_nobody_gets_between() {
     }
 }
 
+/// How many threads of the daemon wait for locks. Others come and go with the load.
 fn tasks(pid: i32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let is_waiter = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm == "etcfs-lock\n")
+    };
+    tasks.map_or(0, |all| all.flatten().filter(is_waiter).count())
 }
 
 fn wait_for(what: &str, mut reached: impl FnMut() -> bool) {

@@ -152,6 +152,50 @@ fn b21_data_written_beneath_is_read_at_once_and_mapped_after_the_next_open() {
     });
 }
 
+/// A lock of the open file on all of it, or its end.
+fn set_lock(file: impl AsFd, kind: i32) {
+    use std::os::fd::AsRawFd as _;
+    // SAFETY: zero is a value of every field.
+    #[allow(unsafe_code)]
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as _;
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: the command reads one `struct flock`, which lives until the call returns.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::fcntl(fd, libc::F_OFD_SETLKW, &raw mut lock) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Whatever the kernel keeps of the file: who has a lock sees in a mapping what the last holder wrote beneath, and leaves
+/// beneath what it stored there. Without that the first round shows the old byte.
+#[test]
+fn a_mapping_shows_and_leaves_under_a_lock_what_it_does_natively_9_2() {
+    on_each_lower(|_, etcfs| {
+        for dirs in [
+            (etcfs.native(), etcfs.native()),
+            (etcfs.mnt(), etcfs.local()),
+        ] {
+            let (path, below) = (dirs.0.join("f"), dirs.1.join("f"));
+            fs::write(&below, vec![b'a'; 8192]).expect("write");
+            let (here, beneath) = (open(&path), open(&below));
+            let map = Mapping::shared(&here, 8192);
+            for round in 0..50_u8 {
+                set_lock(&beneath, libc::F_WRLCK);
+                let mut stored = [0; 1];
+                rustix::io::pread(&beneath, &mut stored, 4097).expect("read beneath");
+                let expected = if round == 0 { b'a' } else { b'0' + round - 1 };
+                assert_eq!(stored[0], expected, "stored in {path:?}, round {round}");
+                rustix::io::pwrite(&beneath, &[b'A' + round % 26], 5).expect("write beneath");
+                set_lock(&beneath, libc::F_UNLCK);
+                set_lock(&here, libc::F_WRLCK);
+                assert_eq!(map.get(5), b'A' + round % 26, "{path:?}, round {round}");
+                map.set(4097, b'0' + round);
+                set_lock(&here, libc::F_UNLCK);
+            }
+        }
+    });
+}
+
 #[test]
 fn reading_updates_the_access_time() {
     on_each_lower(|_, etcfs| {

@@ -254,15 +254,15 @@ fn locks_that_were_waited_for_replay_without_a_difference() {
             let open = || fs::File::create(mnt.join("lock")).expect("open");
             let (holder, waiter) = (open(), open());
             flock(&holder, FlockOperation::LockExclusive).expect("lock");
-            let waits = std::thread::spawn(move || flock(&waiter, FlockOperation::LockExclusive));
             let threads = || {
                 fs::read_dir("/proc/self/task")
                     .expect("the threads")
                     .count()
             };
-            // The daemon's waiter is a thread of this process.
             let before = threads();
-            while threads() <= before && !waits.is_finished() {
+            let waits = std::thread::spawn(move || flock(&waiter, FlockOperation::LockExclusive));
+            // The daemon's waiter is a thread of this process, too.
+            while threads() < before + 2 && !waits.is_finished() {
                 std::thread::sleep(Duration::from_millis(5));
             }
             drop(holder);

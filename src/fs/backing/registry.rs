@@ -1,7 +1,8 @@
 //! Handing lower files to the kernel, and why that is not done where it is not.
 
 use super::{Candidate, KEPT, Registered};
-use crate::fs::node::{NodeId, lock};
+use crate::fs::node::{Node, NodeId, lock};
+use crate::fs::rules::Side;
 use crate::log;
 use crate::sys::creds::registering;
 use crate::sys::dev;
@@ -28,10 +29,19 @@ pub struct Reason {
     pub text: String,
 }
 
+/// What the kernel does with lower files by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It reads, writes and maps all of them.
+    Everything,
+    /// It maps global ones.
+    GlobalMappings,
+}
+
 /// What all nodes share.
 #[derive(Default)]
 pub struct Registry {
-    dev: OnceLock<Arc<OwnedFd>>,
+    dev: OnceLock<(Arc<OwnedFd>, Reach)>,
     /// `max_stack_depth` as INIT agreed on it.
     depth: AtomicU32,
     pub(super) kept: OnceLock<ArrayQueue<NodeId>>,
@@ -49,16 +59,39 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Lets files of this connection be passed through, whose INIT agreed on `max_stack_depth`.
-    pub fn enable(&self, dev: Arc<OwnedFd>, max_stack_depth: u32) {
+    /// Lets files of this connection be registered, whose INIT agreed on `max_stack_depth`.
+    pub fn enable(&self, dev: Arc<OwnedFd>, reach: Reach, max_stack_depth: u32) {
         self.depth.store(max_stack_depth, Ordering::Relaxed);
         let _ = self.kept.set(ArrayQueue::new(KEPT));
-        let _ = self.dev.set(dev);
+        let _ = self.dev.set((dev, reach));
     }
 
     /// True if passthrough was asked for and agreed on, and nothing has switched it off for the whole mount.
     pub fn is_on(&self) -> bool {
-        self.dev.get().is_some() && !self.refuses(None)
+        self.reach() == Some(Reach::Everything)
+    }
+
+    /// What the kernel does by itself where nothing speaks against it; `None`: nothing.
+    pub fn reach(&self) -> Option<Reach> {
+        self.dev
+            .get()
+            .filter(|_| !self.refuses(None))
+            .map(|&(_, reach)| reach)
+    }
+
+    /// True if files of `side` are to be registered.
+    pub fn wants(&self, side: Side) -> bool {
+        match self.reach() {
+            Some(Reach::Everything) => true,
+            Some(Reach::GlobalMappings) => side == Side::Global,
+            None => false,
+        }
+    }
+
+    /// What the kernel may do with `node` by itself; `None`: nothing.
+    pub(super) fn reach_of(&self, node: &Node) -> Option<Reach> {
+        let may = self.wants(node.side()) && !self.refuses(Some(node.key.dev));
+        self.reach().filter(|_| may)
     }
 
     /// How many ids are registered.
@@ -77,9 +110,14 @@ impl Registry {
         if reasons.iter().any(|r| r.dev == dev) {
             return;
         }
-        log::error(format_args!(
-            "passthrough is off{text}; everything works without it"
-        ));
+        match self.dev.get() {
+            Some((_, Reach::GlobalMappings)) => log::info(format_args!(
+                "mapped global files are not shared with other strata{text}"
+            )),
+            _ => log::error(format_args!(
+                "passthrough is off{text}; everything works without it"
+            )),
+        }
         reasons.push(Reason {
             dev,
             text: text.trim_start_matches(": ").to_owned(),
@@ -134,7 +172,7 @@ impl Registry {
     }
 
     pub(super) fn register(&self, file: Candidate<'_>, dev: u64) -> Result<Registered, Errno> {
-        let device = self.dev.get().ok_or(Errno::PERM)?;
+        let (device, _) = self.dev.get().ok_or(Errno::PERM)?;
         let fd = match &file {
             Candidate::Anchor(fd) => fd.as_fd(),
             Candidate::Handle(fd) => *fd,

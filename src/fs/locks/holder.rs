@@ -140,11 +140,6 @@ impl Use {
         Ok(())
     }
 
-    /// The node that it is of.
-    pub fn node(&self) -> NodeId {
-        self.node
-    }
-
     /// All locks of the mount.
     pub fn locks(&self) -> &Locks {
         &self.locks

@@ -6,6 +6,7 @@ use super::{Ask, Owner};
 use crate::fs::Fs;
 use crate::fs::attributes::Notices;
 use crate::fs::node::Node;
+use crate::sys::lease::may_wait;
 use crate::sys::lock as sys;
 use crate::sys::lock::{Conflict, Kind};
 use rustix::fs::OFlags;
@@ -23,6 +24,7 @@ const SETTLING: [Duration; 3] = [
 /// A lock that could not be had at once, ready to be waited for in a thread of its own.
 pub struct Wait {
     used: Use,
+    node: Arc<Node>,
     ask: Ask,
     kind: Kind,
     until: Until,
@@ -45,7 +47,7 @@ impl Wait {
     /// EINTR when the thread was woken, EAGAIN when the lock was not to be waited for, and what locking answers.
     pub fn block(&self) -> Result<(), Errno> {
         self.until_had()?;
-        self.notices.drop_attributes(self.used.node());
+        self.notices.show_as_left(&self.node);
         Ok(())
     }
 
@@ -119,6 +121,9 @@ impl Fs {
             // What the owner has so far came through a descriptor for reading, this comes through another one.
             used.move_to(self.description(node, ask.owner, ask.fh)?)?;
         }
+        if ask.kind.is_none() && node.has_pages() && node.handles().any_writable() && may_wait() {
+            self.notices.drop_pages(node);
+        }
         match (used.set(ask), ask.kind) {
             (Err(Errno::AGAIN), Some(kind)) => {
                 let until = match (wait, ask.owner) {
@@ -132,6 +137,7 @@ impl Fs {
                 let ask = *ask;
                 Ok(Asked::Waits(Box::new(Wait {
                     used,
+                    node: node.clone(),
                     ask,
                     kind,
                     until,
@@ -141,7 +147,7 @@ impl Fs {
             (done, None) => done.map(|()| Asked::Done),
             (done, Some(_)) => {
                 done?;
-                self.notices.drop_attributes(node.id);
+                self.notices.show_as_left(node);
                 Ok(Asked::Done)
             }
         }
