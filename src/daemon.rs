@@ -264,8 +264,8 @@ fn say_why_not(options: &Options) {
     }
 }
 
-/// What etcfs wants of the kernel; see the table of flags in the README.
-fn wish(options: &Options) -> Wish {
+/// What etcfs wants of the kernel.
+pub(crate) fn wish(options: &Options) -> Wish {
     let mut flags = InitFlags::INIT_EXT
         | InitFlags::ASYNC_READ
         | InitFlags::POSIX_LOCKS
@@ -282,8 +282,7 @@ fn wish(options: &Options) -> Wish {
         | InitFlags::HANDLE_KILLPRIV_V2
         | InitFlags::SETXATTR_EXT
         | InitFlags::CREATE_SUPP_GROUP
-        | InitFlags::DIRECT_IO_ALLOW_MMAP
-        | InitFlags::HAS_RESEND;
+        | InitFlags::DIRECT_IO_ALLOW_MMAP;
     // Where nobody has asked for passthrough, root's daemon uses it for mappings of global files.
     let registers = options.passthrough || rustix::process::geteuid().is_root();
     if registers {

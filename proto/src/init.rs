@@ -111,6 +111,8 @@ impl Default for Wish {
 pub struct Agreed {
     /// Protocol minor version: the smaller of both sides'.
     pub minor: u32,
+    /// What the kernel can do.
+    pub offered: InitFlags,
     /// What is in effect.
     pub flags: InitFlags,
     /// Most bytes of data in one WRITE.
@@ -241,6 +243,7 @@ pub fn negotiate(offer: &Offer, wish: &Wish) -> Result<Agreed, Refusal> {
         .max(MIN_MAX_WRITE);
     Ok(Agreed {
         minor: offer.minor.min(KERNEL_MINOR_VERSION),
+        offered: offer.flags,
         flags,
         max_write,
         max_pages,

@@ -12,6 +12,8 @@ use crate::fs::rules::Side;
 use crate::fs::stat::Stat;
 use crate::session::meter::{self, Role, Snapshot};
 use crate::trace::{printable, side_word};
+use etcfs_proto::flags::InitFlags;
+use etcfs_proto::init::Agreed;
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::path::Path;
@@ -127,22 +129,7 @@ impl Control {
 
     /// What INIT agreed on.
     pub(super) fn init(&self) -> Init {
-        let agreed = &self.session.agreed;
-        let names = |flags: etcfs_proto::flags::InitFlags| {
-            flags
-                .iter_names()
-                .map(|(name, _)| name.to_owned())
-                .collect::<Vec<_>>()
-        };
-        Init {
-            protocol: format!("7.{}", agreed.minor),
-            flags: names(agreed.flags),
-            missing: names(self.start.wished.difference(agreed.flags)),
-            max_write: agreed.max_write,
-            max_pages: agreed.max_pages,
-            max_readahead: agreed.max_readahead,
-            max_stack_depth: agreed.max_stack_depth,
-        }
+        init(&self.session.agreed, self.start.wished)
     }
 
     fn which(&self, path: &str) -> Result<Which, String> {
@@ -208,6 +195,25 @@ impl Control {
             total: journal.total(),
             entries: journal.entries().iter().map(enforcement).collect(),
         }
+    }
+}
+
+/// What INIT agreed on, where so much was wished for.
+pub(super) fn init(agreed: &Agreed, wished: InitFlags) -> Init {
+    let names = |flags: InitFlags| {
+        flags
+            .iter_names()
+            .map(|(name, _)| name.to_owned())
+            .collect::<Vec<_>>()
+    };
+    Init {
+        protocol: format!("7.{}", agreed.minor),
+        flags: names(agreed.flags),
+        missing: names(wished.difference(agreed.offered)),
+        max_write: agreed.max_write,
+        max_pages: agreed.max_pages,
+        max_readahead: agreed.max_readahead,
+        max_stack_depth: agreed.max_stack_depth,
     }
 }
 

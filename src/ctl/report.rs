@@ -159,7 +159,7 @@ pub struct Init {
     pub protocol: String,
     /// The flags by name.
     pub flags: Vec<String>,
-    /// Flags that were wanted and that the kernel lacks.
+    /// Flags that were wanted and that the kernel does not offer.
     pub missing: Vec<String>,
     /// Most bytes of one WRITE.
     pub max_write: u32,

@@ -29,9 +29,10 @@ use super::tree::Spot;
 use crate::log;
 use crate::sys::creds::own;
 use inject_file::{Change, Look, Outcome, Step};
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd as _, BorrowedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::time::{Duration, SystemTime};
 
 /// How often, and how long each time, the closing of a file that is to be edited is waited for.
@@ -81,6 +82,33 @@ impl Fs {
             }
             _ => found,
         }
+    }
+
+    /// Whether something else stands where `over` is in force on `side`. Changes nothing; for reports.
+    pub fn is_off(&self, side: Side, over: &Override) -> bool {
+        let (above, name) = match over.path.iter().rposition(|&byte| byte == b'/') {
+            Some(at) => (&over.path[..at], &over.path[at + 1..]),
+            None => (&b"."[..], &over.path[..]),
+        };
+        let (Ok(above), Ok(name)) = (CString::new(above), CString::new(name)) else {
+            return false;
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let base = self.base(side).dir.as_fd();
+        let Ok(dir) = openat2(base, &above, flags, Mode::empty(), how) else {
+            // There is nothing to look at, or no way to (before Linux 5.6): what was last found is believed.
+            return true;
+        };
+        let stat = Stat::at(dir.as_fd(), &name).ok();
+        let verdict = verdict(
+            over,
+            dir.as_fd(),
+            &name,
+            stat.as_ref(),
+            &mut Gate::default(),
+        );
+        matches!(verdict, Verdict::Off(_))
     }
 
     #[cold]

@@ -142,7 +142,7 @@ fn a_request_that_waits_for_a_lock_is_counted_and_no_hang() {
             std::thread::sleep(Duration::from_millis(5));
         }
         let said = text(&["doctor", arg(&mnt)]);
-        assert!(said.contains("1 requests wait for a file lock"), "{said}");
+        assert!(said.contains("1 request waits for a file lock"), "{said}");
         drop(holder);
         waits.join().expect("the waiter").expect("it gets the lock");
         assert_eq!(json(&["stats", arg(&mnt)])["lock_waiters"], 0);
