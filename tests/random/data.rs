@@ -88,8 +88,7 @@ pub fn step(rng: &mut Rng, sides: &Sides) -> Outcome {
         }
         12 => {
             let to = rng.below(LARGEST / 2);
-            let other = rng.next();
-            copy(sides, rng, other, [offset, to], len)
+            copy(sides, rng, [offset, to], len)
         }
         _ => sides.handle(rng, |i| format!("fsync {i}"), |fd| rustix::fs::fsync(fd)),
     }
@@ -128,15 +127,13 @@ fn mapped(fd: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> Result<(usize, u64)>
     Ok((len, crate::harness::fnv(&read)))
 }
 
-fn copy(sides: &Sides, rng: &mut Rng, other: u64, [from, to]: [u64; 2], len: usize) -> Outcome {
-    if sides.open.is_empty() {
+fn copy(sides: &Sides, rng: &mut Rng, [from, to]: [u64; 2], len: usize) -> Outcome {
+    let (Some((source, input)), Some((target, output))) = (sides.pick(rng), sides.pick(rng)) else {
         return same("no open file".to_owned());
-    }
-    let source = usize::try_from(other % sides.open.len() as u64).expect("an index");
-    let target = usize::try_from(rng.below(sides.open.len() as u64)).expect("an index");
+    };
     let run = |side: usize| {
         let (mut from, mut to) = (from, to);
-        let (input, output) = (&sides.open[source][side], &sides.open[target][side]);
+        let (input, output) = (&input.fds[side], &output.fds[side]);
         let result =
             rustix::fs::copy_file_range(input, Some(&mut from), output, Some(&mut to), len);
         format!("{result:?} {from} {to}")

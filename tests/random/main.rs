@@ -5,12 +5,13 @@
 mod data;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod locks;
 mod steps;
 
 use std::path::Path;
 use std::time::Duration;
 
-use harness::{Etcfs, Lower, Opts, Rng, differences, number, private, snapshot};
+use harness::{Bases, Etcfs, Lower, Opts, Rng, differences, number, private, snapshot};
 use steps::{Sides, step};
 
 /// Steps of one seed.
@@ -22,12 +23,29 @@ const COMPARE_EACH: u32 = 2_000;
 /// Steps that are printed when one differs.
 const SHOWN: usize = 12;
 
+/// One in so many steps is the first of another party's turn.
+const TURN: u64 = 20;
+
+/// How long the kernel may keep what it was told of names and attributes, twice: a party that has not locked anything
+/// sees what others did after that.
+const A_TICK: Duration = Duration::from_millis(10);
+
 /// What a seed runs on.
 struct Case {
     lower: Lower,
     options: &'static [&'static str],
-    /// True: everything happens below a global directory.
-    global: bool,
+    /// Who takes turns, and where.
+    parties: Parties,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parties {
+    /// One, on local names.
+    Local,
+    /// One, below a global directory.
+    Global,
+    /// Two strata, below a directory global to both, and a native process in that directory.
+    Three,
 }
 
 fn run(seed: u64, case: Case) {
@@ -39,24 +57,49 @@ fn run(seed: u64, case: Case) {
             options: case.options.iter().map(|&o| o.to_owned()).collect(),
             ..Opts::default()
         };
-        let etcfs = Etcfs::start(env, opts);
-        let (mount, below) = if case.global {
-            let below = etcfs.global().join("tree");
-            std::fs::create_dir(&below).expect("make the global directory");
-            etcfs
-                .write_config(&["add_global /tree"])
-                .expect("configure");
-            (etcfs.mnt().join("tree"), below)
-        } else {
-            (etcfs.mnt(), etcfs.local())
+        let bases = Bases::new(env, case.lower);
+        let native = bases.native();
+        let below = match case.parties {
+            Parties::Local => bases.local(),
+            Parties::Global | Parties::Three => bases.global().join("tree"),
         };
-        let native = etcfs.native();
-        let mut sides = Sides::new(mount.clone(), native.clone(), case.lower == Lower::Tmpfs);
-        sides.keeps_set_ids = !etcfs.passes_through();
+        let mut all = vec![bases.clone()];
+        if case.parties == Parties::Three {
+            all.push(bases.second(env, "second"));
+        }
+        let mut mounts = Vec::new();
+        let mut ways = Vec::new();
+        for bases in all {
+            let etcfs = Etcfs::serve(env, bases, opts.clone());
+            match case.parties {
+                Parties::Local => ways.push(etcfs.mnt()),
+                Parties::Global | Parties::Three => {
+                    etcfs
+                        .write_config(&["add_global /tree"])
+                        .expect("configure");
+                    ways.push(etcfs.mnt().join("tree"));
+                }
+            }
+            mounts.push(etcfs);
+        }
+        if case.parties != Parties::Local {
+            std::fs::create_dir(&below).expect("make the global directory");
+        }
+        if case.parties == Parties::Three {
+            ways.push(below.clone());
+        }
+        let mut sides = Sides::new(ways.clone(), native.clone(), case.lower == Lower::Tmpfs);
+        sides.keeps_set_ids = !mounts[0].passes_through();
         let mut rng = Rng::new(seed);
         let mut said: Vec<String> = Vec::new();
         for n in 0..steps {
-            let outcome = step(&mut rng, &mut sides);
+            let mut outcome = None;
+            if rng.one_in(TURN) && sides.turn(&mut rng) {
+                // Who locks need not wait before it.
+                outcome = locks::handed_over(&mut rng, &sides);
+                std::thread::sleep(A_TICK);
+            }
+            let outcome = outcome.unwrap_or_else(|| step(&mut rng, &mut sides));
             let line = format!("{n}: {} -> {}", outcome.what, outcome.native);
             said.push(line);
             let first = said.len().saturating_sub(SHOWN);
@@ -69,7 +112,11 @@ fn run(seed: u64, case: Case) {
                 said[first..said.len() - 1].join("\n")
             );
             if n % COMPARE_EACH == COMPARE_EACH - 1 || n + 1 == steps {
-                let seen = compare(&mount, &native, "mount", "native");
+                std::thread::sleep(A_TICK);
+                let seen: String = ways
+                    .iter()
+                    .map(|way| compare(way, &native, "on the mount", "native"))
+                    .collect();
                 let beneath = compare(&below, &native, "beneath the mount", "native");
                 assert!(
                     seen.is_empty() && beneath.is_empty(),
@@ -104,7 +151,7 @@ fn local_names_on_tmpfs_agree() {
         Case {
             lower: Lower::Tmpfs,
             options: &[],
-            global: false,
+            parties: Parties::Local,
         },
     );
 }
@@ -116,7 +163,7 @@ fn local_names_on_ext4_agree() {
         Case {
             lower: Lower::Ext4,
             options: &[],
-            global: false,
+            parties: Parties::Local,
         },
     );
 }
@@ -128,7 +175,7 @@ fn global_names_on_ext4_agree() {
         Case {
             lower: Lower::Ext4,
             options: &[],
-            global: true,
+            parties: Parties::Global,
         },
     );
 }
@@ -140,7 +187,7 @@ fn local_names_with_passthrough_agree() {
         Case {
             lower: Lower::Ext4,
             options: &["passthrough"],
-            global: false,
+            parties: Parties::Local,
         },
     );
 }
@@ -152,7 +199,43 @@ fn local_names_with_one_thread_agree() {
         Case {
             lower: Lower::Tmpfs,
             options: &["threads=1"],
-            global: false,
+            parties: Parties::Local,
+        },
+    );
+}
+
+#[test]
+fn two_strata_and_a_native_process_on_tmpfs_agree() {
+    run(
+        6,
+        Case {
+            lower: Lower::Tmpfs,
+            options: &[],
+            parties: Parties::Three,
+        },
+    );
+}
+
+#[test]
+fn two_strata_and_a_native_process_on_ext4_agree() {
+    run(
+        7,
+        Case {
+            lower: Lower::Ext4,
+            options: &[],
+            parties: Parties::Three,
+        },
+    );
+}
+
+#[test]
+fn two_strata_and_a_native_process_with_passthrough_agree() {
+    run(
+        8,
+        Case {
+            lower: Lower::Ext4,
+            options: &["passthrough"],
+            parties: Parties::Three,
         },
     );
 }

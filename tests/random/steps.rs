@@ -10,7 +10,7 @@ use rustix::fs::{
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 
-use super::data;
+use super::{data, locks};
 use crate::harness::{Rng, facts};
 
 /// Files stay smaller than this.
@@ -26,11 +26,21 @@ pub struct Outcome {
     pub native: String,
 }
 
+/// A file that is open in both trees.
+pub struct Open {
+    /// Who opened it, of those who share the first tree.
+    party: usize,
+    pub fds: [OwnedFd; 2],
+}
+
 /// The two trees, and the files that are open in both.
 pub struct Sides {
-    mount: PathBuf,
+    /// The ways to the first tree, one for each party that shares it.
+    ways: Vec<PathBuf>,
+    /// Whose turn it is.
+    party: usize,
     native: PathBuf,
-    pub open: Vec<[OwnedFd; 2]>,
+    open: Vec<Open>,
     /// Whether where the holes are follows from the calls alone, as on tmpfs.
     pub exact_holes: bool,
     /// Whether root's writes leave set-id bits as they are: not where the kernel writes with rights of its own.
@@ -38,9 +48,10 @@ pub struct Sides {
 }
 
 impl Sides {
-    pub fn new(mount: PathBuf, native: PathBuf, exact_holes: bool) -> Self {
+    pub fn new(ways: Vec<PathBuf>, native: PathBuf, exact_holes: bool) -> Self {
         Self {
-            mount,
+            ways,
+            party: 0,
             native,
             open: Vec::new(),
             exact_holes,
@@ -48,11 +59,24 @@ impl Sides {
         }
     }
 
+    /// Another party's turn; false if there is no other.
+    pub fn turn(&mut self, rng: &mut Rng) -> bool {
+        let party = usize::try_from(rng.below(self.ways.len() as u64)).expect("an index");
+        std::mem::replace(&mut self.party, party) != party
+    }
+
+    /// One of the open files of whose turn it is.
+    pub fn pick(&self, rng: &mut Rng) -> Option<(usize, &Open)> {
+        let own = |(_, open): &(usize, &Open)| open.party == self.party;
+        let own: Vec<_> = self.open.iter().enumerate().filter(own).collect();
+        (!own.is_empty()).then(|| rng.pick(&own))
+    }
+
     /// The same call with each root.
     pub fn both<T: Debug>(&self, what: String, call: impl Fn(&Path) -> Result<T>) -> Outcome {
         Outcome {
-            what,
-            on_mount: format!("{:?}", call(&self.mount)),
+            what: self.by(what),
+            on_mount: format!("{:?}", call(&self.ways[self.party])),
             native: format!("{:?}", call(&self.native)),
         }
     }
@@ -64,17 +88,24 @@ impl Sides {
         what: impl Fn(usize) -> String,
         call: impl Fn(BorrowedFd<'_>) -> Result<T>,
     ) -> Outcome {
-        if self.open.is_empty() {
+        let Some((index, open)) = self.pick(rng) else {
             return same("no open file".to_owned());
-        }
-        let index = usize::try_from(rng.below(self.open.len() as u64)).expect("an index");
-        let [mount, native] = &self.open[index];
+        };
+        let [mount, native] = &open.fds;
         let flags = rustix::fs::fcntl_getfl(native);
         let stat = rustix::fs::fstat(native).map(|stat| facts(&stat));
         Outcome {
-            what: format!("{} (open with {flags:?}, {stat:?})", what(index)),
+            what: self.by(format!("{} (open with {flags:?}, {stat:?})", what(index))),
             on_mount: format!("{:?}", call(mount.as_fd())),
             native: format!("{:?}", call(native.as_fd())),
+        }
+    }
+
+    /// Says who did it where there is more than one.
+    fn by(&self, what: String) -> String {
+        match self.ways.len() {
+            1 => what,
+            _ => format!("party {}: {what}", self.party),
         }
     }
 
@@ -85,10 +116,10 @@ impl Sides {
         what: String,
         call: impl Fn(&Path) -> Result<OwnedFd>,
     ) -> Outcome {
-        let (mount, native) = (call(&self.mount), call(&self.native));
+        let (mount, native) = (call(&self.ways[self.party]), call(&self.native));
         let show = |result: &Result<OwnedFd>| format!("{:?}", result.as_ref().map(|_| ()));
         let outcome = Outcome {
-            what,
+            what: self.by(what),
             on_mount: show(&mount),
             native: show(&native),
         };
@@ -97,7 +128,10 @@ impl Sides {
                 let index = usize::try_from(rng.below(HANDLES as u64)).expect("an index");
                 self.open.swap_remove(index);
             }
-            self.open.push([mount, native]);
+            self.open.push(Open {
+                party: self.party,
+                fds: [mount, native],
+            });
         }
         outcome
     }
@@ -130,14 +164,22 @@ fn mode(rng: &mut Rng, sides: &Sides) -> Mode {
 
 /// One random step.
 pub fn step(rng: &mut Rng, sides: &mut Sides) -> Outcome {
-    match rng.below(40) {
+    match rng.below(42) {
         0..=9 => names(rng, sides),
         10..=17 => attributes(rng, sides),
         18..=21 => opens(rng, sides),
         22..=33 => data::step(rng, sides),
         34..=36 => lists(rng, sides),
+        40 | 41 => locks::step(rng, sides),
         _ => xattrs(rng, sides),
     }
+}
+
+/// As mv(1) does. A directory that another party has moved cannot take its new place in the kernel's tree while rename(2)
+/// itself locks the tree, and the call fails with ESTALE (fs/dcache.c, __d_unalias).
+fn look_first(from: &Path, to: &Path) {
+    let _ = rustix::fs::lstat(from);
+    let _ = rustix::fs::lstat(to);
 }
 
 fn names(rng: &mut Rng, sides: &Sides) -> Outcome {
@@ -154,11 +196,13 @@ fn names(rng: &mut Rng, sides: &Sides) -> Outcome {
             rustix::fs::unlinkat(CWD, root.join(&a), AtFlags::empty())
         }),
         6 | 7 => sides.both(format!("rename {shown}"), |root| {
+            look_first(&root.join(&a), &root.join(&b));
             rustix::fs::renameat(CWD, root.join(&a), CWD, root.join(&b))
         }),
         8 => {
             let flags = rng.pick(&[RenameFlags::NOREPLACE, RenameFlags::EXCHANGE]);
             sides.both(format!("rename {shown} {flags:?}"), |root| {
+                look_first(&root.join(&a), &root.join(&b));
                 rustix::fs::renameat_with(CWD, root.join(&a), CWD, root.join(&b), flags)
             })
         }
@@ -169,7 +213,11 @@ fn names(rng: &mut Rng, sides: &Sides) -> Outcome {
             rustix::fs::symlinkat(&a, CWD, root.join(&b))
         }),
         _ => {
-            let kind = rng.pick(&[FileType::Fifo, FileType::Socket, FileType::CharacterDevice]);
+            let mut kind = rng.pick(&[FileType::Fifo, FileType::Socket, FileType::CharacterDevice]);
+            // The kernel joins the ends of a FIFO that are opened through the same mount, and asks nobody.
+            if kind == FileType::Fifo && sides.ways.len() > 1 {
+                kind = FileType::Socket;
+            }
             let device = if kind == FileType::CharacterDevice {
                 0x0103
             } else {
@@ -265,8 +313,9 @@ fn opens(rng: &mut Rng, sides: &mut Sides) -> Outcome {
             Ok(fd)
         });
     }
-    if rng.one_in(5) && !sides.open.is_empty() {
-        let index = usize::try_from(rng.below(sides.open.len() as u64)).expect("an index");
+    if rng.one_in(5)
+        && let Some((index, _)) = sides.pick(rng)
+    {
         sides.open.swap_remove(index);
         return same(format!("close {index}"));
     }
