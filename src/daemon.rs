@@ -25,7 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Directories that hold a descriptor: a quarter of what the process may open, the rest being for files.
-const DIR_SHARE: u64 = 4;
+const DIR_SHARE: usize = 4;
+
+/// And not more of them than this: each keeps an inode in memory.
+const MOST_DIRS: usize = 8192;
 
 /// How long the last lines of `-d` may take to be printed at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -189,15 +192,18 @@ fn tree(
     let base = |base: mount::Base| Base::new(&base.into_dir());
     let local = base(local).context("opening the local directory")?;
     let global = base(global).context("opening the global directory")?;
+    let files = usize::try_from(limits::files()).unwrap_or(usize::MAX);
     let settings = Settings {
         stratum: stratum(options)?.into(),
         mountpoint: mountpoint.as_os_str().as_bytes().into(),
         exact_globals: options.legacy_global,
-        dir_limit: usize::try_from(limits::files() / DIR_SHARE).unwrap_or(usize::MAX),
+        dir_limit: (files / DIR_SHARE).min(MOST_DIRS),
         max_cross_copy: options.max_cross_copy,
         privileged: rustix::process::geteuid().is_root(),
     };
-    Fs::new(local, global, settings).context("looking at the base directories")
+    let mut fs = Fs::new(local, global, settings).context("looking at the base directories")?;
+    fs.allow_files(files);
+    Ok(fs)
 }
 
 /// The stratum's name: an option, or what Bedrock has written on the stratum's root (contract D8).

@@ -426,3 +426,34 @@ fn the_configuration_file_adds_global_names_and_overrides() {
         assert_eq!(moved, "global\n");
     });
 }
+
+/// Where its rights allow it the daemon raises its limit of open files as far as the kernel does, and says where they do not.
+#[test]
+fn as_many_files_may_be_open_as_the_kernel_and_the_daemons_rights_allow() {
+    private(DEADLINE, |env| {
+        let own = rustix::thread::capabilities(None)
+            .expect("capget")
+            .permitted;
+        let may = own.contains(rustix::thread::CapabilitySet::SYS_RESOURCE);
+        let most = fs::read_to_string("/proc/sys/fs/nr_open").expect("nr_open");
+        let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let hard = before.maximum.expect("a limit").to_string();
+        let most = most.trim();
+        let etcfs = served(env, Lower::Tmpfs, &[]);
+        let limits = fs::read_to_string(format!("/proc/{}/limits", etcfs.pid())).expect("limits");
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let given: Vec<&str> = line.expect("a line").split_ascii_whitespace().collect();
+        let expected = if may { most } else { &hard };
+        assert_eq!(given[3..5], [expected, expected]);
+        let program = Path::new(env!("CARGO_BIN_EXE_etcfs")).with_file_name("etcfsctl");
+        let doctor = Command::new(program)
+            .arg("doctor")
+            .arg(etcfs.mnt())
+            .output();
+        let said = doctor.expect("run etcfsctl").stdout;
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(said.contains("fs.nr_open"), expected != most, "{said}");
+    });
+}

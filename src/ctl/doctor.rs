@@ -9,6 +9,7 @@ use super::report::{Doctor, Finding, Level};
 use crate::fs::hidden;
 use crate::fs::rules::Side;
 use crate::session::meter;
+use crate::sys::limits;
 use crate::trace::{printable, side_word};
 use etcfs_proto::flags::InitFlags;
 use judge::{Failing, Lower, Use};
@@ -191,6 +192,7 @@ fn used() -> Use {
             std::fs::read_dir("/proc/self/fd").map_or(0, |list| list.count() as u64),
             getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         ),
+        nr_open: limits::most_files(),
         threads: field("Threads:").unwrap_or(0),
         all_threads: (
             there.and_then(|n| n.parse().ok()).unwrap_or(0),

@@ -6,7 +6,7 @@
 
 mod descriptors;
 
-pub use descriptors::{Charge, Descriptors};
+pub use descriptors::{Charge, Descriptors, Held, slot_of};
 
 use std::fmt;
 use std::sync::OnceLock;

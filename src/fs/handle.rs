@@ -4,6 +4,7 @@
 //! the object that was opened, whatever its name has become since.
 
 use super::backing::Backing;
+use super::budget::{Charge, Held, slot_of};
 use super::config_handle::ConfigHandle;
 use super::listing::ahead::Ahead;
 use super::rules::{Place, Rules};
@@ -20,6 +21,8 @@ pub struct File {
     pub flags: u32,
     /// It is open with the node's backing id.
     pub registered: bool,
+    /// Counts the descriptor; none for one made for a moment.
+    pub held: Option<Held>,
 }
 
 impl File {
@@ -37,6 +40,19 @@ pub struct Dir {
     pub merge: Option<(Arc<Rules>, Place)>,
     /// What was read through `fd` and may still be asked for.
     pub ahead: Mutex<Ahead>,
+    /// Counts the descriptor.
+    pub held: Option<Held>,
+}
+
+/// How many opens of a node there are before further ones share a descriptor: what opens a file that often does little else.
+const MANY: usize = 16;
+
+/// Opens that need no descriptor here, by the slot of the user: a user's opens of a node are counted as one descriptor.
+#[derive(Default)]
+struct Lent {
+    /// Boxed together with the handles: nearly always there is one user.
+    first: Option<(u32, Held)>,
+    more: Vec<(u32, Held)>,
 }
 
 /// Everything open on one node, by handle number.
@@ -51,6 +67,8 @@ pub struct Handles {
     writers: usize,
     /// Opens on their way for which the kernel keeps no attributes: see [`super::attributes`].
     pub opening: usize,
+    /// Opens without a descriptor.
+    lent: Lent,
 }
 
 /// What stands for the handles of a node that has none.
@@ -61,7 +79,18 @@ static NONE: Handles = Handles {
     backing: Backing::NONE,
     writers: 0,
     opening: 0,
+    lent: Lent {
+        first: None,
+        more: Vec::new(),
+    },
 };
+
+impl Lent {
+    fn of(&mut self, slot: usize) -> Option<&mut (u32, Held)> {
+        let all = self.first.iter_mut().chain(&mut self.more);
+        all.into_iter().find(|(_, held)| held.slot() == slot)
+    }
+}
 
 /// The handles of a node, locked. They take memory from the first change on until nothing is left of them.
 pub struct HandlesGuard<'a>(MutexGuard<'a, Option<Box<Handles>>>);
@@ -126,9 +155,48 @@ impl Handles {
     }
 
     /// Adds an open file.
-    pub fn add_file(&mut self, fh: u64, file: File) {
+    pub fn add_file(&mut self, fh: u64, file: Arc<File>) {
         self.writers += usize::from(file.is_writable());
-        self.files.insert(fh, Arc::new(file));
+        self.files.insert(fh, file);
+    }
+
+    /// An open file of the same user that is like one with these flags, once there are [`MANY`].
+    pub fn alike(&self, slot: usize, flags: u32, registered: bool) -> Option<Arc<File>> {
+        let like = |file: &&Arc<File>| {
+            let same_user = file.held.as_ref().is_some_and(|held| held.slot() == slot);
+            same_user && (file.flags, file.registered) == (flags, registered)
+        };
+        let latest = || self.files.values().rev().take(MANY);
+        (self.files.len() >= MANY).then(|| latest().find(like).cloned())?
+    }
+
+    /// Takes note of an open without a descriptor, and returns its handle.
+    pub fn lend(&mut self, charge: Charge<'_>, number: u64) -> u64 {
+        let slot = charge.slot();
+        if let Some((count, _)) = self.lent.of(slot) {
+            *count += 1;
+            return charge.into_sharing_handle(number);
+        }
+        let (fh, held) = charge.into_handle(number);
+        match &mut self.lent.first {
+            first @ None => *first = Some((1, held)),
+            Some(_) => self.lent.more.push((1, held)),
+        }
+        fh
+    }
+
+    /// The end of such an open.
+    pub fn end_lending(&mut self, fh: u64) {
+        let slot = slot_of(fh);
+        let Some((count, _)) = self.lent.of(slot) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            let ended = |lent: &(u32, Held)| lent.0 == 0;
+            self.lent.first.take_if(|first| ended(first));
+            self.lent.more.retain(|one| !ended(one));
+        }
     }
 
     /// Adds an open directory.

@@ -52,6 +52,7 @@ impl Fs {
             fd,
             merge,
             ahead: Mutex::default(),
+            held: None,
         })
     }
 

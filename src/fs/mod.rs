@@ -129,9 +129,9 @@ pub struct Fs {
     sources: Option<Sources>,
 }
 
-/// How many files and directories the clients may have open, in fifths of what directories in use may hold: four fifths of
-/// all descriptors, as directories give theirs up to files.
-const OPENS: usize = 16;
+/// How many files and directories the clients may have open, as a multiple of what directories in use may hold, unless
+/// [`Fs::allow_files`] says otherwise.
+const OPENS: usize = 3;
 
 impl Fs {
     /// A tree over the two base directories, without rules.
@@ -150,7 +150,7 @@ impl Fs {
             locks: Arc::new(locks::Locks::new(settings.dir_limit)),
             closing: closing::Closing::default(),
             clock: DirClock::new(settings.dir_limit),
-            descriptors: budget::Descriptors::new(settings.dir_limit / 5 * OPENS),
+            descriptors: budget::Descriptors::new(settings.dir_limit * OPENS),
             unnamed: held::Unnamed::new(settings.dir_limit / 8),
             settings,
             keeps_access_times: false,
@@ -168,6 +168,12 @@ impl Fs {
             replaced: enforce::Replaced::default(),
             sources: None,
         })
+    }
+
+    /// Lets the clients have files open up to four fifths of the `files` that the process may have open, as directories give
+    /// their descriptors up to files.
+    pub fn allow_files(&mut self, files: usize) {
+        self.descriptors = budget::Descriptors::new(files / 5 * 4);
     }
 
     /// The base directory of a side.

@@ -68,7 +68,7 @@ impl Fs {
             && self.backing.is_on()
             && let Some(io) = self.open_for_reading(node)?
         {
-            let fh = charge.into_handle(self.new_handle()) | NO_DESCRIPTOR;
+            let fh = node.handles().lend(charge, self.new_handle()) | NO_DESCRIPTOR;
             return Ok(Opened { fh, io });
         }
         let (fd, stat) = match self.open_file(node, lower) {
@@ -155,14 +155,26 @@ impl Fs {
             Some(io) => io,
             None => self.adopt_first(node, fd.as_fd(), flags),
         };
-        let fh = charge.into_handle(self.new_handle());
         let registered = io != Io::Plain;
-        let file = File {
-            fd,
-            flags,
-            registered,
+        let file = |fd, held| {
+            Arc::new(File {
+                fd,
+                flags,
+                registered,
+                held,
+            })
         };
-        node.handles().add_file(fh, file);
+        let mut handles = node.handles();
+        // It was opened to be refused where the lower file system refuses.
+        if let Some(other) = handles.alike(charge.slot(), flags, registered) {
+            let fh = charge.into_sharing_handle(self.new_handle());
+            handles.add_file(fh, other);
+            drop(handles);
+            self.let_go(node, file(fd, None));
+            return Opened { fh, io };
+        }
+        let (fh, held) = charge.into_handle(self.new_handle());
+        handles.add_file(fh, file(fd, Some(held)));
         Opened { fh, io }
     }
 
@@ -185,14 +197,21 @@ impl Fs {
     /// Ends the open with handle `fh`.
     pub fn close(&self, node: &Node, fh: u64) {
         let file = node.handles().remove_file(fh);
+        if fh & NO_DESCRIPTOR != 0 {
+            node.handles().end_lending(fh);
+        }
         if file.is_some() || fh & NO_DESCRIPTOR != 0 {
             self.descriptors.give_back(fh);
         }
         let registered = file.as_ref().is_none_or(|file| file.registered);
         self.end_open(node, registered);
-        if let Some(file) = file
-            && ![self.local.dev, self.global.dev].contains(&node.key.dev)
-        {
+        if let Some(file) = file {
+            self.let_go(node, file);
+        }
+    }
+
+    fn let_go(&self, node: &Node, file: Arc<File>) {
+        if ![self.local.dev, self.global.dev].contains(&node.key.dev) {
             self.closing.hand_over(node.key.dev, file);
         }
     }
@@ -210,6 +229,7 @@ impl Fs {
             fd,
             flags: libc::O_RDONLY as u32,
             registered: true,
+            held: None,
         }))
     }
 

@@ -16,8 +16,9 @@ use std::sync::Arc;
 pub fn opendir(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let charge = call.fs.descriptors.charge(call.frame.head.uid)?;
-    let dir = call.fs.open_listing(&node)?;
-    let fh = charge.into_handle(call.fs.new_handle());
+    let mut dir = call.fs.open_listing(&node)?;
+    let (fh, held) = charge.into_handle(call.fs.new_handle());
+    dir.held = Some(held);
     node.handles().add_dir(fh, dir);
     call.reply.put(&OpenOut {
         fh,

@@ -9,7 +9,7 @@ use rustix::process::{
     Resource, Rlimit, geteuid, getpriority_process, getrlimit, setpriority_process, setrlimit,
 };
 
-/// How many descriptors the daemon wants at least.
+/// How many descriptors are few, where the kernel allows more: an eighth of this is told of at the start.
 const FILES: u64 = 20_000;
 
 /// What the main thread's stack may grow to, bytes: the kernel's default.
@@ -76,12 +76,18 @@ pub fn settle() -> Vec<Left> {
             });
         }
     }
-    for (resource, name, enough) in [
-        (Resource::Nofile, "open files (RLIMIT_NOFILE)", FILES),
-        (Resource::Stack, "the stack (RLIMIT_STACK, bytes)", STACK),
+    let name = "open files (RLIMIT_NOFILE)";
+    for (resource, name, wanted, enough) in [
+        (Resource::Nofile, name, most_files(), FILES / 8),
+        (
+            Resource::Stack,
+            "the stack (RLIMIT_STACK, bytes)",
+            STACK,
+            STACK / 8,
+        ),
     ] {
-        if let Some(rest) = raise(resource, Some(enough))
-            && rest < enough / 8
+        if let Some(rest) = raise(resource, Some(wanted))
+            && rest < enough
         {
             left.push(Left {
                 text: format!("the limit of {name} stays {rest}: it could not be raised"),
@@ -108,6 +114,13 @@ pub fn settle() -> Vec<Left> {
 /// How many files this process may have open.
 pub fn files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
+}
+
+/// How many files the kernel lets any process have open, whatever its rights (`fs.nr_open`, proc_sys_fs(5)).
+pub fn most_files() -> u64 {
+    let told = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
+    told.and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1 << 20)
 }
 
 /// Raises a limit, soft and hard, to `wanted` at least (`None`: to infinity), as far as it may be done, and returns the one

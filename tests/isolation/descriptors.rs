@@ -6,36 +6,106 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use crate::DEADLINE;
 use crate::harness::{Etcfs, Opts, User, as_user, private};
 
-/// Lets this process, which is the clients, have as many files open as the daemon.
-fn many_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: limit.maximum,
-        ..limit
+/// As many files as a process may have open here.
+fn all_files() -> u64 {
+    getrlimit(Resource::Nofile).maximum.expect("a limit")
+}
+
+/// Lets this process, which is the clients, and the daemons that it starts have so many files open. (One with
+/// CAP_SYS_RESOURCE would raise its limit.)
+fn have_files(most: u64) {
+    let _ = remove_capability_from_bounding_set(CapabilitySet::SYS_RESOURCE);
+    let all = Some(most.min(all_files()));
+    let limit = Rlimit {
+        current: all,
+        maximum: all,
     };
-    setrlimit(Resource::Nofile, all).expect("raise the limit of open files");
+    setrlimit(Resource::Nofile, limit).expect("set the limit of open files");
 }
 
 /// What `uid` gets open of `path` before it is refused.
 fn fill(uid: u32, path: &Path, flags: OFlags) -> (Vec<OwnedFd>, Errno) {
+    fill_of(uid, |_| path.to_owned(), flags)
+}
+
+/// The same of one path after the other.
+fn fill_of(
+    uid: u32,
+    path: impl Fn(usize) -> PathBuf + Sync,
+    flags: OFlags,
+) -> (Vec<OwnedFd>, Errno) {
     as_user(&User::plain(uid), || {
         let mut open = Vec::new();
         loop {
-            match rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()) {
+            let mode = Mode::from_raw_mode(0o600);
+            match rustix::fs::open(path(open.len()), flags | OFlags::CLOEXEC, mode) {
                 Ok(fd) => open.push(fd),
                 Err(errno) => return (open, errno),
             }
         }
     })
+}
+
+/// LTP's open04: whoever opens a file until the own limit is reached gets EMFILE, also where that is as high as the
+/// daemon's. (Each open was one of the daemon's descriptors, so that root got ENFILE after 16,000 and others after 6,000.)
+#[test]
+fn a_client_at_its_own_limit_is_told_so() {
+    private(DEADLINE, |env| {
+        let all = getrlimit(Resource::Nofile);
+        for options in [&[][..], &["passthrough"]] {
+            let opts = Opts {
+                options: options.iter().map(|&o| o.to_owned()).collect(),
+                ..Opts::default()
+            };
+            let etcfs = Etcfs::start(env, opts);
+            let before = descriptors(&etcfs);
+            for uid in [0, 1000] {
+                for dir in [etcfs.mnt(), etcfs.native()] {
+                    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("chmod");
+                    let written = OFlags::RDWR | OFlags::CREATE;
+                    for (current, ways) in [
+                        (1024, &[written, OFlags::RDONLY][..]),
+                        (all_files(), &[written]),
+                    ] {
+                        let current = Some(current);
+                        setrlimit(Resource::Nofile, Rlimit { current, ..all }).expect("setrlimit");
+                        for &flags in ways {
+                            let path = dir.join(format!("file{uid}"));
+                            let (open, errno) = fill(uid, &path, flags);
+                            let what = format!("{flags:?} by {uid}, limit {current:?}");
+                            assert_eq!(errno, Errno::MFILE, "{}: {what}", path.display());
+                            // Each is an open of its own.
+                            let last = open.last().expect("one");
+                            rustix::fs::seek(last, rustix::fs::SeekFrom::Start(7)).expect("seek");
+                            assert_eq!(rustix::fs::tell(&open[0]), Ok(0), "{what}");
+                            if flags.contains(OFlags::RDWR) {
+                                rustix::io::pwrite(last, b"text", 0).expect("write");
+                            }
+                            rustix::io::pread(last, &mut [0; 4], 0).expect("read");
+                            drop(open.into_iter().skip(8).collect::<Vec<_>>());
+                            assert!(descriptors(&etcfs) < before + 100, "{what}");
+                        }
+                    }
+                }
+            }
+            setrlimit(Resource::Nofile, all).expect("setrlimit");
+            drop(etcfs);
+            let below = env.dir("below");
+            for at in [env.dir("fs"), below] {
+                rustix::mount::unmount(at, rustix::mount::UnmountFlags::DETACH).expect("unmount");
+            }
+        }
+    });
 }
 
 fn descriptors(etcfs: &Etcfs) -> usize {
@@ -61,7 +131,7 @@ fn works(etcfs: &Etcfs, uid: u32) {
 fn one_user_opens_all(options: &[&str]) {
     let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
     private(DEADLINE, move |env| {
-        many_files();
+        have_files(4000);
         let opts = Opts {
             options,
             ..Opts::default()
@@ -70,18 +140,24 @@ fn one_user_opens_all(options: &[&str]) {
         let dir = etcfs.mnt().join("open");
         fs::create_dir(&dir).expect("mkdir");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("chmod");
-        let file = dir.join("file");
-        fs::write(&file, "text").expect("write");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("chmod");
         works(&etcfs, 1001);
         let before = descriptors(&etcfs);
+        // Opens of one file by one user share a descriptor, those of many files cannot.
+        let many = |n: usize| dir.join(format!("of-1000-{n}"));
+        for n in 0..all_files() {
+            let name = etcfs.local().join("open").join(format!("of-1000-{n}"));
+            fs::write(&name, "text").expect("write");
+            std::os::unix::fs::chown(&name, Some(1000), Some(1000)).expect("chown");
+        }
+        let of_files = &many as &(dyn Fn(usize) -> PathBuf + Sync);
+        let of_dir = &|_| dir.clone();
         let ways = [
-            (&file, OFlags::RDONLY),
-            (&file, OFlags::RDWR),
-            (&dir, OFlags::RDONLY | OFlags::DIRECTORY),
+            (of_files, OFlags::RDONLY),
+            (of_files, OFlags::RDWR),
+            (of_dir, OFlags::RDONLY | OFlags::DIRECTORY),
         ];
         for (path, flags) in ways {
-            let (open, errno) = fill(1000, path, flags);
+            let (open, errno) = fill_of(1000, path, flags);
             assert_eq!(errno, Errno::NFILE, "{flags:?}");
             assert!(open.len() > 500, "{flags:?}: {}", open.len());
             println!(
@@ -131,7 +207,7 @@ fn nor_with_passthrough() {
 #[test]
 fn many_uids_together_leave_root_its_own() {
     private(DEADLINE, |env| {
-        many_files();
+        have_files(4000);
         let etcfs = Etcfs::start(env, Opts::default());
         let dir = etcfs.mnt().join("open");
         fs::create_dir(&dir).expect("mkdir");
@@ -156,7 +232,7 @@ fn many_uids_together_leave_root_its_own() {
 #[test]
 fn unlinked_files_that_are_referred_to_are_bounded() {
     private(DEADLINE, |env| {
-        many_files();
+        have_files(20_000);
         let etcfs = Etcfs::start(env, Opts::default());
         let dir = etcfs.mnt().join("open");
         fs::create_dir(&dir).expect("mkdir");

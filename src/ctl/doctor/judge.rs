@@ -258,6 +258,8 @@ pub fn overrides(failing: &[Failing], enforced: u64) -> Vec<Finding> {
 pub struct Use {
     /// Descriptors of the daemon, and how many it may have.
     pub files: (u64, u64),
+    /// How many the kernel lets any process have (`fs.nr_open`).
+    pub nr_open: u64,
     /// The daemon's threads.
     pub threads: u64,
     /// All threads of the machine, and how many there may be; 0: not known.
@@ -271,6 +273,15 @@ pub fn limits(used: Use) -> Vec<Finding> {
     let about = "limits";
     let near = |(used, most): (u64, u64)| most > 0 && used > most / 5 * 4;
     let mut all = Vec::new();
+    if used.files.1 < used.nr_open {
+        let text = format!(
+            "{} files may be open, where fs.nr_open allows {}: without CAP_SYS_RESOURCE the limit cannot be raised, and clients \
+             get ENFILE beyond their share of it; start the daemon with a higher one (LimitNOFILE= of its unit, ulimit -Hn)",
+            used.files.1, used.nr_open
+        );
+        all.push(finding(Level::Note, about, text));
+    }
+    let calm = all.len();
     if near(used.files) {
         let (open, most) = used.files;
         let text = format!(
@@ -287,7 +298,7 @@ pub fn limits(used: Use) -> Vec<Finding> {
         );
         all.push(finding(Level::Problem, about, text));
     }
-    if all.is_empty() {
+    if all.len() == calm {
         let text = format!(
             "none is near: {} of {} descriptors, {} threads, {} KiB of memory",
             used.files.0, used.files.1, used.threads, used.memory

@@ -264,6 +264,7 @@ fn overrides_limits_and_rights() {
     );
     let calm = Use {
         files: (10, 1000),
+        nr_open: 1000,
         threads: 3,
         all_threads: (100, 1000),
         memory: 2000,
@@ -279,6 +280,20 @@ fn overrides_limits_and_rights() {
         &[
             (Level::Problem, &["900 of 1000", "ENFILE", "ulimit"]),
             (Level::Problem, &["990 of 1000", "threads-max"]),
+        ],
+    );
+    let low = Use {
+        nr_open: 5000,
+        ..calm
+    };
+    assert_found(
+        &judge::limits(low),
+        &[
+            (
+                Level::Note,
+                &["1000", "fs.nr_open allows 5000", "CAP_SYS_RESOURCE"],
+            ),
+            (Level::Ok, &["10 of 1000"]),
         ],
     );
     let unknown = Use {

@@ -4,10 +4,14 @@
 //! accounts may share a slot and then the bound, which nobody can bring about on purpose: the hash is seeded at start. The
 //! slot is part of the handle's number, so that what has no descriptor here (an open that is passed through) is given back
 //! as well.
+//!
+//! A client may have the same file open as often as its own limit allows, which may be the daemon's: handles of one user
+//! that are alike share a descriptor.
 
 use super::Account;
 use rustix::io::Errno;
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bits of a slot's number.
@@ -17,12 +21,60 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// Where the slot stands in a handle's number: above what counts up, below the flag of opens without a descriptor.
 const SLOT_SHIFT: u32 = 48;
 
-/// How many opens the users have, and may have.
-pub struct Descriptors {
+/// How many opens of one kind the users have, and may have.
+struct Count {
     slots: Box<[AtomicUsize]>,
     all: AtomicUsize,
-    hasher: foldhash::quality::RandomState,
     most: usize,
+}
+
+impl Count {
+    /// `most` for all, root included; three quarters of that for all but root, and three eighths for one of those.
+    fn new(most: usize) -> Count {
+        Count {
+            slots: (0..SLOTS).map(|_| AtomicUsize::new(0)).collect(),
+            all: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    /// Counts one more of `slot`; false, and nothing is counted, when that is too many.
+    fn take(&self, slot: usize) -> bool {
+        let own = 1 + self.slots[slot].fetch_add(1, Ordering::Relaxed);
+        let all = 1 + self.all.fetch_add(1, Ordering::Relaxed);
+        let fits = all <= self.most
+            && (slot == 0 || {
+                let roots = self.slots[0].load(Ordering::Relaxed);
+                own <= self.most / 8 * 3 && all.saturating_sub(roots) <= self.most / 4 * 3
+            });
+        if !fits {
+            self.give_back(slot);
+        }
+        fits
+    }
+
+    fn give_back(&self, slot: usize) {
+        // Never below 0, whatever a sender claims to have had open.
+        let less = |n: usize| n.checked_sub(1);
+        let relaxed = Ordering::Relaxed;
+        if self.slots[slot]
+            .fetch_update(relaxed, relaxed, less)
+            .is_ok()
+        {
+            let _ = self.all.fetch_update(relaxed, relaxed, less);
+        }
+    }
+}
+
+/// How many handles there may be, at least, however few descriptors: those that share one take memory only.
+const HANDLES: usize = 1 << 18;
+
+/// What the users have open. A handle is counted from its open to its RELEASE, and what it needs a descriptor for as long as
+/// that is there: several handles of one user may share it.
+pub struct Descriptors {
+    descriptors: Arc<Count>,
+    handles: Count,
+    hasher: foldhash::quality::RandomState,
 }
 
 /// One open that is counted, until it is given up or becomes a handle's.
@@ -32,14 +84,19 @@ pub struct Charge<'a> {
     slot: usize,
 }
 
+/// One descriptor that is counted, for as long as this lives.
+pub struct Held {
+    descriptors: Arc<Count>,
+    slot: usize,
+}
+
 impl Descriptors {
-    /// `most` for all, root included; three quarters of that for all but root, and three eighths for one of those.
+    /// `most` descriptors for all users.
     pub fn new(most: usize) -> Descriptors {
         Descriptors {
-            slots: (0..SLOTS).map(|_| AtomicUsize::new(0)).collect(),
-            all: AtomicUsize::new(0),
+            descriptors: Arc::new(Count::new(most)),
+            handles: Count::new(most.max(HANDLES)),
             hasher: foldhash::quality::RandomState::default(),
-            most,
         }
     }
 
@@ -53,40 +110,27 @@ impl Descriptors {
             true => 0,
             false => 1 + self.hasher.hash_one(account) as usize % (SLOTS - 1),
         };
-        let own = 1 + self.slots[slot].fetch_add(1, Ordering::Relaxed);
-        let all = 1 + self.all.fetch_add(1, Ordering::Relaxed);
-        let charge = Charge {
+        if !self.handles.take(slot) {
+            return Err(Errno::NFILE);
+        }
+        if !self.descriptors.take(slot) {
+            self.handles.give_back(slot);
+            return Err(Errno::NFILE);
+        }
+        Ok(Charge {
             descriptors: self,
             slot,
-        };
-        let fits = all <= self.most
-            && (slot == 0 || {
-                let roots = self.slots[0].load(Ordering::Relaxed);
-                own <= self.most / 8 * 3 && all.saturating_sub(roots) <= self.most / 4 * 3
-            });
-        fits.then_some(charge).ok_or(Errno::NFILE)
+        })
     }
 
-    /// The open of handle `fh` has ended.
+    /// Handle `fh` is no more.
     pub fn give_back(&self, fh: u64) {
-        self.take_off((fh >> SLOT_SHIFT) as usize % SLOTS);
+        self.handles.give_back(slot_of(fh));
     }
 
-    fn take_off(&self, slot: usize) {
-        // Never below 0, whatever a sender claims to have had open.
-        let less = |n: usize| n.checked_sub(1);
-        let relaxed = Ordering::Relaxed;
-        if self.slots[slot]
-            .fetch_update(relaxed, relaxed, less)
-            .is_ok()
-        {
-            let _ = self.all.fetch_update(relaxed, relaxed, less);
-        }
-    }
-
-    /// How many opens are counted.
+    /// How many descriptors are counted.
     pub fn len(&self) -> usize {
-        self.all.load(Ordering::Relaxed)
+        self.descriptors.all.load(Ordering::Relaxed)
     }
 
     /// True when none is counted.
@@ -95,18 +139,58 @@ impl Descriptors {
     }
 }
 
+/// The slot that stands in a handle's number.
+pub fn slot_of(fh: u64) -> usize {
+    (fh >> SLOT_SHIFT) as usize % SLOTS
+}
+
 impl Charge<'_> {
-    /// The number of a handle from the counter `number`: [`Descriptors::give_back`] of it ends the charge.
-    pub fn into_handle(self, number: u64) -> u64 {
-        let slot = self.slot as u64;
+    /// Whose it is.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// The number of a handle from the counter `number`, which [`Descriptors::give_back`] ends, and the descriptor's count.
+    pub fn into_handle(self, number: u64) -> (u64, Held) {
+        let held = Held {
+            descriptors: self.descriptors.descriptors.clone(),
+            slot: self.slot,
+        };
+        let fh = self.number(number);
         std::mem::forget(self);
-        number & ((1 << SLOT_SHIFT) - 1) | slot << SLOT_SHIFT
+        (fh, held)
+    }
+
+    /// The same for a handle that needs no descriptor of its own.
+    pub fn into_sharing_handle(self, number: u64) -> u64 {
+        let fh = self.number(number);
+        self.descriptors.descriptors.give_back(self.slot);
+        std::mem::forget(self);
+        fh
+    }
+
+    fn number(&self, number: u64) -> u64 {
+        number & ((1 << SLOT_SHIFT) - 1) | (self.slot as u64) << SLOT_SHIFT
     }
 }
 
 impl Drop for Charge<'_> {
     fn drop(&mut self) {
-        self.descriptors.take_off(self.slot);
+        self.descriptors.descriptors.give_back(self.slot);
+        self.descriptors.handles.give_back(self.slot);
+    }
+}
+
+impl Held {
+    /// Whose it is.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.descriptors.give_back(self.slot);
     }
 }
 
@@ -115,7 +199,7 @@ mod tests {
     use super::*;
 
     /// Handles of `uid` until it is refused.
-    fn fill(descriptors: &Descriptors, uid: u32) -> Vec<u64> {
+    fn fill(descriptors: &Descriptors, uid: u32) -> Vec<(u64, Held)> {
         let number = |n: u64| n + 1000 * u64::from(uid);
         (1..)
             .map_while(|n| Some(descriptors.charge(uid).ok()?.into_handle(number(n))))
@@ -125,20 +209,22 @@ mod tests {
     #[test]
     fn one_user_leaves_the_others_their_share_and_all_users_leave_root_its_own() {
         let descriptors = Descriptors::new(800);
-        assert_eq!(fill(&descriptors, 1000).len(), 300);
+        let first = fill(&descriptors, 1000);
+        assert_eq!(first.len(), 300);
         assert!(descriptors.charge(1000).is_err());
         assert!(descriptors.charge(1001).is_ok(), "and given back again");
         // Subordinate uids of one range are one user.
-        let ranges: usize = (100_000..100_050)
-            .map(|uid| fill(&descriptors, uid).len())
-            .sum();
-        assert_eq!(ranges, 300);
+        let ranges: Vec<_> = (100_000..100_050)
+            .flat_map(|uid| fill(&descriptors, uid))
+            .collect();
+        assert_eq!(ranges.len(), 300);
         assert_eq!(
             descriptors.charge(1001).err(),
             Some(Errno::NFILE),
             "600 for all users"
         );
-        assert_eq!(fill(&descriptors, 0).len(), 200);
+        let roots = fill(&descriptors, 0);
+        assert_eq!(roots.len(), 200);
         assert_eq!(descriptors.len(), 800);
     }
 
@@ -148,7 +234,7 @@ mod tests {
         for _ in 0..3 {
             let mut handles = fill(&descriptors, 1000);
             handles.extend(fill(&descriptors, 0));
-            let mut numbers = handles.clone();
+            let mut numbers: Vec<u64> = handles.iter().map(|(fh, _)| *fh).collect();
             numbers.sort_unstable();
             numbers.dedup();
             assert_eq!(
@@ -156,14 +242,30 @@ mod tests {
                 handles.len(),
                 "every handle has a number of its own"
             );
-            handles
+            numbers
                 .iter()
                 .for_each(|fh| descriptors.give_back(fh | 1 << 63));
+            drop(handles);
             assert!(descriptors.is_empty());
         }
         descriptors.give_back(5 << SLOT_SHIFT);
         descriptors.give_back(0);
         assert!(descriptors.is_empty());
         assert_eq!(fill(&descriptors, 1000).len(), 30);
+    }
+
+    #[test]
+    fn handles_that_share_a_descriptor_are_bounded_too() {
+        let descriptors = Descriptors::new(80);
+        let (_, first) = descriptors.charge(1000).expect("one").into_handle(0);
+        let shared: Vec<u64> = (1..)
+            .map_while(|n| Some(descriptors.charge(1000).ok()?.into_sharing_handle(n)))
+            .collect();
+        assert_eq!(shared.len(), HANDLES / 8 * 3 - 1);
+        assert_eq!(descriptors.len(), 1);
+        assert!(shared.iter().all(|fh| slot_of(*fh) == first.slot()));
+        shared.iter().for_each(|fh| descriptors.give_back(*fh));
+        drop(first);
+        assert!(descriptors.is_empty());
     }
 }
