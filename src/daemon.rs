@@ -7,7 +7,7 @@ use crate::fs::grants::Grants;
 use crate::fs::{Base, Fs, Settings};
 use crate::log;
 use crate::mount::{self, Attached, Detached};
-use crate::printable::tame;
+use crate::printable::{plain, tame};
 use crate::session::{Session, handshake};
 use crate::sys::background::Readiness;
 use crate::sys::signals::Signals;
@@ -59,7 +59,7 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
     } = match start(options) {
         Ok(started) => started,
         Err(error) => {
-            readiness.failed(&tame(&format!("etcfs: {error:#}")));
+            readiness.failed(&tame(&plain(&format!("etcfs: {error:#}"))));
             return ExitCode::FAILURE;
         }
     };
@@ -189,12 +189,14 @@ fn tree(
     local: mount::Base,
     global: mount::Base,
 ) -> Result<Fs> {
+    let stratum = stratum(options)?;
+    log::set_stratum(&stratum);
     let base = |base: mount::Base| Base::new(&base.into_dir());
     let local = base(local).context("opening the local directory")?;
     let global = base(global).context("opening the global directory")?;
     let files = usize::try_from(limits::files()).unwrap_or(usize::MAX);
     let settings = Settings {
-        stratum: stratum(options)?.into(),
+        stratum: stratum.into(),
         mountpoint: mountpoint.as_os_str().as_bytes().into(),
         exact_globals: options.legacy_global,
         dir_limit: (files / DIR_SHARE).min(MOST_DIRS),
@@ -329,8 +331,18 @@ fn unmount(attached: &Attached, signal: i32) -> Result<()> {
     if attached.detach_lazily()? == Detached::NotOnTop {
         let at = attached.mountpoint().display();
         log::warn(format_args!(
-            "{at}: signal {signal}: another mount covers ours, or ours was unmounted; left as it is"
+            "{at}: not unmounted upon {}: another mount covers this one, or it was unmounted already; the daemon ends all the same",
+            signal_name(signal)
         ));
     }
     Ok(())
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGINT => "SIGINT",
+        libc::SIGHUP => "SIGHUP",
+        _ => "a signal",
+    }
 }

@@ -5,7 +5,7 @@
 //! Nothing here opens a file or asks for the time zone while the mount lives: a logger that read `/etc/localtime` would
 //! wait for the very mount it logs about (contract D21). Nothing waits either: what a sink does not take at once is lost.
 
-use crate::printable::tame;
+use crate::printable::{plain, tame};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
@@ -43,12 +43,19 @@ const WINDOW: u64 = 10;
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
 static SYSTEM: OnceLock<System> = OnceLock::new();
+/// Whose daemon it is, for a log that has lines of several.
+static STRATUM: OnceLock<String> = OnceLock::new();
 /// Lines kept from the system's log in the current window.
 static KEPT_BACK: AtomicU64 = AtomicU64::new(0);
 
 /// Lines above `level` are not said from here on.
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// In the system's log, lines begin with the stratum's name from here on: the daemons of all strata serve an `/etc`.
+pub fn set_stratum(name: &[u8]) {
+    let _ = STRATUM.set(crate::printable::printable(name));
 }
 
 /// Says that something went wrong. One line, whole, so that lines of several threads do not mix.
@@ -72,6 +79,7 @@ fn say(level: Level, message: fmt::Arguments<'_>) {
     }
     // One line, whatever names it holds.
     let message = message.to_string();
+    let message = plain(&message);
     let message = tame(&message);
     match SYSTEM.get() {
         Some(system) => system.say(level, format_args!("{message}")),
@@ -125,7 +133,10 @@ impl System {
     }
 
     fn send(&self, level: Level, message: fmt::Arguments<'_>) {
-        let text = line(level, std::process::id(), message);
+        let text = match STRATUM.get() {
+            Some(name) => line(level, std::process::id(), format_args!("{name}: {message}")),
+            None => line(level, std::process::id(), message),
+        };
         self.to_syslog(&text);
         if let Some(kmsg) = &self.kmsg {
             let _ = rustix::io::write(kmsg, text.as_bytes());

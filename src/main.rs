@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use etcfs::cli::{CliError, HELP, Options, Parsed, asked_of_mount};
 use etcfs::daemon;
-use etcfs::printable::tame;
+use etcfs::printable::{plain, tame};
 use etcfs::sys::background::{Readiness, Side, background};
 use etcfs::sys::signals::{self, Signals};
 
@@ -19,11 +19,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Parsed::Run(options)) => run(*options).unwrap_or_else(|line| {
-            eprintln!("{}", tame(&line));
+            eprintln!("{}", tame(&plain(&line)));
             ExitCode::FAILURE
         }),
         Err(error) => {
-            eprintln!("etcfs: {}", tame(&error.to_string()));
+            eprintln!("etcfs: {}", tame(&plain(&error.to_string())));
             ExitCode::FAILURE
         }
     }

@@ -67,6 +67,31 @@ pub fn tame(text: &str) -> Cow<'_, str> {
     Cow::Owned(tamed)
 }
 
+/// Text without ` (os error 39)`, which the standard library puts after the words of an error number: people have the words.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    const BEGIN: &str = " (os error ";
+    if !text.contains(BEGIN) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut parts = text.split(BEGIN);
+    plain.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest))
+                if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) =>
+            {
+                plain.push_str(rest);
+            }
+            _ => {
+                plain.push_str(BEGIN);
+                plain.push_str(part);
+            }
+        }
+    }
+    Cow::Owned(plain)
+}
+
 /// A JSON text in which everything that does not show is `\uHHHH`. A reader gets the same strings.
 pub fn tame_json(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
@@ -100,6 +125,17 @@ mod tests {
         );
         assert_eq!(tame("a\nb\\x0a\u{2028}"), r"a\x0ab\x0a\xe2\x80\xa8");
         assert_eq!(tame("plain é"), "plain é");
+    }
+
+    #[test]
+    fn errors_are_words() {
+        assert_eq!(
+            plain("/a: Directory not empty (os error 39); b (os error 2)"),
+            "/a: Directory not empty; b"
+        );
+        for kept in ["x (os error )", "x (os error a)", "x (os error 3", "x"] {
+            assert_eq!(plain(kept), kept);
+        }
     }
 
     proptest! {

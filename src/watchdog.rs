@@ -48,7 +48,13 @@ fn watch(session: &Session, limit: Duration) {
 
 /// Requests that were told of and have not been answered, by number.
 #[derive(Default)]
-struct Told(HashMap<u64, InFlight>);
+struct Told(HashMap<u64, Said>);
+
+/// What a request was said to be, and since when it is worked on.
+struct Said {
+    what: String,
+    taken: u64,
+}
 
 impl Told {
     /// Tells of what is new; true if anything is in flight.
@@ -58,9 +64,9 @@ impl Told {
             let goes_on = requests.iter().any(|r| r.unique == *unique);
             if !goes_on {
                 log::warn(format_args!(
-                    "{} (request {unique}) has been answered, after {:.1} s at most",
-                    request.opcode,
-                    seconds(request)
+                    "{} has been answered, after {:.1} s at most",
+                    request.what,
+                    seconds(request.taken)
                 ));
             }
             goes_on
@@ -68,19 +74,28 @@ impl Told {
         for request in &requests {
             let age = meter::now().saturating_sub(request.taken);
             if age >= limit && !self.0.contains_key(&request.unique) {
-                log::warn(format_args!("{}", describe(session, request)));
-                self.0.insert(request.unique, *request);
+                let what = describe(session, request);
+                let stands = match request.tid {
+                    0 => "it waits for a thread".to_owned(),
+                    tid => standing(tid),
+                };
+                let taken = request.taken;
+                log::warn(format_args!(
+                    "{what} takes {:.1} s so far; {stands}",
+                    seconds(taken)
+                ));
+                self.0.insert(request.unique, Said { what, taken });
             }
         }
         !requests.is_empty()
     }
 }
 
-fn seconds(request: &InFlight) -> f64 {
-    meter::now().saturating_sub(request.taken) as f64 / 1e9
+fn seconds(since: u64) -> f64 {
+    meter::now().saturating_sub(since) as f64 / 1e9
 }
 
-/// The whole line.
+/// What a request is, and whose.
 fn describe(session: &Session, request: &InFlight) -> String {
     let fs = &session.fs;
     let path = match fs.path_of(crate::fs::node::NodeId(request.nodeid)) {
@@ -88,19 +103,10 @@ fn describe(session: &Session, request: &InFlight) -> String {
         Err(_) => format!("node {}", request.nodeid),
     };
     let comm = proc::comm(request.pid).map_or_else(|| "?".to_owned(), |name| printable(&name));
-    let mut line = format!(
-        "{} (request {}) of {path}, for {comm}[{}] uid {}, takes {:.1} s so far; ",
-        request.opcode,
-        request.unique,
-        request.pid,
-        request.uid,
-        seconds(request)
-    );
-    match request.tid {
-        0 => line.push_str("it waits for a thread"),
-        tid => line.push_str(&standing(tid)),
-    }
-    line
+    format!(
+        "{} (request {}) of {path} for {comm}[{}] uid {}",
+        request.opcode, request.unique, request.pid, request.uid
+    )
 }
 
 /// Where a thread of this process stands, as far as the kernel tells.

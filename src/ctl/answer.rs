@@ -10,6 +10,7 @@ use crate::fs::journal::Entry;
 use crate::fs::node::{Node, NodeId, lock};
 use crate::fs::rules::Side;
 use crate::fs::stat::Stat;
+use crate::printable::plain;
 use crate::session::meter::{self, Role, Snapshot};
 use crate::trace::{printable, side_word};
 use etcfs_proto::flags::InitFlags;
@@ -157,7 +158,7 @@ impl Control {
                 let why = "a directory above is a symlink: ask about the path that it leads to";
                 (None, Some(why.to_owned()))
             }
-            Err(errno) => (None, Some(errno.to_string())),
+            Err(errno) => (None, Some(reason(errno))),
         };
         let mut enforcements: Vec<Enforcement> = fs
             .journal()
@@ -217,6 +218,11 @@ pub(super) fn init(agreed: &Agreed, wished: InitFlags) -> Init {
     }
 }
 
+/// An error number in words.
+pub(super) fn reason(errno: Errno) -> String {
+    plain(&errno.to_string()).into_owned()
+}
+
 fn lower(base: &Path, path: &str) -> String {
     let mut whole = printable(base.as_os_str().as_encoded_bytes());
     if !path.is_empty() {
@@ -273,6 +279,7 @@ fn enforcement(entry: &Entry) -> Enforcement {
         found: entry.found.to_string(),
         changed_by: entry.changed_by.as_ref().map(ToString::to_string),
         met_by: entry.met_by.as_ref().map(ToString::to_string),
-        error: entry.result.err().map(|errno| errno.to_string()),
+        error: entry.result.err().map(reason),
+        text: entry.to_string(),
     }
 }

@@ -5,6 +5,7 @@ mod judge;
 mod tests;
 
 use super::Control;
+use super::answer::reason;
 use super::report::{Doctor, Finding, Level};
 use crate::fs::hidden;
 use crate::fs::rules::Side;
@@ -85,8 +86,9 @@ impl Control {
             Ok((stat, space)) => (u64::from(stat.f_type as u32), space),
             Err(errno) => {
                 let text = format!(
-                    "{path}: its file system does not answer ({errno}): nothing on this side can be reached; mend that file \
-                     system and start the daemon anew"
+                    "{path}: its file system does not answer ({}): nothing on this side can be reached; mend that file \
+                     system and start the daemon anew",
+                    reason(errno)
                 );
                 let level = Level::Problem;
                 return vec![Finding { level, about, text }];
@@ -132,7 +134,7 @@ impl Control {
                     path: printable(&entry.path),
                     kind: entry.kind.word(),
                     found: entry.found.to_string(),
-                    errno: errno.to_string(),
+                    errno: reason(errno),
                 });
             }
         }

@@ -80,7 +80,9 @@ pub fn serve(session: &Arc<Session>, start: Start) {
     });
     let started = thread("etcfs-ctl", move || control.accept(&door));
     if let Err(error) = started {
-        log::error(format_args!("no thread for the control socket: {error}"));
+        log::error(format_args!(
+            "no thread can be made for the control socket ({error}): etcfsctl cannot reach this daemon; the mount works without it"
+        ));
     }
 }
 

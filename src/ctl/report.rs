@@ -254,6 +254,9 @@ pub struct Enforcement {
     pub met_by: Option<String>,
     /// Why it could not be undone; none: it was.
     pub error: Option<String>,
+    /// All of that in a sentence, but for the time and the path.
+    #[serde(default)]
+    pub text: String,
 }
 
 /// How much a finding matters.

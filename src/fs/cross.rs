@@ -253,9 +253,7 @@ fn copy_file(
     reached(Step::Copied);
     let dressed = own(|| {
         let (from, to) = (Target::Open(source.as_fd()), Target::Open(fresh.fd()));
-        metadata::carry(&source_stat, from, to, fresh.fd(), &|bytes| {
-            errand.copied(bytes)
-        })?;
+        metadata::carry(&source_stat, from, to, fresh.fd(), errand)?;
         reached(Step::Dressed);
         rustix::fs::fsync(fresh.fd())?;
         reached(Step::Synced);
@@ -285,9 +283,7 @@ fn copy_special(
         reached(Step::Copied);
         let from = Target::Pinned(source.as_fd());
         let to = Target::Pinned(fresh.fd());
-        metadata::carry(&source_stat, from, to, fresh.fd(), &|bytes| {
-            errand.copied(bytes)
-        })?;
+        metadata::carry(&source_stat, from, to, fresh.fd(), errand)?;
         Ok(fresh)
     })?;
     reached(Step::Dressed);

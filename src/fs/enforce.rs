@@ -223,6 +223,7 @@ impl Fs {
             time: SystemTime::now(),
             path: over.path.clone(),
             kind: over.kind,
+            content: over.content.clone(),
             side,
             found,
             changed_by: over.seen.take_changer(),
@@ -230,7 +231,9 @@ impl Fs {
             result,
         };
         if telling == Telling::JournalAndLog {
-            log::error(format_args!("{entry}"));
+            let below = crate::printable::printable(&entry.path);
+            let mountpoint = crate::printable::printable(&self.settings.mountpoint);
+            log::error(format_args!("{mountpoint}/{below}: {entry}"));
         }
         self.journal.add(entry);
     }

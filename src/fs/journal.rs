@@ -3,11 +3,12 @@
 use super::node::lock;
 use super::rules::{OverrideKind, Side};
 use super::stat::Stat;
+use crate::printable::plain;
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// How many entries are kept, the newest.
 pub const JOURNAL_MAX: usize = 256;
@@ -75,7 +76,7 @@ impl fmt::Display for Found {
             Found::Nothing => f.write_str("nothing"),
             Found::Symlink(target) => write!(f, "a symlink to {}", target.escape_ascii()),
             Found::File => f.write_str("a regular file"),
-            Found::OldText => f.write_str("text no longer configured"),
+            Found::OldText => f.write_str("text that is configured no more"),
             Found::Directory => f.write_str("a directory"),
             Found::Other(libc::S_IFIFO) => f.write_str("a FIFO"),
             Found::Other(libc::S_IFSOCK) => f.write_str("a socket"),
@@ -93,6 +94,8 @@ pub struct Entry {
     pub path: Box<[u8]>,
     /// What is enforced.
     pub kind: OverrideKind,
+    /// The symlink's target, or where the text to inject came from.
+    pub content: Box<[u8]>,
     /// The lower directory it was enforced in.
     pub side: Side,
     /// What stood there.
@@ -105,32 +108,70 @@ pub struct Entry {
     pub result: Result<(), Errno>,
 }
 
+impl Entry {
+    /// What was found, and whose doing that was.
+    fn finding(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let made = match (&self.found, self.kind) {
+            (Found::Nothing, _) => {
+                f.write_str("nothing was there")?;
+                "removed"
+            }
+            (Found::OldText, _) => {
+                f.write_str("it held text that is configured no more")?;
+                "last changed"
+            }
+            (Found::File, OverrideKind::Inject) => {
+                write!(f, "the text of {} was missing", self.content.escape_ascii())?;
+                "last changed"
+            }
+            (found, _) => {
+                write!(f, "{found} was there")?;
+                "made"
+            }
+        };
+        let met = self.met_by.as_ref().map(|process| process.pid);
+        match &self.changed_by {
+            Some(process) if met == Some(process.pid) => write!(f, ", {made} and met by {process}"),
+            Some(process) => write!(f, ", {made} by {process}").and_then(|()| self.meeting(f)),
+            None => self.meeting(f),
+        }
+    }
+
+    fn meeting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.met_by {
+            Some(process) => write!(f, ", met by {process}"),
+            None => f.write_str(", met by a change of the configuration"),
+        }
+    }
+
+    /// What becomes of it.
+    fn deed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.found, self.kind) {
+            (Found::OldText, _) => f.write_str("taken out"),
+            (_, OverrideKind::Symlink) => {
+                write!(f, "made a symlink to {}", self.content.escape_ascii())
+            }
+            (_, OverrideKind::Directory) => f.write_str("made a directory"),
+            (_, OverrideKind::Inject) => f.write_str("put in"),
+        }
+    }
+}
+
 impl fmt::Display for Entry {
-    /// One line, without the time's date arithmetic: seconds since 1970, with milliseconds.
+    /// What was found where the override is in force, by whom it was left so and met, and what was done about it: one line
+    /// without the time and the path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        write!(
-            f,
-            "{}.{:03} override {} /{} ({}): found {}",
-            since.as_secs(),
-            since.subsec_millis(),
-            self.kind.word(),
-            self.path.escape_ascii(),
-            match self.side {
-                Side::Local => "local",
-                Side::Global => "global",
-            },
-            self.found
-        )?;
-        if let Some(process) = &self.changed_by {
-            write!(f, " by {process}")?;
-        }
-        if let Some(process) = &self.met_by {
-            write!(f, ", met by {process}")?;
-        }
+        self.finding(f)?;
         match self.result {
-            Ok(()) => f.write_str(", undone"),
-            Err(errno) => write!(f, ", left as it is: {errno}"),
+            Ok(()) => {
+                f.write_str("; ")?;
+                self.deed(f)
+            }
+            Err(errno) => {
+                f.write_str("; left as it is, for it cannot be ")?;
+                self.deed(f)?;
+                write!(f, ": {}", plain(&errno.to_string()))
+            }
         }
     }
 }
@@ -170,12 +211,14 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
 
     fn entry(number: usize) -> Entry {
         Entry {
             time: UNIX_EPOCH + std::time::Duration::from_millis(1_500),
             path: format!("file{number}").into_bytes().into(),
             kind: OverrideKind::Symlink,
+            content: b"/right".as_slice().into(),
             side: Side::Local,
             found: Found::Symlink(b"else\nwhere".as_slice().into()),
             changed_by: Some(Process {
@@ -205,16 +248,40 @@ mod tests {
         let mut entry = entry(1);
         assert_eq!(
             entry.to_string(),
-            "1.500 override symlink /file1 (local): found a symlink to else\\nwhere by ln[7], met by ?[8], undone"
+            "a symlink to else\\nwhere was there, made by ln[7], met by ?[8]; made a symlink to /right"
         );
         entry.found = Found::Directory;
         entry.changed_by = None;
         entry.met_by = None;
-        entry.side = Side::Global;
         entry.result = Err(Errno::NOTEMPTY);
         assert_eq!(
             entry.to_string(),
-            "1.500 override symlink /file1 (global): found a directory, left as it is: Directory not empty (os error 39)"
+            "a directory was there, met by a change of the configuration; left as it is, for it cannot be made a symlink to \
+             /right: Directory not empty"
+        );
+    }
+
+    #[test]
+    fn who_removed_it_put_nothing_there_and_a_first_injection_undoes_nothing() {
+        let mut entry = entry(1);
+        entry.found = Found::Nothing;
+        entry.met_by = entry.changed_by.clone();
+        assert_eq!(
+            entry.to_string(),
+            "nothing was there, removed and met by ln[7]; made a symlink to /right"
+        );
+        entry.kind = OverrideKind::Inject;
+        entry.found = Found::File;
+        entry.changed_by = None;
+        assert_eq!(
+            entry.to_string(),
+            "the text of /right was missing, met by ln[7]; put in"
+        );
+        entry.found = Found::OldText;
+        entry.met_by = None;
+        assert_eq!(
+            entry.to_string(),
+            "it held text that is configured no more, met by a change of the configuration; taken out"
         );
     }
 }

@@ -63,7 +63,8 @@ impl Fs {
         });
         if let Err(errno) = end {
             log::error(format_args!(
-                "configuration: text that is configured no more stays in its files: {errno}"
+                "{}: text that is injected no more stays in its files, for the daemon cannot act as root: {errno}",
+                crate::printable::printable(&self.settings.mountpoint)
             ));
         }
         Ok(())

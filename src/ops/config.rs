@@ -2,9 +2,13 @@
 
 use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr};
 use super::{Call, Handled, Row, meta, name, row, slow, xattr};
+use crate::fs::CONFIG_NAME;
+use crate::fs::config::CommandError;
 use crate::fs::config_handle::ConfigHandle;
+use crate::fs::journal::Process;
 use crate::fs::node::{NodeId, lock};
 use crate::log;
+use crate::printable::printable;
 use etcfs_proto::Opcode;
 use etcfs_proto::abi::{
     GetxattrIn, GetxattrOut, OpenOut, ReadIn, ReleaseIn, SetattrIn, Statx, StatxOut, WriteIn,
@@ -155,7 +159,7 @@ fn write(call: &mut Call<'_>) -> Handled {
             Ok(())
         }
         Err(error) => {
-            log::error(format_args!("configuration: {error}"));
+            tell(call, &error);
             Err(Errno::from_raw_os_error(error.errno()).into())
         }
     }
@@ -166,9 +170,25 @@ fn release(call: &mut Call<'_>) -> Handled {
     let handle = call.fs.config_handles().remove_config(args.fh);
     let unfinished = handle.and_then(|handle| std::mem::take(&mut *lock(&handle)).close());
     if let Some(error) = unfinished {
-        log::error(format_args!("configuration: {error}"));
+        tell(call, &error);
     }
     Ok(())
+}
+
+/// Says what was wrong with a command and who had written it: the writer sees the errno alone.
+fn tell(call: &Call<'_>, error: &CommandError) {
+    let head = call.frame.head;
+    let at = printable(&call.fs.settings.mountpoint);
+    let name = CONFIG_NAME.to_string_lossy();
+    match head.pid {
+        // A close(2) is told of later, and by nobody.
+        0 => log::error(format_args!("{at}/{name}: {error}")),
+        pid => log::error(format_args!(
+            "{at}/{name}: {error} (written by {}, uid {})",
+            Process::named(pid),
+            head.uid
+        )),
+    }
 }
 
 fn listxattr(call: &mut Call<'_>) -> Handled {

@@ -3,9 +3,12 @@
 use super::{Call, Handled};
 use crate::fs::cross::{self, Errand, Move};
 use crate::fs::held::Held;
+use crate::fs::journal::Process;
 use crate::fs::node::{Node, NodeId};
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
+use crate::log;
+use crate::printable::printable;
 use etcfs_proto::abi::{Rename2In, RenameIn};
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -104,6 +107,9 @@ fn across(
                 share.take(began.elapsed());
             }
             copied?;
+            if let Some((attribute, errno)) = errand.take_lost() {
+                tell_of_lost(call, (from_dir, old), (to_dir, new), &attribute, errno);
+            }
         }
         other => other?,
     }
@@ -114,6 +120,35 @@ fn across(
     to.note_change(call.frame.head.pid);
     moved(call, to_dir, to, new);
     Ok(())
+}
+
+/// Says that a copy lacks what its file system cannot hold. Nobody else would: the rename has succeeded.
+fn tell_of_lost(
+    call: &Call<'_>,
+    old: (&Arc<Node>, &CStr),
+    new: (&Arc<Node>, &CStr),
+    attribute: &CStr,
+    errno: Errno,
+) {
+    let path = |(dir, name): (&Arc<Node>, &CStr)| {
+        let above = call.fs.path_of(dir.id).unwrap_or_default();
+        let mut path = call.fs.settings.mountpoint.to_vec();
+        for part in [&above[..], name.to_bytes()] {
+            if !part.is_empty() {
+                path.push(b'/');
+                path.extend_from_slice(part);
+            }
+        }
+        printable(&path)
+    };
+    log::warn(format_args!(
+        "{}: renamed to {} on the other side by {}: the copy is without the attribute {}, which its file system does not take \
+         ({errno})",
+        path(old),
+        path(new),
+        Process::named(call.frame.head.pid),
+        printable(attribute.to_bytes())
+    ));
 }
 
 /// How much may be copied for the caller, in bytes. Meanwhile the kernel lets nobody rename from one directory of the

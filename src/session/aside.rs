@@ -159,7 +159,7 @@ impl Pool {
             .spawn(move || own.pool.work(&own));
         if let Err(error) = started {
             log::error(format_args!(
-                "no thread for a long request ({error}); it is served by a worker"
+                "no thread can be made for a long request ({error}); a worker serves it, and others wait for that worker"
             ));
             self.serve_waiting(session);
             lock(&self.state).threads -= 1;
@@ -182,7 +182,9 @@ impl Pool {
         super::unpin();
         if let Err(errno) = creds::prepare_thread() {
             // Its umask would be everybody's.
-            log::error(format_args!("a thread for long requests: {errno}"));
+            log::error(format_args!(
+                "a thread for long requests cannot have a umask of its own ({errno}); the requests that wait are refused"
+            ));
             self.refuse_waiting(session);
             lock(&self.state).threads -= 1;
             return;

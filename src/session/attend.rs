@@ -68,7 +68,7 @@ fn write(session: &Session, answer: &[u8]) {
         return;
     };
     log::error(format_args!(
-        "the kernel refused an answer of {} bytes ({errno}); EIO took its place",
+        "the kernel refused the answer to a request ({} bytes: {errno}); EIO took its place, please report this",
         answer.len()
     ));
     if let Ok((head, _)) = OutHeader::read_from_prefix(answer) {

@@ -205,7 +205,7 @@ fn relieve(session: &Arc<Session>, turns: &Arc<Turns>, index: usize) -> bool {
         let told = session.crew.told.swap(true, Ordering::Relaxed);
         if !told {
             log::error(format_args!(
-                "no thread to take the place of a worker that is stuck ({error})"
+                "no thread can be made to take the place of a worker that is stuck ({error}): requests wait until it is free"
             ));
         }
     }

@@ -107,7 +107,9 @@ impl Interrupts {
         if let Err(error) = started {
             // The first signal is enough but for a rare race, and the next interrupt tries again.
             lock(&self.0).nudging = false;
-            log::error(format_args!("no thread for interrupted requests ({error})"));
+            log::error(format_args!(
+                "no thread can be made for interrupted requests ({error}); clients that are killed may wait for their requests"
+            ));
         }
     }
 

@@ -183,7 +183,9 @@ impl Session {
 
     fn worker_ended(&self, why: Ended) {
         if let Ended::Failed(errno) = why {
-            crate::log::error(format_args!("reading /dev/fuse: {errno}; this worker ends"));
+            crate::log::error(format_args!(
+                "/dev/fuse cannot be read ({errno}); this worker ends"
+            ));
         }
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.crew.end();

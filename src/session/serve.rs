@@ -42,7 +42,9 @@ pub fn serve<'r>(
     let frame = match Frame::cut(message) {
         Ok(frame) => frame,
         Err(error) => {
-            log::error(format_args!("malformed request: {error}"));
+            log::error(format_args!(
+                "the kernel sent a malformed request ({error}); it is answered EIO, please report this"
+            ));
             let errno = Errno::IO.raw_os_error();
             meter.end(Snapshot::OTHER, &Done::failed(taken, errno));
             return match unique_of(message) {

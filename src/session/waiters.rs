@@ -194,7 +194,9 @@ pub(super) fn start(
     match started {
         Ok(_) => debt.pass_on(),
         Err(error) => {
-            log::error(format_args!("no thread to wait for a lock ({error})"));
+            log::error(format_args!(
+                "no thread can be made to wait for a file lock ({error}); the request is refused"
+            ));
             let times = until_now(taken);
             debt.pay(finish(session, &frame, times, reply, Err(refusal)));
         }

@@ -388,7 +388,7 @@ impl Drop for Back {
         // Giving up is always allowed; a thread that could not would go on with more than it may have.
         if set_effective(&worn).is_err() {
             crate::log::error(format_args!(
-                "capabilities could not be given up; the daemon ends"
+                "the capabilities put on for the daemon's own work cannot be taken off; the daemon ends, so that nobody is served with them"
             ));
             std::process::abort();
         }

@@ -256,6 +256,10 @@ fn d29_d31_bad_lines_are_einval_every_time_and_change_nothing() {
             b"rm_global\n",
             b"add_global\n",
             b"add_global /\n",
+            b"add_global no-slash\n",
+            b"rm_global no-slash\n",
+            b"add_override symlink no-slash /x\n",
+            b"rm_override no-slash\n",
             b"add_global /a b\n",
             b"add_global  /two-spaces\n",
             b" add_global /space\n",
@@ -288,10 +292,21 @@ fn d29_d31_bad_lines_are_einval_every_time_and_change_nothing() {
                 assert_eq!(write(etcfs, line.as_bytes()), Err(errno), "{line}");
             }
         }
-        assert!(
-            etcfs.stderr().contains("configuration:"),
-            "refused lines are logged"
-        );
+        // Each with the file, what is wrong, the remedy and the writer, once.
+        let said = etcfs.stderr();
+        let own = format!("[{}], uid 0)", rustix::thread::gettid());
+        let file = format!("etcfs: {}/{CONFIG}: line \"", etcfs.mnt().display());
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines.len() > 60, "{said}");
+        for line in lines {
+            assert!(line.starts_with(&file), "{line}");
+            assert_eq!(line.matches(": line \"").count(), 1, "{line}");
+            assert!(line.contains(" refused: ") && line.contains("; "), "{line}");
+            assert!(
+                line.ends_with(&own) && !line.contains("(os error"),
+                "{line}"
+            );
+        }
     });
 }
 

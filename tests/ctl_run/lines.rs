@@ -60,7 +60,7 @@ fn the_watchdog_tells_once_of_a_request_that_hangs_and_of_its_end() {
             .lines()
             .find(|l| l.contains("takes "))
             .expect("the line");
-        for part in ["LOOKUP (request ", " uid 0, ", "thread ", "fuse"] {
+        for part in ["LOOKUP (request ", " uid 0 takes ", "thread ", "fuse"] {
             assert!(line.contains(part), "{part}: {line}");
         }
         assert_eq!(text.matches("has been answered").count(), 1, "{text}");
@@ -189,7 +189,7 @@ fn said_at(env: &Env, level: &str) -> [bool; 3] {
     let said = etcfs.stderr();
     [
         "add_global",
-        "another mount covers ours",
+        "another mount covers this one",
         "nobody asked for it",
     ]
     .map(|what| said.contains(what))

@@ -3,6 +3,7 @@
 use super::harness::{Bases, Etcfs, Lower, Opts, private};
 use super::{DEADLINE, arg, json, run, text};
 use std::fs;
+use std::time::Duration;
 
 /// A mount with a global file, an override and a local file.
 fn opts() -> Opts {
@@ -153,7 +154,7 @@ fn which_tells_side_rule_override_and_enforcement() {
             "{people}"
         );
         assert!(
-            people.contains("enforced:") && people.contains("undone"),
+            people.contains("enforced:") && people.contains("made a symlink to /run/zone"),
             "{people}"
         );
         let missing = text(&["which", "--mount", arg(&mnt), "/no/such"]);
@@ -180,7 +181,84 @@ fn journal_names_who_undid_and_who_met() {
             entry["met_by"].as_str().expect("a process").contains('['),
             "{entry}"
         );
-        assert!(text(&["journal", arg(&mnt)]).contains("/localtime"));
+        let said = text(&["journal", arg(&mnt)]);
+        let line = said.lines().next().expect("a line");
+        assert!(line.starts_with("/localtime "), "{line}");
+        let rest = "ago, symlink (local): nothing was there, met by ";
+        assert!(line.contains(rest), "{line}");
+        assert!(line.ends_with("; made a symlink to /run/zone"), "{line}");
+    });
+}
+
+#[test]
+fn journal_says_what_happened_and_what_was_done_about_it() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, opts());
+        let mnt = etcfs.mnt();
+        let shell = |script: &str| {
+            let mut shell = std::process::Command::new("/bin/sh");
+            shell.current_dir(&mnt).args(["-uc", script]);
+            assert!(shell.status().expect("run sh").success(), "{script}");
+        };
+        let last = || {
+            let said = text(&["journal", arg(&mnt)]);
+            said.lines().last().expect("a line").to_owned()
+        };
+        fs::read_link(mnt.join("localtime")).expect("the override stands");
+        // An override rests a second after it was applied.
+        std::thread::sleep(Duration::from_millis(1100));
+        shell("rm localtime");
+        fs::read_link(mnt.join("localtime")).expect("the override stands");
+        let line = last();
+        assert!(line.contains("nothing was there, removed by rm["), "{line}");
+        assert!(line.ends_with("; made a symlink to /run/zone"), "{line}");
+        std::thread::sleep(Duration::from_millis(1100));
+        shell("ln -sf /elsewhere localtime");
+        fs::read_link(mnt.join("localtime")).expect("the override stands");
+        let line = last();
+        let found = "a symlink to /elsewhere was there, made by ln[";
+        assert!(line.contains(found), "{line}");
+        // The first injection undoes nothing.
+        let source = env.scratch().join("text");
+        fs::write(&source, "# ours\n").expect("write");
+        fs::write(etcfs.local().join("profile"), "a\n").expect("write");
+        etcfs
+            .write_config(&[format!("add_override inject /profile {}", source.display())])
+            .expect("configure");
+        assert_eq!(fs::read(mnt.join("profile")).expect("read"), b"a\n# ours\n");
+        let line = last();
+        let found = format!(
+            "inject (local): the text of {} was missing, met by ",
+            source.display()
+        );
+        assert!(line.contains(&found), "{line}");
+        assert!(line.ends_with("; put in"), "{line}");
+        etcfs
+            .write_config(&["rm_override /profile"])
+            .expect("configure");
+        let line = last();
+        let done = "met by a change of the configuration; taken out";
+        assert!(line.ends_with(done), "{line}");
+        // What cannot be done, with the reason in words.
+        fs::create_dir_all(etcfs.local().join("full/file")).expect("mkdir");
+        etcfs
+            .write_config(&["add_override symlink /full /right"])
+            .expect("configure");
+        assert!(mnt.join("full").is_dir());
+        let line = last();
+        assert!(line.contains("a directory was there, met by "), "{line}");
+        let why = "; left as it is, for it cannot be made a symlink to /right: Directory not empty";
+        assert!(line.ends_with(why), "{line}");
+        let said = etcfs.stderr();
+        let begin = format!(
+            "etcfs: {}/full: a directory was there, met by ",
+            mnt.display()
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.starts_with(&begin) && said.trim_end().ends_with(why),
+            "{said}"
+        );
     });
 }
 

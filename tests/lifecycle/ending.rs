@@ -117,7 +117,7 @@ fn mount_over_ours_survives_our_end() {
         etcfs.signal(Signal::TERM);
         assert_eq!(etcfs.wait(LONG).expect("it ends").code(), Some(0));
         assert!(
-            etcfs.stderr().contains("another mount covers ours"),
+            etcfs.stderr().contains("another mount covers this one"),
             "{}",
             etcfs.stderr()
         );

@@ -18,7 +18,7 @@ mod top;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use arguments::Line;
-use etcfs::printable::tame;
+use etcfs::printable::{plain, tame};
 use std::process::ExitCode;
 
 /// Ask a running etcfs what it does, and why. MOUNT is a mount point of etcfs; without it, the only one there is.
@@ -129,7 +129,7 @@ fn finish(result: Result<ExitCode>) -> ExitCode {
 
 /// Tells people one line on stderr. Paths may be in it, and what a daemon says that is not to be trusted: an ordinary user's.
 fn say(line: &str) {
-    eprintln!("{}", tame(line));
+    eprintln!("{}", tame(&plain(line)));
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -131,24 +131,13 @@ pub fn journal(how: &How, args: &JournalArgs) -> Result<ExitCode> {
 fn enforcement(entry: &Enforcement) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let age = (now.unwrap_or_default().as_secs_f64() - entry.time).max(0.0);
-    let mut line = format!(
-        "{} ago: {} ({}): {} was there",
+    format!(
+        "{} ago, {} ({}): {}",
         duration(age),
         entry.kind,
         entry.side,
-        entry.found
-    );
-    if let Some(who) = &entry.changed_by {
-        line.push_str(&format!(", put there by {who}"));
-    }
-    if let Some(who) = &entry.met_by {
-        line.push_str(&format!(", met by {who}"));
-    }
-    match &entry.error {
-        None => line.push_str("; undone"),
-        Some(error) => line.push_str(&format!("; left as it is: {error}")),
-    }
-    line
+        entry.text
+    )
 }
 
 /// Prints the findings.

@@ -1,7 +1,7 @@
 //! One line of the configuration file's write side.
 
 use super::error::{CommandError, Problem};
-use crate::fs::rules::{OverrideKind, RulePath};
+use crate::fs::rules::{OverrideKind, PathProblem, RulePath};
 
 /// Longest content of an override in bytes: `PATH_MAX` of Linux less the terminating NUL, the longest symlink target
 /// and the longest path of an inject's source.
@@ -107,8 +107,13 @@ fn cut(text: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// The path of a command, which begins with a slash, as the C program wants it.
 fn path(text: &[u8]) -> Result<RulePath, Problem> {
-    RulePath::parse(text).map_err(Problem::Path)
+    let path = RulePath::parse(text).map_err(Problem::Path)?;
+    match text.starts_with(b"/") {
+        true => Ok(path),
+        false => Err(Problem::Path(PathProblem::NoSlash)),
+    }
 }
 
 fn content(text: &[u8]) -> Result<&[u8], Problem> {
@@ -136,16 +141,16 @@ mod tests {
     }
 
     #[test]
-    fn d27_each_command_is_parsed_with_and_without_leading_slash() {
+    fn d27_each_command_is_parsed() {
         let cases = [
             (
                 &b"add_global /default/grub"[..],
                 Command::AddGlobal(path(b"default/grub")),
             ),
-            (b"add_global passwd", Command::AddGlobal(path(b"passwd"))),
+            (b"add_global /passwd", Command::AddGlobal(path(b"passwd"))),
             (b"rm_global /passwd", Command::RmGlobal(path(b"passwd"))),
             (
-                b"rm_override localtime",
+                b"rm_override /localtime",
                 Command::RmOverride(path(b"localtime")),
             ),
             (
@@ -165,7 +170,7 @@ mod tests {
                 },
             ),
             (
-                b"add_override inject profile /bedrock/share/resources/etc/profile",
+                b"add_override inject /profile /bedrock/share/resources/etc/profile",
                 Command::AddOverride {
                     kind: OverrideKind::Inject,
                     path: path(b"profile"),

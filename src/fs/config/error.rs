@@ -80,11 +80,7 @@ impl fmt::Display for CommandError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self.line[..self.line.len().min(SHOWN)];
         let more = if self.line.len() > SHOWN { "..." } else { "" };
-        write!(
-            out,
-            "configuration line \"{}{more}\" refused: ",
-            shown.escape_ascii()
-        )?;
+        write!(out, "line \"{}{more}\" refused: ", shown.escape_ascii())?;
         match self.problem {
             Problem::UnknownCommand => out.write_str(
                 "unknown command; use add_global, rm_global, add_override or rm_override and one space",
@@ -140,7 +136,7 @@ mod tests {
         let error = CommandError::new(b"rm_global ", Problem::Path(PathProblem::Empty));
         assert_eq!(
             error.to_string(),
-            "configuration line \"rm_global \" refused: the path is empty; it is the second field of a line \
+            "line \"rm_global \" refused: the path is empty; it is the second field of a line \
              \"global /path\", where that of an override is the third"
         );
         for problem in [

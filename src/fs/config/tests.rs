@@ -33,8 +33,8 @@ fn place(rules: &Rules, path: &str) -> Option<Place> {
 #[test]
 fn d25_globals_come_first_then_overrides_each_in_the_order_of_adding() {
     let config = config(&[
-        "add_override symlink localtime /bedrock/run/localtime with  spaces ",
-        "add_global passwd",
+        "add_override symlink /localtime /bedrock/run/localtime with  spaces ",
+        "add_global /passwd",
         "add_override directory /zsh x",
         "add_global /default/grub",
         "add_override inject /profile /bedrock/share/profile",
@@ -69,7 +69,7 @@ fn d27_d28_duplicates_and_removal_of_what_is_absent_succeed_and_change_nothing()
     let second = apply(
         &first,
         &[
-            "add_global passwd",
+            "add_global /passwd",
             "add_override directory /zsh x",
             "add_override inject /profile /p",
             "rm_global /shadow",

@@ -9,7 +9,8 @@ use crate::fs::stat::Stat;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, CString};
 
 /// For whom, and how much.
 pub struct Errand<'a> {
@@ -21,6 +22,8 @@ pub struct Errand<'a> {
     pub keep_going: &'a dyn Fn() -> Result<(), Errno>,
     /// Bytes copied so far.
     so_far: Cell<u64>,
+    /// The last attribute that the target's file system did not take, and how it refused.
+    lost: RefCell<Option<(CString, Errno)>>,
 }
 
 impl<'a> Errand<'a> {
@@ -35,6 +38,7 @@ impl<'a> Errand<'a> {
             most,
             keep_going,
             so_far: Cell::new(0),
+            lost: RefCell::default(),
         }
     }
 
@@ -53,6 +57,16 @@ impl<'a> Errand<'a> {
             return Err(Errno::XDEV);
         }
         (self.keep_going)()
+    }
+
+    /// To be called when an attribute is left out.
+    pub(super) fn leave_out(&self, name: &CStr, errno: Errno) {
+        *self.lost.borrow_mut() = Some((name.to_owned(), errno));
+    }
+
+    /// An attribute that was left out, asked once.
+    pub fn take_lost(&self) -> Option<(CString, Errno)> {
+        self.lost.borrow_mut().take()
     }
 
     /// Asks whether names in `dir` may be made, replaced and removed, whosever they are.

@@ -1,7 +1,7 @@
 //! Owner, group, mode, extended attributes and times, from one inode to another.
 
+use super::Errand;
 use crate::fs::stat::Stat;
-use crate::log;
 use crate::sys::object;
 use crate::sys::xattr::{self, Target};
 use rustix::fd::BorrowedFd;
@@ -16,21 +16,21 @@ const LARGEST: usize = 65_536;
 /// Gives `fresh` (as the attribute calls and as the others take it) what `stat` and the attributes of `source` say.
 ///
 /// The order matters: a change of owner clears set-id bits and file capabilities, an ACL changes the mode, and the
-/// times must be the last. An ACL that the new inode has inherited from its directory goes. `copied` is told of the length of
-/// every attribute.
+/// times must be the last. An ACL that the new inode has inherited from its directory goes. `errand` is told of the length of
+/// every attribute, and of those that are left out.
 ///
 /// # Errors
 /// EXDEV where the new inode's file system or the daemon's own rights cannot hold the owner or an ACL: the file would
-/// become accessible to others. ENOSPC, EDQUOT, EIO, and those of `copied`.
+/// become accessible to others. ENOSPC, EDQUOT, EIO, and those of [`Errand::copied`].
 pub fn carry(
     stat: &Stat,
     source: Target<'_>,
     fresh: Target<'_>,
     fresh_fd: BorrowedFd<'_>,
-    copied: &dyn Fn(u64) -> Result<(), Errno>,
+    errand: &Errand<'_>,
 ) -> Result<(), Errno> {
     object::chown(fresh_fd, Some(stat.0.stx_uid), Some(stat.0.stx_gid)).map_err(unable)?;
-    attributes(source, fresh, copied)?;
+    attributes(source, fresh, errand)?;
     if stat.kind() != libc::S_IFLNK {
         object::chmod(fresh_fd, u32::from(stat.0.stx_mode))?;
     }
@@ -54,11 +54,7 @@ fn unable(errno: Errno) -> Errno {
     }
 }
 
-fn attributes(
-    source: Target<'_>,
-    fresh: Target<'_>,
-    copied: &dyn Fn(u64) -> Result<(), Errno>,
-) -> Result<(), Errno> {
+fn attributes(source: Target<'_>, fresh: Target<'_>, errand: &Errand<'_>) -> Result<(), Errno> {
     let wanted = names(source)?;
     for name in names(fresh)?.difference(&wanted) {
         if is_acl(name) {
@@ -73,14 +69,11 @@ fn attributes(
             Err(Errno::NODATA) => continue,
             Err(errno) => return Err(errno),
         };
-        copied(len as u64)?;
+        errand.copied(len as u64)?;
         match xattr::set(fresh, name, &value[..len], XattrFlags::empty()) {
             Ok(()) => {}
             Err(errno @ (Errno::PERM | Errno::OPNOTSUPP)) if !is_acl(name) => {
-                log::error(format_args!(
-                    "rename across sides: the target's file system does not take attribute {}: {errno}",
-                    name.to_string_lossy()
-                ));
+                errand.leave_out(name, errno);
             }
             Err(errno) => return Err(unable(errno)),
         }

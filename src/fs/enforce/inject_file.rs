@@ -296,7 +296,8 @@ fn fill(
     write_all(fresh, content)?;
     reached(Step::Written);
     let (from, to) = (Target::Open(original.fd.as_fd()), Target::Open(fresh));
-    carry(&original.stat, from, to, fresh, &|_| Ok(())).map_err(|errno| match errno {
+    let errand = Errand::unbounded();
+    carry(&original.stat, from, to, fresh, &errand).map_err(|errno| match errno {
         // Said of two file systems, and here there is one.
         Errno::XDEV => Errno::PERM,
         other => other,

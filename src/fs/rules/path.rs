@@ -22,6 +22,8 @@ pub const DEPTH_MAX: usize = 64;
 pub enum PathProblem {
     /// Nothing, or only the leading slash: a rule names something below the root.
     Empty,
+    /// A command names it without the leading slash.
+    NoSlash,
     /// Two slashes in a row, or one at the end: it would be printed otherwise than it was written, and the writer
     /// compares lines byte by byte (D25).
     EmptyComponent,
@@ -46,6 +48,9 @@ impl fmt::Display for PathProblem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             PathProblem::Empty => "the path is empty; name a path below the root, as in /default/grub",
+            PathProblem::NoSlash => {
+                "the path does not begin with a slash; write it as seen from the mount, as in /default/grub"
+            }
             PathProblem::EmptyComponent => {
                 "the path has an empty component; write single slashes and none at the end"
             }

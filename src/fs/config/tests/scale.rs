@@ -62,9 +62,9 @@ proptest! {
             let line = match verb {
                 0 => format!("add_global /{path}"),
                 1 => format!("rm_global /{path}"),
-                2 => format!("add_override symlink {path} c{content}"),
-                3 => format!("add_override directory {path} x"),
-                _ => format!("rm_override {path}"),
+                2 => format!("add_override symlink /{path} c{content}"),
+                3 => format!("add_override directory /{path} x"),
+                _ => format!("rm_override /{path}"),
             };
             let command = parse_line(line.as_bytes()).unwrap();
             lists.apply(&command);
