@@ -12,6 +12,7 @@ mod former_owner;
 mod full_directories;
 mod global_rights;
 mod grants;
+mod idmapped;
 mod just_made;
 mod locks;
 mod model;
