@@ -55,13 +55,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("etcfs/trace", &["", "debug"]),
     ("etcfsctl/check", &["", "conf"]),
-    (
-        "note",
-        &[
-            "Some details are omitted",
-            "run with `RUST_BACKTRACE=full` for a verbose backtrace.",
-        ],
-    ),
 ];
 
 /// A module as its path from the crate's root.
