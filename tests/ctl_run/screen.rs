@@ -24,7 +24,7 @@ impl Terminal {
             dir: env.dir("tmux"),
         };
         let top = format!(
-            "{} top --interval 0.5 {}; echo left with $?; sleep 60",
+            "'{}' top --interval 0.5 '{}'; echo left with $?; sleep 60",
             env!("CARGO_BIN_EXE_etcfsctl"),
             mnt.display()
         );

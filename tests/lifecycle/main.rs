@@ -4,6 +4,7 @@
 mod harness;
 
 mod again;
+mod checkout;
 mod ending;
 mod places;
 mod starting;
