@@ -14,7 +14,7 @@ pub mod enforce;
 pub mod grants;
 pub mod handle;
 pub mod held;
-pub mod hidden;
+pub mod ids;
 pub mod inject;
 pub mod journal;
 pub mod known;
@@ -33,9 +33,10 @@ pub mod whereabouts;
 
 use arc_swap::{ArcSwap, Guard};
 use dirs::DirClock;
+use ids::{NodeId, Side};
 use journal::Journal;
-use node::{NodeId, Nodes};
-use rules::{Rules, Side};
+use node::Nodes;
+use rules::Rules;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use stat::Stat;
@@ -201,7 +202,7 @@ impl Fs {
 
     /// The open handles of the configuration file.
     pub fn config_handles(&self) -> MutexGuard<'_, handle::Handles> {
-        node::lock(&self.config_handles)
+        crate::mutex::lock(&self.config_handles)
     }
 
     /// True for the name of the configuration file in the root (contract D23).

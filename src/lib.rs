@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod fs;
 pub mod log;
 pub mod mount;
+pub mod mutex;
 pub mod ops;
 pub mod printable;
 pub mod replay;

@@ -20,8 +20,9 @@ mod trial;
 mod xattr;
 
 use crate::fs::Fs;
+use crate::fs::ids::NodeId;
 use crate::fs::locks::Wait;
-use crate::fs::node::{Node, NodeId};
+use crate::fs::node::Node;
 use etcfs_proto::init::Agreed;
 use etcfs_proto::{Frame, Opcode, Reply, WireError};
 use rustix::io::Errno;

@@ -10,8 +10,8 @@ pub use printer::Printer;
 pub use crate::printable::printable;
 
 use crate::fs::Fs;
-use crate::fs::node::NodeId;
-use crate::fs::rules::Side;
+use crate::fs::ids::NodeId;
+use crate::fs::ids::Side;
 use etcfs_proto::abi::{LinkIn, OpenOut, Rename2In, RenameIn};
 use etcfs_proto::flags::OpenFlags;
 use etcfs_proto::{Frame, Opcode};

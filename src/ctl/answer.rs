@@ -6,10 +6,12 @@ use super::report::{
     Thread, Which,
 };
 use super::wire::Ask;
+use crate::fs::ids::NodeId;
+use crate::fs::ids::Side;
 use crate::fs::journal::Entry;
-use crate::fs::node::{Node, NodeId, lock};
-use crate::fs::rules::Side;
+use crate::fs::node::Node;
 use crate::fs::stat::Stat;
+use crate::mutex::lock;
 use crate::printable::plain;
 use crate::session::meter::{self, Role, Snapshot};
 use crate::trace::{printable, side_word};

@@ -7,8 +7,9 @@ mod tests;
 use super::Control;
 use super::answer::reason;
 use super::report::{Doctor, Finding, Level};
-use crate::fs::hidden;
-use crate::fs::rules::Side;
+use crate::fs::ids::Side;
+use crate::fs::staging::sweep::{STALE_AFTER, is_stale};
+use crate::fs::staging::temp_names::is_hidden;
 use crate::session::meter;
 use crate::sys::limits;
 use crate::trace::{printable, side_word};
@@ -19,11 +20,8 @@ use rustix::fs::{Mode, OFlags, RawDir, fstatfs, fstatvfs};
 use rustix::process::{Resource, getrlimit};
 use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
-
 /// How long the search for stale temporaries may take.
 const SEARCH: Duration = Duration::from_secs(1);
-/// Temporary names that have not changed for so many seconds are nobody's.
-const STALE: i64 = 60;
 /// How many directories deep it goes.
 const DEEP: usize = 64;
 /// `FUSE_SUPER_MAGIC` (`fs/fuse/inode.c`).
@@ -160,8 +158,8 @@ fn stale(dir: BorrowedFd<'_>) -> usize {
                 return count;
             }
             let name = entry.file_name();
-            if hidden::is_hidden(name.to_bytes()) {
-                count += usize::from(hidden::is_stale(dir.as_fd(), name, STALE));
+            if is_hidden(name.to_bytes()) {
+                count += usize::from(is_stale(dir.as_fd(), name, STALE_AFTER));
             } else if entry.file_type().is_dir()
                 && !matches!(name.to_bytes(), b"." | b"..")
                 && depth < DEEP

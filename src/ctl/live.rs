@@ -5,7 +5,7 @@ use super::record::Record;
 use super::report::errno_name;
 use super::wire::{Filter, MESSAGE_MAX};
 use super::{Client, Control};
-use crate::fs::node::lock;
+use crate::mutex::lock;
 use crate::session::{Observer, Session, Times, meter};
 use crate::sys::proc;
 use crate::trace::{Subject, is_passed, printable, side_word};

@@ -19,8 +19,9 @@
 
 use super::Fs;
 use super::handle::Handles;
-use super::node::{Node, NodeId};
-use super::rules::Side;
+use super::ids::NodeId;
+use super::ids::Side;
+use super::node::Node;
 use crate::sys::lease::may_wait;
 use etcfs_proto::Reply;
 use etcfs_proto::notify::Notice;

@@ -18,9 +18,11 @@ mod registry;
 pub use registry::{Reach, Reason, Registry};
 
 use super::Fs;
-use super::node::{Node, NodeId, lock};
-use super::rules::Side;
+use super::ids::NodeId;
+use super::ids::Side;
+use super::node::Node;
 use super::stat::Stat;
+use crate::mutex::lock;
 use crate::sys::dev;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;

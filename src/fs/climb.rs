@@ -10,9 +10,11 @@
 //!
 //! A climb takes no lock that lasts. One that meets moves on its way may see parts of several states.
 
-use super::node::{Node, NodeId, Nodes, lock};
+use super::ids::NodeId;
+use super::node::{Node, Nodes};
 use super::stat::Stat;
 use super::{CONFIG_NAME, Fs};
+use crate::mutex::lock;
 use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -206,8 +208,8 @@ fn joined(steps: &[Step]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::node::Key;
-    use crate::fs::rules::Side;
+    use crate::fs::ids::Key;
+    use crate::fs::ids::Side;
     use proptest::prelude::*;
 
     const DIRS: usize = 12;

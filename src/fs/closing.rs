@@ -5,7 +5,7 @@
 //! by a thread that closes this file system's files only, for as long as there are some.
 
 use super::handle::File;
-use super::node::lock;
+use crate::mutex::lock;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 

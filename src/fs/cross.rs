@@ -21,7 +21,7 @@ pub(in crate::fs) mod metadata;
 mod share;
 
 use super::asker::Asker;
-use super::hidden;
+use super::staging::sweep;
 use super::staging::{Staging, open_pinned, open_regular};
 use super::stat::Stat;
 use super::tree::DIR_FLAGS;
@@ -144,7 +144,7 @@ pub fn copy_across(
     set_umask(0);
     own(|| {
         for dir in [work.from, work.to] {
-            let _ = hidden::sweep(dir, hidden::STALE_AFTER);
+            let _ = sweep::sweep(dir, sweep::STALE_AFTER);
         }
         Ok(())
     })?;

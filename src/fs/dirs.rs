@@ -1,6 +1,8 @@
 //! Which directories hold a descriptor: a bounded number, given up by a clock with second chances.
 
-use super::node::{Node, NodeId, Nodes, lock};
+use super::ids::NodeId;
+use super::node::{Node, Nodes};
+use crate::mutex::lock;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::OwnedFd;
 use std::collections::VecDeque;

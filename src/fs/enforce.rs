@@ -21,9 +21,10 @@ pub use replaced::Replaced;
 pub use seen::{Gate, Mark, PAUSE, Seen, Telling, Verdict};
 
 use super::Fs;
+use super::ids::Side;
 use super::journal::{Entry, Found, Process};
 use super::node::Node;
-use super::rules::{Override, OverrideKind, Side};
+use super::rules::{Override, OverrideKind};
 use super::stat::Stat;
 use super::tree::Spot;
 use crate::log;

@@ -6,9 +6,11 @@
 //! again by its file handle, which costs no descriptor.
 
 use super::Fs;
-use super::node::{Node, NodeId, Nodes, lock};
+use super::ids::NodeId;
+use super::node::{Node, Nodes};
 use super::stat::Stat;
 use super::tree::Spot;
+use crate::mutex::lock;
 use crate::sys::creds::looking;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::{AsFd, OwnedFd};

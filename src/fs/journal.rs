@@ -1,8 +1,9 @@
 //! What enforcement has done, for whoever asks why a change of theirs did not last (contract P6).
 
-use super::node::lock;
-use super::rules::{OverrideKind, Side};
+use super::ids::Side;
+use super::rules::OverrideKind;
 use super::stat::Stat;
+use crate::mutex::lock;
 use crate::printable::plain;
 use rustix::io::Errno;
 use std::collections::VecDeque;

@@ -1,7 +1,8 @@
 //! Which node an object that has just been found is.
 
 use super::Fs;
-use super::node::{Key, Node, NodeId};
+use super::ids::{Key, NodeId};
+use super::node::Node;
 use super::stat::Stat;
 use super::tree::{Spot, open_dir};
 use rustix::fd::{AsFd, OwnedFd};

@@ -10,6 +10,7 @@ use super::asker::Asker;
 use super::handle::Dir;
 use super::node::Node;
 use super::rules::{OverrideKind, Place, Rules};
+use super::staging::temp_names::is_hidden;
 use super::{CONFIG_INO, CONFIG_NAME, Fs};
 use crate::sys::creds::looking;
 use rustix::fs::OFlags;
@@ -85,7 +86,7 @@ impl Fs {
         take: &mut dyn FnMut(&Entry<'_>) -> bool,
     ) -> Result<(), Errno> {
         let hidden = |name: &[u8]| {
-            super::hidden::is_hidden(name)
+            is_hidden(name)
                 || dir.merge.as_ref().is_some_and(|(rules, at)| {
                     (*at == Place::ROOT && name == CONFIG_NAME.to_bytes())
                         || rules
@@ -93,7 +94,7 @@ impl Fs {
                             .is_some_and(|child| brings_in(rules, child))
                 })
         };
-        let mut ahead = super::node::lock(&dir.ahead);
+        let mut ahead = crate::mutex::lock(&dir.ahead);
         ahead.go_to(&dir.fd, lower_cookie(offset), offset == 0)?;
         ahead.give(&dir.fd, hidden, &mut |lower| {
             take(&Entry {

@@ -25,7 +25,8 @@ mod waits;
 pub use wait::{Asked, Wait};
 
 use super::budget::Account;
-use super::node::{NodeId, lock};
+use super::ids::NodeId;
+use crate::mutex::lock;
 use crate::sys::lock::{Conflict, Kind, Range};
 use budget::Budget;
 use holder::{Description, Holder, Use};

@@ -7,7 +7,10 @@
 //! Finding a node, by number or by identity, takes no lock and allocates nothing.
 
 use super::handle::{Handles, HandlesGuard};
-use super::rules::{Place, Side};
+use super::ids::Side;
+use super::ids::{Key, NodeId};
+use super::rules::Place;
+use crate::mutex::lock;
 use crate::sys::file_handle::FileHandle;
 use arc_swap::ArcSwapOption;
 use foldhash::{fast, quality};
@@ -17,43 +20,7 @@ use scc::hash_index::Entry;
 use std::ffi::CStr;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// The number by which the kernel names a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub u64);
-
-impl NodeId {
-    /// The root of the mount (`FUSE_ROOT_ID`).
-    pub const ROOT: NodeId = NodeId(1);
-    /// The configuration file, which has no lower inode.
-    pub const CONFIG: NodeId = NodeId(2);
-    /// No node: where a directory lies of which it is not known.
-    pub const NOWHERE: NodeId = NodeId(0);
-    /// The first number given to a lower inode.
-    const FIRST: u64 = 3;
-}
-
-/// The identity of a lower inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// The side it was reached on.
-    pub side: Side,
-    /// Device number.
-    pub dev: u64,
-    /// Inode number.
-    pub ino: u64,
-    /// What tells a file from a later one that was given the same inode number: the time of birth, ns since 1970, or
-    /// where the file system has none a digest of the file handle, or 0.
-    pub generation: u64,
-}
-
-impl Key {
-    /// True where nothing tells the inode from a later one of its number, so that it has to be held.
-    pub fn is_ambiguous(&self) -> bool {
-        self.generation == 0
-    }
-}
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What a remembered place is good for: one version of the rules, and one state of the directory tree as far as
 /// directories have been moved. 12 bits and 32, above the 20 bits of the place: only root makes versions, but anybody
@@ -415,9 +382,4 @@ impl NameBuf {
     pub fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_with_nul(&self.bytes[..=self.len]).unwrap_or(c"")
     }
-}
-
-/// A lock whose holder panicked protects plain data that is still whole: every change to it is one assignment.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

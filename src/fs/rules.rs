@@ -26,20 +26,12 @@ mod path;
 mod tree;
 
 use super::enforce::Seen;
+use super::ids::Side;
 pub(in crate::fs) use chunks::Chunks;
 pub use path::{COMPONENT_MAX, CONFIG_NAME, DEPTH_MAX, PATH_MAX, PathProblem, RulePath};
 use std::ffi::CStr;
 use std::sync::Arc;
 pub(in crate::fs) use tree::{NONE, Tree};
-
-/// The lower directory a name lives in.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Side {
-    /// The stratum's own.
-    Local,
-    /// The one all strata share.
-    Global,
-}
 
 /// What an override enforces.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]

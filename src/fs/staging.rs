@@ -11,7 +11,10 @@
 //! another directory of root's own, which root alone can enter, under its name. The daemon then makes its object in that
 //! one for a moment, under a name that nobody can foresee.
 
-use super::hidden::{fresh_name, is_hidden, with_fresh_name};
+use temp_names::{fresh_name, is_hidden, with_fresh_name};
+pub mod sweep;
+pub mod temp_names;
+
 use super::stat::Stat;
 use crate::sys::creds::{own, set_umask};
 use crate::sys::object::{self, ProcName};

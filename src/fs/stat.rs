@@ -1,7 +1,7 @@
 //! What a lower object is: one `statx(2)`, and the identity drawn from it.
 
-use super::node::Key;
-use super::rules::Side;
+use super::ids::Key;
+use super::ids::Side;
 use crate::sys::creds::looking;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -3,9 +3,11 @@
 use super::Fs;
 use super::asker::Asker;
 use super::climb::Step;
-use super::hidden;
-use super::node::{NameBuf, Node, NodeId, PlaceEpoch};
-use super::rules::{Override, Place, Rules, Side};
+use super::ids::NodeId;
+use super::ids::Side;
+use super::node::{NameBuf, Node, PlaceEpoch};
+use super::rules::{Override, Place, Rules};
+use super::staging::temp_names::is_hidden;
 use super::stat::Stat;
 use crate::sys::creds::looking;
 use crate::sys::file_handle::FileHandle;
@@ -106,7 +108,7 @@ impl Fs {
         name: &CStr,
         make: bool,
     ) -> Result<Spot, Errno> {
-        if hidden::is_hidden(name.to_bytes()) {
+        if is_hidden(name.to_bytes()) {
             return Err(if make { Errno::PERM } else { Errno::NOENT });
         }
         let above = self.place_of(rules, parent);

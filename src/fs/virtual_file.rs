@@ -1,11 +1,12 @@
 //! The configuration file at the root of the mount, `.bedrock-config-filesystem`: what reads see and what writes do.
 
 use super::config::{Command, CommandError, Config, Problem};
-use super::node::{NodeId, lock};
-use super::rules::Side;
+use super::ids::NodeId;
+use super::ids::Side;
 use super::stat::Stat;
 use super::{Fs, Sources};
 use crate::log;
+use crate::mutex::lock;
 use crate::sys::creds::own;
 use rustix::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags};

@@ -1,8 +1,9 @@
 //! Explaining: what stands at a path, and on which side.
 
 use super::Fs;
+use super::ids::Side;
 use super::node::Node;
-use super::rules::{Found, Rules, Side};
+use super::rules::{Found, Rules};
 use super::stat::Stat;
 use crate::sys::creds::looking;
 use rustix::fd::AsFd;

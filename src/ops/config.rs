@@ -5,9 +5,10 @@ use super::{Call, Handled, Row, meta, name, row, slow, xattr};
 use crate::fs::CONFIG_NAME;
 use crate::fs::config::CommandError;
 use crate::fs::config_handle::ConfigHandle;
+use crate::fs::ids::NodeId;
 use crate::fs::journal::Process;
-use crate::fs::node::{NodeId, lock};
 use crate::log;
+use crate::mutex::lock;
 use crate::printable::printable;
 use etcfs_proto::Opcode;
 use etcfs_proto::abi::{

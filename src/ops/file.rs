@@ -3,7 +3,8 @@
 use super::{Call, Handled, lock};
 use crate::fs::backing::Io;
 use crate::fs::handle::File;
-use crate::fs::node::{Node, NodeId};
+use crate::fs::ids::NodeId;
+use crate::fs::node::Node;
 use crate::fs::open::Opened;
 use crate::fs::stat::Stat;
 use crate::sys::creds;

@@ -2,8 +2,9 @@
 
 use super::answer::{ATTR_VALID_NSEC, attr, config_attr, entry_out, validity};
 use super::{Call, Handled, malformed};
-use crate::fs::hidden;
-use crate::fs::node::{Node, NodeId};
+use crate::fs::ids::NodeId;
+use crate::fs::node::Node;
+use crate::fs::staging::sweep;
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
 use etcfs_proto::abi::{ForgetIn, LinkIn};
@@ -93,7 +94,7 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
         // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
         Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
             let dir = crate::fs::tree::open_dir(spot.dir(), name)?;
-            if !hidden::sweep_empty(dir.as_fd(), hidden::STALE_AFTER).unwrap_or(false) {
+            if !sweep::sweep_empty(dir.as_fd(), sweep::STALE_AFTER).unwrap_or(false) {
                 return Err(Errno::NOTEMPTY.into());
             }
             unlink()

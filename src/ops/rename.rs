@@ -3,8 +3,9 @@
 use super::{Call, Handled};
 use crate::fs::cross::{self, Errand, Move};
 use crate::fs::held::Held;
+use crate::fs::ids::NodeId;
 use crate::fs::journal::Process;
-use crate::fs::node::{Node, NodeId};
+use crate::fs::node::Node;
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
 use crate::log;

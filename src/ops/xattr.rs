@@ -5,7 +5,7 @@
 
 use super::act::Actor;
 use super::{Call, Handled};
-use crate::fs::node::NodeId;
+use crate::fs::ids::NodeId;
 use crate::fs::stat::Stat;
 use crate::sys::creds::{self, looking};
 use crate::sys::proc;

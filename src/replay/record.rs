@@ -1,7 +1,8 @@
 //! Recording a running session.
 
 use super::rules;
-use crate::fs::node::{NodeId, lock};
+use crate::fs::ids::NodeId;
+use crate::mutex::lock;
 use crate::session::{Observer, Session, Times, meter};
 use etcfs_proto::capture::{CaptureFlags, Header, Kind, Record, strip, write_record};
 use etcfs_proto::{Frame, Opcode, Reply};

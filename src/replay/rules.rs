@@ -1,7 +1,8 @@
 //! The rules that a recording was made under, as lines of text; see `etcfs_proto::capture` for their form.
 
 use crate::fs::config::{Command, Config, parse_line};
-use crate::fs::rules::{OverrideKind, Rules, Side};
+use crate::fs::ids::Side;
+use crate::fs::rules::{OverrideKind, Rules};
 use crate::fs::whereabouts::side_of;
 use crate::fs::{Fs, Sources};
 use std::collections::HashMap;

@@ -7,7 +7,7 @@ use super::listing::Listing;
 use super::report::{Difference, Report};
 use super::rules::Recorded;
 use super::{Exchange, Recording, errno_of, is_left_out};
-use crate::fs::node::NodeId;
+use crate::fs::ids::NodeId;
 use crate::fs::{Base, Fs, Settings};
 use crate::session::meter::{self, Role, Seat};
 use crate::session::{Outcome, Session, Way, serve};

@@ -2,7 +2,7 @@
 
 use super::rules::Recorded;
 use crate::fs::config::Command;
-use crate::fs::rules::Side;
+use crate::fs::ids::Side;
 use rustix::io::{self, Errno};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

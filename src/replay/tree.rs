@@ -6,7 +6,7 @@
 use super::Recording;
 use super::rules::Compiled;
 use super::sides::{Dirs, parents};
-use crate::fs::rules::Side;
+use crate::fs::ids::Side;
 use etcfs_proto::abi::{Attr, AttrOut, Dirent, EntryOut, LinkIn, OutHeader, Rename2In, RenameIn};
 use etcfs_proto::capture::{Message, Record};
 use etcfs_proto::op::Body;

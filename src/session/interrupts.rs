@@ -7,8 +7,8 @@
 //! early, between the last look at the ticket and the system call, would be lost; so a thread that must give up is
 //! signalled again and again, by [`Interrupts::nudge`], until it has left.
 
-use crate::fs::node::lock;
 use crate::log;
+use crate::mutex::lock;
 use crate::sys::lock::{Thread, become_wakeable, wake};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,7 +9,7 @@ mod watch;
 pub use counts::{Counts, Snapshot, Thread};
 pub use watch::{InFlight, Waker};
 
-use crate::fs::node::lock;
+use crate::mutex::lock;
 use etcfs_proto::{Frame, Opcode};
 use rustix::time::{ClockId, clock_gettime};
 use std::ops::Deref;

@@ -1,8 +1,8 @@
 //! Those who watch the traffic: `-d` from the start, `etcfsctl log` and others for as long as they listen.
 
 use super::panics;
-use crate::fs::node::lock;
 use crate::log;
+use crate::mutex::lock;
 use arc_swap::ArcSwap;
 use etcfs_proto::Frame;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -15,7 +15,7 @@
 
 use super::printer::{Line, Printer};
 use super::{Subject, is_passed, side_word};
-use crate::fs::node::lock;
+use crate::mutex::lock;
 use crate::session::{Observer, Session, Times};
 use etcfs_proto::abi::OutHeader;
 use etcfs_proto::{Frame, Opcode, show};

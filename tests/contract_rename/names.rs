@@ -222,7 +222,7 @@ fn the_configuration_file_and_hidden_names_take_no_part() {
             Err(Errno::NOTEMPTY)
         );
         let dir = fs::File::open(etcfs.local().join("dir")).expect("open");
-        let swept = etcfs::fs::hidden::sweep(std::os::fd::AsFd::as_fd(&dir), -1);
+        let swept = etcfs::fs::staging::sweep::sweep(std::os::fd::AsFd::as_fd(&dir), -1);
         assert_eq!(swept, Ok(true));
         fs::remove_dir(name("dir")).expect("rmdir");
     });

@@ -130,7 +130,7 @@ fn b4_a_crash_after_any_step_loses_neither_file() {
                     // What is left over is swept once nobody can be using it, and a second try completes the move.
                     for dir in [from, to] {
                         let dir = File::open(dir).expect("open");
-                        etcfs::fs::hidden::sweep(dir.as_fd(), -1).expect("sweep");
+                        etcfs::fs::staging::sweep::sweep(dir.as_fd(), -1).expect("sweep");
                     }
                     assert!(
                         leftovers(from).is_empty() && leftovers(to).is_empty(),

@@ -182,7 +182,7 @@ fn a_sweep_in_a_users_directory_removes_the_daemons_places_alone() {
         std::os::unix::fs::symlink("theirs", hidden(5)).expect("symlink");
         users_dir(&dir);
         let fd = fs::File::open(&dir).expect("open");
-        assert_eq!(etcfs::fs::hidden::sweep(fd.as_fd(), -1), Ok(true));
+        assert_eq!(etcfs::fs::staging::sweep::sweep(fd.as_fd(), -1), Ok(true));
         let left = (1..=5).filter(|&n| fs::symlink_metadata(hidden(n)).is_ok());
         assert_eq!(left.collect::<Vec<_>>(), [2, 3, 4, 5]);
         assert!(hidden(2).join("root's").exists());

@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Layers of the daemon's crate; a module imports from its own layer and from lower ones. `log` and
-/// `printable` only format lines, so every layer may use them.
+/// `printable` only format lines, and `mutex` takes locks, so every layer may use them.
 const LAYERS: &[(&str, u32)] = &[
     ("printable", 0),
     ("log", 0),
+    ("mutex", 0),
     ("sys", 1),
     ("mount", 1),
     ("fs", 2),

@@ -1,9 +1,11 @@
 //! Handing lower files to the kernel, and why that is not done where it is not.
 
 use super::{Candidate, KEPT, Registered};
-use crate::fs::node::{Node, NodeId, lock};
-use crate::fs::rules::Side;
+use crate::fs::ids::NodeId;
+use crate::fs::ids::Side;
+use crate::fs::node::Node;
 use crate::log;
+use crate::mutex::lock;
 use crate::sys::creds::registering;
 use crate::sys::dev;
 use crossbeam_queue::ArrayQueue;

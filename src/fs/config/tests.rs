@@ -1,7 +1,8 @@
 mod scale;
 
 use super::{CommandError, Config, Problem, TEXT_MAX, parse_line};
-use crate::fs::rules::{OverrideKind, Place, RulePath, Rules, Side};
+use crate::fs::ids::Side;
+use crate::fs::rules::{OverrideKind, Place, RulePath, Rules};
 use std::sync::Arc;
 
 /// Applies lines as one write does; an inject's text is its source's name.

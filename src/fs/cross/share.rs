@@ -5,7 +5,7 @@
 //! rename stands behind all that came before it. So copies take a share of the time, of all ordinary users together:
 //! being refused takes no time, and mv(1) then copies by itself without the kernel's lock.
 
-use crate::fs::node::lock;
+use crate::mutex::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 

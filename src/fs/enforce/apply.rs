@@ -1,8 +1,8 @@
 //! Putting a symlink or a directory where an override wants it. What stood there is replaced in one step where the
 //! file system can do that, so that the name is never missing.
 
-use crate::fs::hidden::{STALE_AFTER, sweep};
 use crate::fs::staging::Staging;
+use crate::fs::staging::sweep::{STALE_AFTER, sweep};
 use crate::fs::stat::Stat;
 use crate::sys::creds::set_umask;
 use crate::sys::object;

@@ -26,9 +26,8 @@ use super::switch::switch;
 use crate::fs::cross::Errand;
 use crate::fs::cross::fresh::Fresh;
 use crate::fs::cross::metadata::carry;
-use crate::fs::hidden;
 use crate::fs::inject;
-use crate::fs::staging::open_regular;
+use crate::fs::staging::{open_regular, sweep};
 use crate::fs::stat::Stat;
 use crate::sys::lease::Lease;
 use crate::sys::xattr::Target;
@@ -277,7 +276,7 @@ fn replace(
     content: &[u8],
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
-    let _ = hidden::sweep(dir, hidden::STALE_AFTER);
+    let _ = sweep::sweep(dir, sweep::STALE_AFTER);
     let errand = Errand::unbounded();
     let fresh = Fresh::file(dir, &|dir| errand.make_nameless(dir))?;
     fill(fresh.fd(), original, content, reached)?;

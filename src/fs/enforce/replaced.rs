@@ -3,7 +3,8 @@
 //! The kernel looks a name up first and opens what it has found then. A client that opens a file for writing which has
 //! just been replaced would write to a file without a name; it must look again.
 
-use crate::fs::node::{Key, lock};
+use crate::fs::ids::Key;
+use crate::mutex::lock;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,9 +2,9 @@
 //! look that a lookup takes anyway (contract U2).
 
 use crate::fs::journal::{Found, Process};
-use crate::fs::node::lock;
 use crate::fs::rules::OverrideKind;
 use crate::fs::stat::Stat;
+use crate::mutex::lock;
 use arc_swap::ArcSwapOption;
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};

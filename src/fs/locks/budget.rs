@@ -4,7 +4,7 @@
 //! root together, and what is beyond that is root's.
 
 use crate::fs::budget::Account;
-use crate::fs::node::lock;
+use crate::mutex::lock;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::sync::Mutex;

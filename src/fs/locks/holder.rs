@@ -2,7 +2,8 @@
 
 use super::{Ask, Locks, Owner, WHOLE};
 use crate::fs::budget::Account;
-use crate::fs::node::{NodeId, lock};
+use crate::fs::ids::NodeId;
+use crate::mutex::lock;
 use crate::sys::lock as sys;
 use crate::sys::lock::{Conflict, Kind, Range};
 use arc_swap::ArcSwap;

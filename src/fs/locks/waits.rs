@@ -1,7 +1,8 @@
 //! Who waits for whom: the graph in which a cycle is EDEADLK.
 
 use super::{Ask, Locks, Owner};
-use crate::fs::node::{NodeId, lock};
+use crate::fs::ids::NodeId;
+use crate::mutex::lock;
 use crate::sys::lock::{Kind, Range};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};

@@ -1,21 +1,16 @@
-//! Temporary names in the lower directories, which no client sees, uses or makes.
+//! Removing what killed daemons have left.
 //!
-//! What replaces a file in one step must have a name on the same file system first. Names that begin with [`PREFIX`] are
-//! set aside for that: they are in no listing, a lookup finds nothing, and creating one through the mount is EPERM. In a
-//! lower directory that is [`Staging`](super::staging::Staging), a directory that nobody but the daemon can enter. A
-//! daemon that is killed at the wrong moment leaves one behind; [`sweep`] removes those, before the next such work in
-//! their directory and before the directory itself is removed.
+//! A daemon that is killed at the wrong moment leaves a [`Staging`](super::Staging) behind; [`sweep`] removes those, before
+//! the next such work in their directory and before the directory itself is removed.
 
-use super::staging;
-use super::stat::Stat;
+use super::temp_names::is_hidden;
+use super::{clear, is_ours_alone};
+use crate::fs::stat::Stat;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
-
-/// What hidden names begin with, on both sides and in every directory.
-pub const PREFIX: &[u8] = b".etcfs-hidden-";
 
 /// A hidden name whose object has not changed for so many seconds belongs to nobody any more. A living user of one
 /// that is slower than this finds it gone and fails without having lost anything: what it replaces is still in place.
@@ -25,44 +20,11 @@ pub const STALE_AFTER: i64 = 60;
 /// a directory of his own must not keep a worker busy with it.
 const LOOKED_AT: usize = 2048;
 
-/// True for a name that clients must not see.
-pub fn is_hidden(name: &[u8]) -> bool {
-    name.starts_with(PREFIX)
-}
-
-/// A hidden name that nobody can foresee and that is free, but for a chance of 1 in 2^64. 30 bytes.
-///
-/// # Errors
-/// What `getrandom(2)` answers: EAGAIN before the kernel has any randomness, early at boot.
-pub fn fresh_name() -> Result<CString, Errno> {
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK)?;
-    let mut name = PREFIX.to_vec();
-    name.extend_from_slice(format!("{:016x}", u64::from_ne_bytes(bytes)).as_bytes());
-    CString::new(name).map_err(|_| Errno::INVAL)
-}
-
-/// Calls `make` with hidden names until one is free, and returns that name.
-///
-/// # Errors
-/// What `make` answers; EEXIST only after many tries.
-pub fn with_fresh_name(make: &mut dyn FnMut(&CStr) -> Result<(), Errno>) -> Result<CString, Errno> {
-    let mut tries = 0;
-    loop {
-        let name = fresh_name()?;
-        match make(&name) {
-            Ok(()) => return Ok(name),
-            Err(Errno::EXIST) if tries < 100 => tries += 1,
-            Err(errno) => return Err(errno),
-        }
-    }
-}
-
 /// Removes what killed daemons have left in `dir` and what has not changed for `stale_after` seconds. Looks at the first
 /// [`LOOKED_AT`] entries only. True if anything was removed.
 ///
 /// Where others make names too, what has a hidden name may be theirs, or may be exchanged for something of theirs between
-/// a look at it and its removal. There only a [`Staging`](super::staging::Staging) goes, which is recognised through its
+/// a look at it and its removal. There only a [`Staging`](super::Staging) goes, which is recognised through its
 /// descriptor, and whose name leads to nothing by then that its directory's users could not remove themselves.
 ///
 /// # Errors
@@ -118,13 +80,13 @@ fn remove(dir: &OwnedFd, names: &[CString], stale_after: i64) -> Result<bool, Er
         return Ok(false);
     }
     let of_dir = Stat::of(dir.as_fd())?;
-    let alone = staging::is_ours_alone(&of_dir);
+    let alone = is_ours_alone(&of_dir);
     let mut removed = false;
     for name in names {
         if !is_stale(dir.as_fd(), name, stale_after) {
             continue;
         }
-        removed |= match staging::clear(dir.as_fd(), name, &of_dir) {
+        removed |= match clear(dir.as_fd(), name, &of_dir) {
             Ok(()) => rustix::fs::unlinkat(dir, &**name, AtFlags::REMOVEDIR).is_ok(),
             Err(Errno::NOTDIR | Errno::LOOP) if alone => {
                 rustix::fs::unlinkat(dir, &**name, AtFlags::empty()).is_ok()
@@ -146,35 +108,4 @@ fn open_to_read(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 pub fn is_stale(dir: BorrowedFd<'_>, name: &CStr, stale_after: i64) -> bool {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
     Stat::at(dir, name).is_ok_and(|stat| stat.0.stx_ctime.tv_sec < now - stale_after)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fresh_names_are_hidden_and_no_row() {
-        let mut names: Vec<_> = (0..3).filter_map(|_| fresh_name().ok()).collect();
-        assert!(names.iter().all(|name| is_hidden(name.to_bytes())));
-        let number = |name: &CStr| {
-            let digits = name.to_bytes().get(PREFIX.len()..)?;
-            u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-        };
-        let numbers: Vec<_> = names.iter().filter_map(|name| number(name)).collect();
-        assert_eq!(numbers.len(), 3);
-        let step = |at: usize| numbers[at + 1].wrapping_sub(numbers[at]);
-        assert_ne!(step(0), step(1));
-        names.dedup();
-        assert_eq!(names.len(), 3);
-    }
-
-    #[test]
-    fn a_taken_name_is_not_used() {
-        let mut taken = 3;
-        let name = with_fresh_name(&mut |_| {
-            taken -= 1;
-            if taken > 0 { Err(Errno::EXIST) } else { Ok(()) }
-        });
-        assert!(name.is_ok_and(|name| is_hidden(name.to_bytes())));
-    }
 }

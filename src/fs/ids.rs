@@ -1,0 +1,46 @@
+//! What things are called: by the kernel, and below.
+
+/// The lower directory a name lives in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// The stratum's own.
+    Local,
+    /// The one all strata share.
+    Global,
+}
+
+/// The number by which the kernel names a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// The root of the mount (`FUSE_ROOT_ID`).
+    pub const ROOT: NodeId = NodeId(1);
+    /// The configuration file, which has no lower inode.
+    pub const CONFIG: NodeId = NodeId(2);
+    /// No node: where a directory lies of which it is not known.
+    pub const NOWHERE: NodeId = NodeId(0);
+    /// The first number given to a lower inode.
+    pub const FIRST: u64 = 3;
+}
+
+/// The identity of a lower inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The side it was reached on.
+    pub side: Side,
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// What tells a file from a later one that was given the same inode number: the time of birth, ns since 1970, or
+    /// where the file system has none a digest of the file handle, or 0.
+    pub generation: u64,
+}
+
+impl Key {
+    /// True where nothing tells the inode from a later one of its number, so that it has to be held.
+    pub fn is_ambiguous(&self) -> bool {
+        self.generation == 0
+    }
+}
