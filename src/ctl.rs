@@ -15,11 +15,12 @@ pub mod wire;
 use crate::log;
 use crate::session::Session;
 use crate::session::meter::Snapshot;
+use crate::sys::peer::peer;
 use door::Door;
 use etcfs_proto::flags::InitFlags;
 use rustix::fd::OwnedFd;
 use rustix::io::{self, Errno};
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -163,8 +164,8 @@ struct Client(OwnedFd);
 
 impl Client {
     fn may_ask(&self) -> bool {
-        let own = rustix::process::getuid();
-        socket_peercred(&self.0).is_ok_and(|peer| peer.uid.is_root() || peer.uid == own)
+        let own = rustix::process::getuid().as_raw();
+        peer(&self.0).is_ok_and(|peer| peer.uid == 0 || peer.uid == own)
     }
 
     fn send(&self, message: &[u8], flags: SendFlags) -> io::Result<usize> {

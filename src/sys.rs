@@ -12,6 +12,7 @@ pub mod lease;
 pub mod limits;
 pub mod lock;
 pub mod object;
+pub mod peer;
 pub mod privileges;
 pub mod proc;
 pub mod seccomp;

@@ -5,6 +5,7 @@ mod harness;
 #[path = "../minibedrock/mod.rs"]
 mod minibedrock;
 
+mod advice;
 mod apply;
 mod attributes;
 mod configured;

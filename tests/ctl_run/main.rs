@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bedrock;
 mod elsewhere;
 mod idle;
 mod lines;

@@ -33,18 +33,18 @@ pub struct Args {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// The line of the file.
-    line: usize,
+    pub line: usize,
     /// A sentence without a full stop.
-    text: String,
+    pub text: String,
 }
 
 /// The whole result.
 #[derive(Debug, Default, Serialize)]
-struct Checked {
+pub struct Checked {
     /// The lines that `brl apply` sends to a freshly mounted daemon, in this order.
-    commands: Vec<String>,
+    pub commands: Vec<String>,
     /// What is wrong.
-    warnings: Vec<Warning>,
+    pub warnings: Vec<Warning>,
 }
 
 /// Checks a file.
@@ -79,7 +79,7 @@ pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
 }
 
 /// Feeds the file to the daemon's own configuration code.
-fn check(text: &str, root: &Path) -> Checked {
+pub fn check(text: &str, root: &Path) -> Checked {
     let conf = Conf::parse(text);
     let mut checked = Checked {
         commands: Vec::new(),

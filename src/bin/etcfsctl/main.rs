@@ -4,6 +4,7 @@
 //! it; whatever the daemon does, an answer or a reason is there within `--timeout`.
 
 mod arguments;
+mod bedrock;
 mod check;
 mod client;
 mod find;
@@ -48,6 +49,7 @@ enum Command {
     Journal(report::JournalArgs),
     Doctor(report::DoctorArgs),
     Check(check::Args),
+    Bedrock(bedrock::Args),
     Version(VersionArgs),
 }
 
@@ -58,9 +60,14 @@ struct VersionArgs {}
 
 /// Takes the arguments, whose command and options may come in any order.
 fn parse() -> Result<Args, ExitCode> {
+    // Where 1 means that there is something to say, what is wrong with the line must be told from it.
+    let wrong = match std::env::args_os().any(|arg| arg == "bedrock") {
+        true => ExitCode::from(2),
+        false => ExitCode::FAILURE,
+    };
     let refused = |line: &str| {
         say(&format!("etcfsctl: {line}"));
-        ExitCode::FAILURE
+        wrong
     };
     let mut args = Vec::new();
     for arg in std::env::args_os().skip(1) {
@@ -108,6 +115,7 @@ fn run(args: Args) -> Result<ExitCode> {
         Command::Journal(args) => report::journal(&how, &args),
         Command::Doctor(args) => report::doctor(&how, &args),
         Command::Check(args) => check::run(&how, &args),
+        Command::Bedrock(args) => bedrock::run(&how, &args),
         Command::Version(VersionArgs {}) => {
             println!("etcfsctl {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

@@ -2,10 +2,11 @@
 
 use super::{Label, names};
 use crate::mount::Serving;
+use crate::sys::peer::peer;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::{AtFlags, CWD, StatxFlags, readlink, statx};
 use rustix::io::{self, Errno};
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, sendmsg, socket_with, socketpair,
@@ -198,10 +199,11 @@ fn taken(pid: Pid, number: RawFd) -> io::Result<OwnedFd> {
 /// The process that has made, or listens on, the other end of a socket, if that was the right user's. The kernel noted it at
 /// that moment.
 fn maker(socket: BorrowedFd<'_>, user: u32) -> Result<Pid, Unreachable> {
-    let peer = socket_peercred(socket).map_err(failed("who is at the other end"))?;
-    match peer.uid.as_raw() {
-        uid if is_right(uid, user) => Ok(peer.pid),
-        uid => Err(Unreachable::Stranger(uid)),
+    let peer = peer(socket).map_err(failed("who is at the other end"))?;
+    match peer.pid {
+        _ if !is_right(peer.uid, user) => Err(Unreachable::Stranger(peer.uid)),
+        Some(pid) => Ok(pid),
+        None => Err(Unreachable::Nobody { closed: 0 }),
     }
 }
 
