@@ -92,6 +92,8 @@ pub struct Options {
     pub log: LogLevel,
     /// Seconds after which a request that is still being worked on is logged; 0: never.
     pub watchdog: u32,
+    /// Keep all that a file handle may lead back to.
+    pub noforget: bool,
     /// A global directory's children stay local unless listed themselves (contract D39).
     pub legacy_global: bool,
 }
@@ -117,6 +119,7 @@ impl Default for Options {
             stack: false,
             log: LogLevel::default(),
             watchdog: 10,
+            noforget: false,
             legacy_global: false,
         }
     }

@@ -205,7 +205,17 @@ fn tree(
     };
     let mut fs = Fs::new(local, global, settings).context("looking at the base directories")?;
     fs.allow_files(files);
+    fs.generation = rand_generation();
+    if options.noforget {
+        fs.nodes.keep_forgotten();
+    }
     Ok(fs)
+}
+
+/// A number that an earlier daemon of the same mountpoint hardly had. The standard library seeds these at random.
+fn rand_generation() -> u32 {
+    use std::hash::BuildHasher as _;
+    std::hash::RandomState::new().hash_one(0) as u32 | 1
 }
 
 /// The stratum's name: an option, or what Bedrock has written on the stratum's root (contract D8).
@@ -279,6 +289,7 @@ pub(crate) fn wish(options: &Options) -> Wish {
         | InitFlags::POSIX_LOCKS
         | InitFlags::FLOCK_LOCKS
         | InitFlags::ATOMIC_O_TRUNC
+        | InitFlags::EXPORT_SUPPORT
         | InitFlags::AUTO_INVAL_DATA
         | InitFlags::BIG_WRITES
         | InitFlags::DONT_MASK

@@ -11,6 +11,7 @@ pub mod config_handle;
 pub mod cross;
 pub mod dirs;
 pub mod enforce;
+pub mod forgotten;
 pub mod grants;
 pub mod handle;
 pub mod held;
@@ -102,6 +103,8 @@ pub struct Fs {
     pub copies: cross::Share,
     /// Reads must leave access times alone, and the mounts of the sides do not see to it: files are opened so.
     pub keeps_access_times: bool,
+    /// What tells the file handles of this daemon from those of an earlier one, whose node numbers were the same.
+    pub generation: u32,
     /// What files give to who runs or opens them.
     pub grants: grants::Grants,
     local: Base,
@@ -155,6 +158,7 @@ impl Fs {
             unnamed: held::Unnamed::new(settings.dir_limit / 8),
             settings,
             keeps_access_times: false,
+            generation: 0,
             grants: grants::Grants::default(),
             copies: cross::Share::default(),
             local,

@@ -221,11 +221,12 @@ impl<'a> Call<'a> {
         wished.min(self.agreed.max_write)
     }
 
-    /// The node that the request is about.
+    /// The node that the request is about. One that the kernel has forgotten it does not name, but to look for it.
     fn node(&self) -> Result<Arc<Node>, Errno> {
         self.fs
             .nodes
             .get(NodeId(self.frame.head.nodeid))
+            .filter(|node| node.is_known())
             .ok_or(Errno::STALE)
     }
 
@@ -280,8 +281,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The kernel walks paths itself and sends single names, never `.` or `..` (they are for exports over NFS, which are not
-/// agreed on). A sender that does otherwise must not get out of the lower directories.
+/// The kernel walks paths itself and sends single names, never `.` or `..` but to LOOKUP, for file handles. A sender that does otherwise must not get out of the lower directories.
 fn one_component(name: &CStr) -> Result<&CStr, Errno> {
     let bytes = name.to_bytes();
     if bytes == b"." || bytes == b".." || memchr::memchr(b'/', bytes).is_some() {

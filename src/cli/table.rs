@@ -94,6 +94,7 @@ pub(super) const ROWS: &[Row] = &[
         Value("exact", |o, v| exact(v).map(|()| o.legacy_global = true)),
     ),
     row("stack", Nothing(|o| o.stack = true)),
+    row("noforget", Nothing(|o| o.noforget = true)),
     row("debug", Nothing(Options::set_debug)),
     // The kernel's and mount(8)'s.
     row("ro", Nothing(|o| o.mount.read_only = true)),

@@ -93,7 +93,7 @@ impl Drop for Opening<'_> {
 impl Fs {
     /// True if the kernel may keep the attributes of `node` for a tick.
     pub fn keeps_attributes(&self, node: &Node) -> bool {
-        node.kind != libc::S_IFREG || !is_changing(node, &node.handles())
+        node.kind() != libc::S_IFREG || !is_changing(node, &node.handles())
     }
 
     /// To be called before a file is opened with `flags`.

@@ -17,9 +17,10 @@ use foldhash::{fast, quality};
 use rustix::fd::OwnedFd;
 use scc::HashIndex;
 use scc::hash_index::Entry;
+use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What a remembered place is good for: one version of the rules, and one state of the directory tree as far as
@@ -81,6 +82,14 @@ impl Link {
         self.known.as_ref()?.target.as_deref()
     }
 
+    /// Forgets everything of the inode but a directory's way back.
+    pub fn forget(&mut self, is_dir: bool) {
+        match &mut self.known {
+            Some(known) if is_dir => known.target = None,
+            known => *known = None,
+        }
+    }
+
     /// Remembers where the symlink leads.
     pub fn keep_target(&mut self, target: &[u8]) {
         self.known.get_or_insert_default().target = Some(target.into());
@@ -93,10 +102,10 @@ pub struct Node {
     pub id: NodeId,
     /// Its identity.
     pub key: Key,
-    /// Its file type, `S_IFDIR` and so on; fixed for the life of an inode.
-    pub kind: u32,
-    /// Lookups that the kernel has not yet forgotten. Zero is final: the node is on its way out.
-    lookups: AtomicU64,
+    /// See [`Node::kind`]. In 16 bits it takes no more room than the flags leave.
+    kind: u16,
+    /// Lookups that the kernel has not yet forgotten. [`GONE`] is final: the node is on its way out.
+    pub(super) lookups: AtomicU64,
     link: Mutex<Link>,
     /// The place in the rule tree, with the epoch that it is good for; 0: not known. See [`Node::place`].
     place: AtomicU64,
@@ -105,9 +114,9 @@ pub struct Node {
     /// Set by each use of `dir`, cleared by the clock that decides which descriptors to give up.
     pub dir_used: AtomicBool,
     /// Boxed, and only while there are some: most known nodes are not open.
-    handles: Mutex<Option<Box<Handles>>>,
+    pub(super) handles: Mutex<Option<Box<Handles>>>,
     /// A POSIX lock was asked for at some time.
-    posix_locks: AtomicBool,
+    pub(super) posix_locks: AtomicBool,
     /// Which ids the kernel was last told that the file gives to who runs it: see [`super::grants`].
     pub(super) told_ids: AtomicU16,
     /// The kernel has asked for pages since they were dropped.
@@ -121,7 +130,7 @@ impl Node {
         Node {
             id,
             key,
-            kind,
+            kind: (kind & libc::S_IFMT) as u16,
             lookups: AtomicU64::new(1),
             link: Mutex::new(Link {
                 parent,
@@ -139,9 +148,14 @@ impl Node {
         }
     }
 
+    /// Its file type, `S_IFDIR` and so on; fixed for the life of an inode.
+    pub fn kind(&self) -> u32 {
+        self.kind.into()
+    }
+
     /// True for a directory.
     pub fn is_dir(&self) -> bool {
-        self.kind == libc::S_IFDIR
+        self.kind() == libc::S_IFDIR
     }
 
     /// The side that this node is on.
@@ -206,35 +220,49 @@ impl Node {
         }
     }
 
-    /// Counts one more lookup, unless the node is on its way out.
-    fn revive(&self) -> bool {
-        self.lookups
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-                (n > 0).then(|| n + 1)
-            })
-            .is_ok()
+    /// True if the kernel has not forgotten it; the root it never forgets.
+    pub fn is_known(&self) -> bool {
+        self.lookups() > 0
     }
 
     /// Lookups that the kernel has not forgotten.
     pub fn lookups(&self) -> u64 {
-        self.lookups.load(Ordering::Relaxed)
+        match self.lookups.load(Ordering::Relaxed) {
+            GONE | LEAVING => 0,
+            n => n,
+        }
     }
 }
 
+/// The count of lookups of a node that has left the table.
+pub(super) const GONE: u64 = u64::MAX;
+
+/// And of one that is being forgotten at this moment.
+pub(super) const LEAVING: u64 = u64::MAX - 1;
+
+/// How many forgotten nodes stay in the table: a megabyte of them.
+const MOST_FORGOTTEN: usize = 4096;
+
 /// All known nodes.
 pub struct Nodes {
-    by_id: HashIndex<NodeId, Arc<Node>, fast::RandomState>,
+    pub(super) by_id: HashIndex<NodeId, Arc<Node>, fast::RandomState>,
     /// By the hash of the identity, which takes less room than the identity; the node has that itself. Should two
     /// identities ever share one, the later node is found and the earlier one known by its number only.
-    by_key: HashIndex<u64, Arc<Node>, fast::RandomState>,
+    pub(super) by_key: HashIndex<u64, Arc<Node>, fast::RandomState>,
     /// Seeded at start, so that nobody can choose file names or times for which identities collide.
-    hasher: quality::RandomState,
+    pub(super) hasher: quality::RandomState,
     next: AtomicU64,
     root: Arc<Node>,
     /// Directories found elsewhere than before: the places remembered below them are good no more.
     pub(super) moves: AtomicU64,
     /// Held by whoever changes where a directory lies.
     pub(super) moving: Mutex<()>,
+    /// How many of the nodes the kernel has forgotten; see [`super::forgotten`].
+    pub(super) asleep: AtomicUsize,
+    /// In which order. One may be in it twice, when it was found and forgotten again.
+    pub(super) forgotten: Mutex<VecDeque<NodeId>>,
+    /// How many of those stay.
+    pub(super) most_forgotten: AtomicUsize,
 }
 
 impl Nodes {
@@ -250,6 +278,9 @@ impl Nodes {
             root: Arc::new(node),
             moves: AtomicU64::new(0),
             moving: Mutex::new(()),
+            asleep: AtomicUsize::new(0),
+            forgotten: Mutex::default(),
+            most_forgotten: AtomicUsize::new(MOST_FORGOTTEN),
         };
         let hash = nodes.hasher.hash_one(root);
         let _ = nodes.by_key.insert_sync(hash, nodes.root.clone());
@@ -269,8 +300,13 @@ impl Nodes {
         self.by_id.peek_with(&id, |_, node| node.clone())
     }
 
-    /// The node of that inode if it is known; no lookup is counted.
+    /// The node of that inode if the kernel knows it; no lookup is counted.
     pub fn find(&self, key: &Key) -> Option<Arc<Node>> {
+        self.find_any(key).filter(|node| node.lookups() > 0)
+    }
+
+    /// The node of that inode, be it forgotten.
+    fn find_any(&self, key: &Key) -> Option<Arc<Node>> {
         let hash = self.hasher.hash_one(key);
         let same = |_: &u64, node: &Arc<Node>| (node.key == *key).then(|| node.clone());
         self.by_key.peek_with(&hash, same)?
@@ -278,9 +314,9 @@ impl Nodes {
 
     /// The node of the inode `key`, found as `name` in `parent`, with one more lookup counted.
     pub fn look_up(&self, key: Key, kind: u32, parent: NodeId, name: &CStr) -> Arc<Node> {
-        if let Some(node) = self.find(&key)
-            && node.kind == kind
-            && node.revive()
+        if let Some(node) = self.find_any(&key)
+            && node.kind() == kind
+            && self.revive(&node)
         {
             self.note(&node, parent, name);
             return node;
@@ -294,7 +330,7 @@ impl Nodes {
         match self.by_key.entry_sync(self.hasher.hash_one(key)) {
             Entry::Occupied(mut entry) => {
                 let node = entry.get().clone();
-                if node.key == key && node.kind == kind && node.revive() {
+                if node.key == key && node.kind() == kind && self.revive(&node) {
                     drop(entry);
                     self.note(&node, parent, name);
                     return node;
@@ -316,34 +352,9 @@ impl Nodes {
         self.moves.load(Ordering::Acquire)
     }
 
-    /// Takes `count` lookups back. At zero the node is gone, and its descriptors are closed at once.
-    pub fn forget(&self, id: NodeId, count: u64) {
-        if id == NodeId::ROOT {
-            return;
-        }
-        let Some(node) = self.get(id) else { return };
-        let before = node
-            .lookups
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-                Some(n.saturating_sub(count))
-            })
-            .unwrap_or(0);
-        if before == 0 || before > count {
-            return;
-        }
-        let hash = self.hasher.hash_one(node.key);
-        self.by_key
-            .remove_if_sync(&hash, |known| known.id == node.id);
-        self.by_id.remove_sync(&id);
-        // The table frees its memory some time after the last reader has left; a descriptor must not wait for that.
-        node.dir.store(None);
-        let handles = lock(&node.handles).take();
-        drop(handles);
-    }
-
-    /// How many nodes are known, the root included.
+    /// How many nodes the kernel knows, the root included.
     pub fn len(&self) -> usize {
-        self.by_id.len() + 1
+        self.by_id.len() + 1 - self.asleep.load(Ordering::Relaxed).min(self.by_id.len())
     }
 
     /// How many files and directories are open. Looks at every node: for reports, not for requests.

@@ -161,7 +161,7 @@ impl Fs {
     /// # Errors
     /// As [`Fs::stat`]; EINVAL for anything but a symlink.
     pub fn read_link(&self, node: &Arc<Node>, target: &mut [u8]) -> Result<usize, Errno> {
-        if node.kind != libc::S_IFLNK {
+        if node.kind() != libc::S_IFLNK {
             return Err(Errno::INVAL);
         }
         if let Some(known) = node.link().target()

@@ -53,10 +53,14 @@ pub fn attr_out(attr: Attr, attr_valid_nsec: u32) -> AttrOut {
 }
 
 /// The answer to LOOKUP and to everything that creates a name.
-pub fn entry_out(nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> EntryOut {
+pub fn entry_out(fs: &Fs, nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> EntryOut {
     EntryOut {
         nodeid,
-        generation: 0,
+        // The kernel has made the root by itself, with 0.
+        generation: match nodeid {
+            1 => 0,
+            _ => fs.generation.into(),
+        },
         entry_valid: 0,
         attr_valid: 0,
         entry_valid_nsec: 0,

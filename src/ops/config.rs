@@ -49,7 +49,7 @@ pub static TABLE: &[Row] = &[
     row(Opcode::INTERRUPT, meta::interrupt),
     row(Opcode::BATCH_FORGET, name::batch_forget),
     row(Opcode::OPENDIR, refuse_dir),
-    row(Opcode::LOOKUP, refuse_dir),
+    row(Opcode::LOOKUP, name::lookup_config),
     row(Opcode::IOCTL, no_ioctl),
 ];
 

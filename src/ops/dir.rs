@@ -82,6 +82,7 @@ fn entry_of(
     }
     if fs.is_config(parent.id, name) {
         return entry_out(
+            fs,
             NodeId::CONFIG.0,
             config_attr(fs.config_size()),
             ATTR_VALID_NSEC,
@@ -95,7 +96,7 @@ fn entry_of(
         return EntryOut::default();
     };
     let (node, stat) = fs.meet(parent.id, name, &spot, &stat);
-    entry_out(node.id.0, attr(fs, &node, &stat), validity(fs, &node))
+    entry_out(fs, node.id.0, attr(fs, &node, &stat), validity(fs, &node))
 }
 
 fn handle(call: &Call<'_>, fh: u64) -> Result<(Arc<Node>, Arc<Dir>), Errno> {

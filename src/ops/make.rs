@@ -121,8 +121,12 @@ fn opened_file(
         Side::Local => ATTR_VALID_NSEC,
         Side::Global => 0,
     };
-    call.reply
-        .put(&entry_out(node.id.0, attr(call.fs, node, stat), valid));
+    call.reply.put(&entry_out(
+        call.fs,
+        node.id.0,
+        attr(call.fs, node, stat),
+        valid,
+    ));
     let opened = call.fs.adopt(node, fd, stat, flags, charge);
     // It is as fresh as one that had to be, which is what decides on FLUSH.
     file::put(call, node, &opened, flags | libc::O_EXCL as u32);

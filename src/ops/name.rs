@@ -8,6 +8,7 @@ use crate::fs::staging::sweep;
 use crate::fs::stat::Stat;
 use crate::fs::tree::Spot;
 use etcfs_proto::abi::{ForgetIn, LinkIn};
+use etcfs_proto::flags::InitFlags;
 use rustix::fd::AsFd;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -19,10 +20,14 @@ const TARGET_MAX: usize = 4096;
 
 /// LOOKUP. One system call where the directory is in use: the look at the name.
 pub fn lookup(call: &mut Call<'_>) -> Handled {
+    if let Some(above) = by_number(call)? {
+        return found_by_number(call, above);
+    }
     let name = call.name()?;
     if call.fs.is_config(call.node_id(), name) {
         let size = call.fs.config_size();
         call.reply.put(&entry_out(
+            call.fs,
             NodeId::CONFIG.0,
             config_attr(size),
             ATTR_VALID_NSEC,
@@ -41,12 +46,53 @@ pub fn lookup(call: &mut Call<'_>) -> Handled {
     Ok(())
 }
 
+/// Whether a LOOKUP asks for a node by its number, as `.`, or for the directory above it, as `..`: the kernel does so for
+/// file handles only, where that is agreed on.
+fn by_number(call: &Call<'_>) -> Result<Option<bool>, Errno> {
+    let name = call.frame.name().map_err(malformed)?;
+    let above = match name.to_bytes() {
+        b"." => false,
+        b".." => true,
+        _ => return Ok(None),
+    };
+    let agreed = call.agreed.flags.contains(InitFlags::EXPORT_SUPPORT);
+    Ok(agreed.then_some(above))
+}
+
+fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
+    let id = call.node_id();
+    let (node, stat) = match above {
+        true => call.fs.above_number(id)?,
+        false => call.fs.by_number(id)?,
+    };
+    let valid = validity(call.fs, &node);
+    let attr = attr(call.fs, &node, &stat);
+    call.reply.put(&entry_out(call.fs, node.id.0, attr, valid));
+    Ok(())
+}
+
+/// LOOKUP of the configuration file's number. Nothing lies in it.
+pub fn lookup_config(call: &mut Call<'_>) -> Handled {
+    if by_number(call)? != Some(false) {
+        return Err(Errno::NOTDIR.into());
+    }
+    let attr = config_attr(call.fs.config_size());
+    let id = NodeId::CONFIG.0;
+    call.reply
+        .put(&entry_out(call.fs, id, attr, ATTR_VALID_NSEC));
+    Ok(())
+}
+
 /// Counts a lookup of what stands at `spot` and puts its entry into the reply.
 pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, stat: &Stat) {
     let (node, stat) = call.fs.meet(parent.id, name, spot, stat);
     let valid = validity(call.fs, &node);
-    call.reply
-        .put(&entry_out(node.id.0, attr(call.fs, &node, &stat), valid));
+    call.reply.put(&entry_out(
+        call.fs,
+        node.id.0,
+        attr(call.fs, &node, &stat),
+        valid,
+    ));
 }
 
 /// FORGET: the kernel gives lookups back. No answer.

@@ -22,7 +22,7 @@ mod user;
 mod watchdog;
 
 pub use acl::acl;
-pub use daemon::{Bases, CONFIG, Etcfs, Opts};
+pub use daemon::{Bases, CONFIG, Etcfs, Opts, c_path};
 pub use lower::{Lower, run};
 pub use overrides::{hidden_names, inject, rest, source, target, text};
 pub use pair::{Pair, Root, errno};

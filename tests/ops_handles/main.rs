@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod by_handle;
 mod data;
 mod fresh;
 mod handles;

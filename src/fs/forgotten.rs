@@ -1,0 +1,176 @@
+//! Nodes that the kernel has forgotten, and may still be asked for by number.
+//!
+//! A file handle of the mount (`name_to_handle_at(2)`, NFS) holds a node's number. When the kernel has dropped the inode it
+//! asks for `.` of that number (`fuse_get_dentry`, fs/fuse/inode.c, with `FUSE_EXPORT_SUPPORT`), and the node must be the
+//! same again: what was found meanwhile by a path, too. So the latest to be forgotten stay in the table, without a descriptor,
+//! and the lower file system says whether the inode is still there.
+
+use super::Fs;
+use super::ids::NodeId;
+use super::node::{GONE, LEAVING, Node, Nodes};
+use super::stat::Stat;
+use crate::mutex::lock;
+use rustix::fd::AsFd as _;
+use rustix::io::Errno;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Nodes {
+    /// Keeps every forgotten node, as long as the mount lives.
+    pub fn keep_forgotten(&self) {
+        self.most_forgotten.store(usize::MAX, Ordering::Relaxed);
+    }
+
+    /// Counts one more lookup, unless the node is on its way out.
+    pub(super) fn revive(&self, node: &Node) -> bool {
+        loop {
+            match node.lookups.load(Ordering::Acquire) {
+                GONE => return false,
+                // For as long as a few assignments take.
+                LEAVING => std::thread::yield_now(),
+                n => {
+                    let more = node.lookups.compare_exchange(
+                        n,
+                        n + 1,
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    );
+                    if more.is_ok() {
+                        self.asleep
+                            .fetch_sub(usize::from(n == 0), Ordering::Relaxed);
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes `count` lookups back. At zero the node's descriptors are closed at once.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        if id == NodeId::ROOT {
+            return;
+        }
+        let Some(node) = self.get(id) else { return };
+        // Whether it can be asked for again is judged while the kernel still knows it.
+        let stays = node.lookups() <= count && may_stay(&node);
+        let less = |n: u64| match n {
+            0 | LEAVING | GONE => None,
+            n if n <= count => Some(LEAVING),
+            n => Some(n - count),
+        };
+        let before = node
+            .lookups
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        if !before.is_ok_and(|n| n <= count) {
+            return;
+        }
+        // Whoever finds it again finds it as new.
+        node.posix_locks.store(false, Ordering::Relaxed);
+        node.told_ids.store(0, Ordering::Relaxed);
+        node.no_acl.store(0, Ordering::Relaxed);
+        node.link().forget(node.is_dir());
+        let dir = node.dir.swap(None);
+        let handles = lock(&node.handles).take();
+        self.asleep.fetch_add(1, Ordering::Relaxed);
+        node.lookups.store(0, Ordering::Release);
+        // Closing may take long.
+        drop((dir, handles));
+        match stays {
+            true => self.keep_for_later(id),
+            false => self.drop_asleep(&node),
+        }
+    }
+
+    /// Remembers that a node was forgotten. The one that was so for longest goes.
+    fn keep_for_later(&self, id: NodeId) {
+        let most = self.most_forgotten.load(Ordering::Relaxed);
+        if most == usize::MAX {
+            return;
+        }
+        let oldest = {
+            let mut order = lock(&self.forgotten);
+            order.push_back(id);
+            (order.len() > most).then(|| order.pop_front()).flatten()
+        };
+        if let Some(node) = oldest.and_then(|id| self.get(id)) {
+            self.drop_asleep(&node);
+        }
+    }
+
+    /// Takes a node out of the table, unless the kernel knows it again.
+    fn drop_asleep(&self, node: &Arc<Node>) {
+        let gone = node
+            .lookups
+            .compare_exchange(0, GONE, Ordering::AcqRel, Ordering::Relaxed);
+        if gone.is_err() {
+            return;
+        }
+        let hash = self.hasher.hash_one(node.key);
+        self.by_key
+            .remove_if_sync(&hash, |known| known.id == node.id);
+        self.by_id.remove_sync(&node.id);
+        self.asleep.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a node that is about to be forgotten may be asked for again: not if its inode has no name left, and not if
+/// nothing tells it from a later one of its number.
+fn may_stay(node: &Node) -> bool {
+    if node.key.is_ambiguous() || node.link().name.is_empty() {
+        return false;
+    }
+    match &*node.dir.load() {
+        None => true,
+        Some(dir) if node.is_dir() => Stat::of(dir.as_fd()).is_ok_and(|stat| stat.0.stx_nlink > 0),
+        // It was held because it has lost its name.
+        Some(_) => false,
+    }
+}
+
+impl Fs {
+    /// The node with the number `id` of a file handle, and what it is, with one more lookup counted.
+    ///
+    /// # Errors
+    /// ESTALE when it is no more, or was forgotten too long ago.
+    pub fn by_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
+        let node = self.nodes.get(id).ok_or(Errno::STALE)?;
+        let stat = self.stat(&node)?;
+        self.count(node, stat)
+    }
+
+    /// The directory that the directory `id` lies in, with one more lookup counted; of the root, the root itself. Never what
+    /// the lower file system calls `..`, which may lie outside: only where the directory is found as what it is.
+    ///
+    /// # Errors
+    /// ENOTDIR; ESTALE when it is not where it was last found.
+    pub fn above_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
+        let node = self.nodes.get(id).ok_or(Errno::STALE)?;
+        if !node.is_dir() {
+            return Err(Errno::NOTDIR);
+        }
+        let above = match id {
+            NodeId::ROOT => node,
+            _ => {
+                let (dir, name) = self.spot_of(&node)?;
+                let found = Stat::at(dir.as_fd(), name.as_c_str()).map_err(|_| Errno::STALE)?;
+                let parent = node.link().parent;
+                if found.key(node.side()) != node.key {
+                    return Err(Errno::STALE);
+                }
+                self.nodes.get(parent).ok_or(Errno::STALE)?
+            }
+        };
+        let stat = self.stat(&above)?;
+        self.count(above, stat)
+    }
+
+    fn count(&self, node: Arc<Node>, stat: Stat) -> Result<(Arc<Node>, Stat), Errno> {
+        let exists = stat.0.stx_nlink > 0 || node.lookups() > 0;
+        // The root is never forgotten, and nobody counts.
+        if !exists || !(node.id == NodeId::ROOT || self.nodes.revive(&node)) {
+            return Err(Errno::STALE);
+        }
+        Ok((node, stat))
+    }
+}
