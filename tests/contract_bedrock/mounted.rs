@@ -68,6 +68,37 @@ fn d17_bind_mounts_over_and_inside_the_mount_stay() {
     });
 }
 
+/// Natively a rename in a mount namespace where nothing is mounted on the name takes away what is mounted on it in others
+/// (`detach_mounts`, Linux 3.18). The C program keeps it.
+#[test]
+fn r5_a_bind_mount_goes_when_another_stratum_renames_over_the_name() {
+    world(|world| {
+        world
+            .sh("set -e; cd /tmp; mkdir native; echo 'a container' >container; echo old >native/hosts
+                 mount --bind container native/hosts
+                 mount --bind container /bedrock/strata/alpha/etc/hosts
+                 mount --bind container /bedrock/strata/alpha/etc/passwd")
+            .expect("bind");
+        let read = |path: &str| fs::read_to_string(world.root().join(path)).expect("read");
+        let (native, ours) = ("tmp/native/hosts", "bedrock/strata/alpha/etc/hosts");
+        for path in [native, ours] {
+            assert_eq!(read(path), "a container\n");
+        }
+        world
+            .sh(
+                "set -e; echo new >/tmp/new; cd /tmp/native; cp /tmp/new hosts.new
+                 unshare --mount sh -ec 'umount hosts; mv hosts.new hosts'
+                 cd /bedrock/strata/beta/etc; cp /tmp/new hosts.new; mv hosts.new hosts",
+            )
+            .expect("rename");
+        for path in [native, ours] {
+            assert_eq!(read(path), "new\n", "{path}");
+        }
+        // A name that nobody renames over keeps its own.
+        assert_eq!(read("bedrock/strata/alpha/etc/passwd"), "a container\n");
+    });
+}
+
 #[test]
 fn d17_a_subtree_bound_elsewhere_keeps_working() {
     world(|world| {

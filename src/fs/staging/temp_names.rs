@@ -5,6 +5,8 @@
 //! lower directory that is a [`Staging`](super::Staging), a directory that nobody but the daemon can enter.
 
 use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::time::{ClockId, clock_gettime};
 use std::ffi::{CStr, CString};
 
 /// What hidden names begin with, on both sides and in every directory.
@@ -15,13 +17,26 @@ pub fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// A hidden name that nobody can foresee and that is free, but for a chance of 1 in 2^64. 30 bytes.
+/// A hidden name that nobody can foresee and that is free, but for a chance of 1 in 2^64. 30 bytes. Early at boot, when the
+/// kernel has no randomness and etcfs is started (contract D1), it only is free: there are no users who could foresee it.
 ///
 /// # Errors
-/// What `getrandom(2)` answers: EAGAIN before the kernel has any randomness, early at boot.
+/// ENOSYS.
 pub fn fresh_name() -> Result<CString, Errno> {
     let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK)?;
+    let drawn = match getrandom(&mut bytes, GetRandomFlags::NONBLOCK) {
+        // Linux 5.6.
+        Err(Errno::AGAIN) => getrandom(&mut bytes, GetRandomFlags::INSECURE),
+        other => other,
+    };
+    match drawn {
+        Ok(_) => {}
+        Err(Errno::AGAIN | Errno::INVAL) => {
+            let now = clock_gettime(ClockId::Boottime);
+            bytes = (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64).to_ne_bytes();
+        }
+        Err(errno) => return Err(errno),
+    }
     let mut name = PREFIX.to_vec();
     name.extend_from_slice(format!("{:016x}", u64::from_ne_bytes(bytes)).as_bytes());
     CString::new(name).map_err(|_| Errno::INVAL)
