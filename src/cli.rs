@@ -115,7 +115,7 @@ impl Default for Options {
             odd_seccomp: None,
             max_stack_depth: 1,
             max_lock_waiters: crate::session::MAX_LOCK_WAITERS,
-            max_cross_copy: crate::fs::MAX_CROSS_COPY,
+            max_cross_copy: crate::fs::settings::MAX_CROSS_COPY,
             stack: false,
             log: LogLevel::default(),
             watchdog: 10,

@@ -2,9 +2,10 @@
 
 use crate::cli::{LogLevel, Options};
 use crate::ctl;
-use crate::fs::backing::Reach;
-use crate::fs::grants::Grants;
-use crate::fs::{Base, Fs, Settings};
+use crate::fs::Fs;
+use crate::fs::backing::registry::Reach;
+use crate::fs::lower::Base;
+use crate::fs::settings::Settings;
 use crate::log;
 use crate::mount::{self, Attached, Detached};
 use crate::printable::{plain, tame};
@@ -124,12 +125,8 @@ fn start(options: &Options) -> Result<Served> {
             mountpoint.display()
         ));
     }
-    let mut fs = tree(options, &mountpoint, local, global)?;
-    fs.keeps_access_times = times.is_err() && request.keeps_access_times();
-    fs.grants = Grants {
-        suid: request.suid,
-        dev: request.dev,
-    };
+    let keeps_times = times.is_err() && request.keeps_access_times();
+    let fs = tree(options, &request, &mountpoint, local, global, keeps_times)?;
     let prepared = mount::prepare(&request, point)?;
     let (device, number) = (prepared.pending.device(), prepared.pending.number());
     let root = rustix::process::geteuid().is_root();
@@ -185,9 +182,11 @@ fn filter(options: &Options) -> Result<()> {
 /// (contract F1, D8).
 fn tree(
     options: &Options,
+    request: &mount::MountRequest,
     mountpoint: &Path,
     local: mount::Base,
     global: mount::Base,
+    keeps_access_times: bool,
 ) -> Result<Fs> {
     let stratum = stratum(options)?;
     log::set_stratum(&stratum);
@@ -202,12 +201,16 @@ fn tree(
         dir_limit: (files / DIR_SHARE).min(MOST_DIRS),
         max_cross_copy: options.max_cross_copy,
         privileged: rustix::process::geteuid().is_root(),
+        keeps_access_times,
+        generation: rand_generation(),
+        suid: request.suid,
+        dev: request.dev,
+        // Directories give their descriptors up to files.
+        open_limit: Some(files / 5 * 4),
     };
-    let mut fs = Fs::new(local, global, settings).context("looking at the base directories")?;
-    fs.allow_files(files);
-    fs.generation = rand_generation();
+    let fs = Fs::new(local, global, settings).context("looking at the base directories")?;
     if options.noforget {
-        fs.nodes.keep_forgotten();
+        fs.lower.nodes.keep_forgotten();
     }
     Ok(fs)
 }

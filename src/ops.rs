@@ -20,7 +20,7 @@ mod trial;
 mod xattr;
 
 use crate::fs::Fs;
-use crate::fs::ids::NodeId;
+use crate::fs::ids::{NodeId, is_config};
 use crate::fs::locks::Wait;
 use crate::fs::node::Node;
 use etcfs_proto::init::Agreed;
@@ -224,6 +224,7 @@ impl<'a> Call<'a> {
     /// The node that the request is about. One that the kernel has forgotten it does not name, but to look for it.
     fn node(&self) -> Result<Arc<Node>, Errno> {
         self.fs
+            .lower
             .nodes
             .get(NodeId(self.frame.head.nodeid))
             .filter(|node| node.is_known())
@@ -274,7 +275,7 @@ impl<'a> Call<'a> {
 
     /// Refuses a change of the configuration file's own name.
     fn not_config(&self, parent: NodeId, name: &CStr) -> Result<(), Errno> {
-        if self.fs.is_config(parent, name) {
+        if is_config(parent, name) {
             return Err(Errno::PERM);
         }
         Ok(())

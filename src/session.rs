@@ -25,7 +25,7 @@ pub use waiters::{MAX_LOCK_WAITERS, Waiters};
 pub use worker::Buffer;
 
 use crate::fs::Fs;
-use crate::fs::backing::Reach;
+use crate::fs::backing::registry::Reach;
 use aside::Pool;
 use crew::Crew;
 use etcfs_proto::init::Agreed;
@@ -113,29 +113,23 @@ impl Session {
         self.dev.as_fd()
     }
 
-    /// Lets the kernel do with lower files itself what `reach` says, if INIT agreed on that; tries it on the base
-    /// directories, so that what speaks against it is said now.
+    /// Lets the kernel do with lower files itself what `reach` says, if INIT agreed on that.
     ///
     /// # Errors
     /// When no thread can be made.
     pub fn pass_through(self: &Arc<Session>, reach: Reach) -> std::io::Result<()> {
-        let backing = &self.fs.backing;
-        if !self.agreed.passthrough {
-            if reach == Reach::Everything {
-                backing.refuse(
-                    None,
-                    ": the kernel does not offer it (Linux 6.9 or newer does)",
-                );
-            }
+        let agreed = self
+            .agreed
+            .passthrough
+            .then_some(self.agreed.max_stack_depth);
+        if !self.fs.passthrough.enable(self.dev.clone(), reach, agreed) {
             return Ok(());
         }
-        backing.enable(self.dev.clone(), reach, self.agreed.max_stack_depth);
-        self.fs.try_out_backing();
         let session = self.clone();
         std::thread::Builder::new()
             .name("etcfs-sweep".into())
             .stack_size(64 * 1024)
-            .spawn(move || session.fs.sweep_backing())
+            .spawn(move || session.fs.passthrough.sweep())
             .map(drop)
     }
 

@@ -40,7 +40,7 @@ impl Subject {
         let path = match name {
             Some(name) => child(fs, node, name),
             None if frame.opcode() == Opcode::BATCH_FORGET => None,
-            None => fs.path_of(node).ok(),
+            None => fs.lower.path_of(node).ok(),
         };
         let mut subject = Subject {
             path,
@@ -48,9 +48,9 @@ impl Subject {
             ..Subject::default()
         };
         if let Some(path) = &subject.path {
-            let rules = fs.rules();
+            let rules = fs.lower.rules();
             let found = rules.find(path);
-            subject.side = Some(fs.side_of(&found));
+            subject.side = Some(fs.lower.side_of(&rules, &found));
             subject.rule = match found.over {
                 Some(over) => Some(format!("override {}", over.kind.word())),
                 None => found.global.map(|_| "global".to_owned()),
@@ -61,7 +61,7 @@ impl Subject {
 }
 
 fn child(fs: &Fs, parent: NodeId, name: &CStr) -> Option<Vec<u8>> {
-    let mut path = fs.path_of(parent).ok()?;
+    let mut path = fs.lower.path_of(parent).ok()?;
     if !path.is_empty() {
         path.push(b'/');
     }
@@ -86,7 +86,7 @@ fn names<'a>(fs: &Fs, frame: &Frame<'a>) -> (Option<&'a CStr>, Option<Vec<u8>>) 
         }
         Opcode::LINK => {
             let old = frame.args::<LinkIn>().ok();
-            let old = old.and_then(|args| fs.path_of(NodeId(args.oldnodeid)).ok());
+            let old = old.and_then(|args| fs.lower.path_of(NodeId(args.oldnodeid)).ok());
             (frame.name().ok(), old)
         }
         // An extended attribute's name is no file's.

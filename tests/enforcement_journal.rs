@@ -7,11 +7,13 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
+use etcfs::fs::Fs;
 use etcfs::fs::asker::Daemon;
 use etcfs::fs::config::parse_line;
 use etcfs::fs::journal::Found;
+use etcfs::fs::lower::Base;
+use etcfs::fs::settings::Settings;
 use etcfs::fs::stat::Stat;
-use etcfs::fs::{Base, Fs, Settings};
 use harness::{Env, inject, private, rest, source, text};
 use rustix::io::Errno;
 
@@ -28,8 +30,8 @@ fn tree(env: &Env) -> Fs {
         mountpoint: b"/etc".as_slice().into(),
         exact_globals: false,
         dir_limit: 16,
-        max_cross_copy: etcfs::fs::MAX_CROSS_COPY,
         privileged: true,
+        ..Settings::default()
     };
     Fs::new(base("local"), base("global"), settings).unwrap()
 }
@@ -42,9 +44,10 @@ fn configure(fs: &Fs, line: &str) {
 /// What a lookup of `name` in the root by this process does.
 fn access(fs: &Fs, name: &str) -> Result<Stat, Errno> {
     let name = CString::new(name).unwrap();
-    let spot = fs.spot(&Daemon, fs.nodes.root(), &name)?;
+    let spot = fs.lower.spot(&Daemon, fs.lower.nodes.root(), &name)?;
     let found = Stat::at(spot.dir(), &name);
-    fs.enforced(&spot, &name, found, std::process::id())
+    fs.enforcer
+        .enforced(&spot, &name, found, std::process::id())
 }
 
 #[test]
@@ -57,12 +60,16 @@ fn p6_the_journal_says_what_was_undone_and_who_had_done_it() {
         assert!(access(&tree, "link").is_ok());
         assert!(access(&tree, "link").is_ok());
         rest();
-        let changed = tree.spot(&Daemon, tree.nodes.root(), c"link").unwrap();
+        let changed = tree
+            .lower
+            .spot(&Daemon, tree.lower.nodes.root(), c"link")
+            .unwrap();
         fs::remove_file(env.dir("local").join("link")).unwrap();
         symlink("/wrong", env.dir("local").join("link")).unwrap();
-        changed.note_change(rustix::thread::gettid().as_raw_pid() as u32);
+        tree.enforcer
+            .note_change(&changed, rustix::thread::gettid().as_raw_pid() as u32);
         assert!(access(&tree, "link").is_ok());
-        let entries = tree.journal().entries();
+        let entries = tree.enforcer.journal().entries();
         assert_eq!(entries.len(), 2, "{entries:?}");
         assert_eq!(entries[0].found, Found::Nothing);
         assert_eq!(entries[0].changed_by, None);
@@ -86,7 +93,7 @@ fn p6_the_journal_says_what_was_undone_and_who_had_done_it() {
         for _ in 0..3 {
             assert!(access(&tree, "full").unwrap().is_dir());
         }
-        let found: Vec<_> = tree.journal().entries()[2..]
+        let found: Vec<_> = tree.enforcer.journal().entries()[2..]
             .iter()
             .map(|entry| (entry.found.clone(), entry.result))
             .collect();
@@ -107,10 +114,10 @@ fn p6_the_journal_holds_the_last_256() {
             configure(&tree, &format!("add_override symlink /link{n} /right"));
             assert!(access(&tree, &format!("link{n}")).is_ok());
         }
-        let entries = tree.journal().entries();
+        let entries = tree.enforcer.journal().entries();
         assert_eq!(entries.len(), 256);
         assert_eq!(*entries[0].path, *b"link44");
-        assert_eq!(tree.journal().total(), 300);
+        assert_eq!(tree.enforcer.journal().total(), 300);
     });
 }
 
@@ -122,10 +129,13 @@ fn a_request_under_old_rules_does_not_bring_an_ended_override_back() {
         fs::write(&path, "a\n").unwrap();
         let inj = source(env, "inj", "# INJ\n");
         configure(&tree, &inject("file", &inj));
-        let late = tree.spot(&Daemon, tree.nodes.root(), c"file").unwrap();
+        let late = tree
+            .lower
+            .spot(&Daemon, tree.lower.nodes.root(), c"file")
+            .unwrap();
         configure(&tree, "rm_override /file");
         let found = Stat::at(late.dir(), c"file");
-        assert!(tree.enforced(&late, c"file", found, 0).is_ok());
+        assert!(tree.enforcer.enforced(&late, c"file", found, 0).is_ok());
         assert_eq!(text(&path), "a\n");
     });
 }
@@ -183,7 +193,7 @@ fn a_file_that_is_written_to_is_waited_for_when_its_text_must_go() {
         let _writer = OpenOptions::new().append(true).open(&path).unwrap();
         configure(&tree, "rm_override /file");
         assert_eq!(text(&path), "a\n# INJ\n");
-        let last = tree.journal().entries().pop().unwrap();
+        let last = tree.enforcer.journal().entries().pop().unwrap();
         assert_eq!(
             (last.found, last.result),
             (Found::OldText, Err(Errno::BUSY))

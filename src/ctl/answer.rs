@@ -71,9 +71,9 @@ impl Control {
             since_reset,
             in_flight: self.in_flight(now),
             threads: threads.collect(),
-            nodes: fs.nodes.len(),
-            handles: fs.nodes.handles() + fs.config_handles().len(),
-            backing_ids: fs.backing.ids(),
+            nodes: fs.lower.nodes.len(),
+            handles: fs.lower.nodes.handles() + fs.configuration.handles.len(),
+            backing_ids: fs.passthrough.registry.ids(),
             passthrough: self.passthrough(),
             transport: "/dev/fuse".to_owned(),
             init: self.init(),
@@ -104,7 +104,7 @@ impl Control {
     /// The path of a node, with the mount point.
     fn path_of(&self, id: NodeId) -> Option<String> {
         let fs = &self.session.fs;
-        let path = fs.path_of(id).ok()?;
+        let path = fs.lower.path_of(id).ok()?;
         let mut whole = fs.settings.mountpoint.to_vec();
         if !path.is_empty() {
             whole.push(b'/');
@@ -115,7 +115,7 @@ impl Control {
 
     /// The state of passthrough.
     pub(super) fn passthrough(&self) -> Passthrough {
-        let backing = &self.session.fs.backing;
+        let backing = &self.session.fs.passthrough.registry;
         let mut reasons: Vec<String> = backing.reasons().into_iter().map(|r| r.text).collect();
         if !self.start.passthrough {
             reasons.push(
@@ -145,9 +145,9 @@ impl Control {
             return Err(format!("{path}: give a path without .."));
         }
         let path = parts.join("/");
-        let rules = fs.rules();
+        let rules = fs.lower.rules();
         let found = rules.find(path.as_bytes());
-        let side = fs.side_of(&found);
+        let side = fs.lower.side_of(&rules, &found);
         let shown = |path: &[u8]| format!("/{}", printable(path));
         let base = match side {
             Side::Local => &self.start.local,
@@ -163,6 +163,7 @@ impl Control {
             Err(errno) => (None, Some(reason(errno))),
         };
         let mut enforcements: Vec<Enforcement> = fs
+            .enforcer
             .journal()
             .entries()
             .iter()
@@ -188,12 +189,12 @@ impl Control {
 
     fn object(&self, side: Side, path: &str) -> Result<Object, Errno> {
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        let (stat, node) = self.session.fs.object_at(side, &path)?;
+        let (stat, node) = self.session.fs.whereabouts.object_at(side, &path)?;
         Ok(object(&stat, node.as_ref()))
     }
 
     fn journal(&self) -> Journal {
-        let journal = self.session.fs.journal();
+        let journal = self.session.fs.enforcer.journal();
         Journal {
             total: journal.total(),
             entries: journal.entries().iter().map(enforcement).collect(),

@@ -58,13 +58,13 @@ impl Control {
             &waiters.by_user(),
             waiters.most(),
         ));
-        let ids = session.fs.backing.ids();
+        let ids = session.fs.passthrough.registry.ids();
         findings.extend(judge::passthrough(&self.passthrough(), ids, offered));
         findings.extend(judge::kernel(&release, &init));
         for side in [Side::Local, Side::Global] {
             findings.extend(self.lower(side));
         }
-        let enforced = session.fs.journal().total();
+        let enforced = session.fs.enforcer.journal().total();
         findings.extend(judge::overrides(&self.failing(), enforced));
         findings.extend(judge::limits(used()));
         findings.push(rights());
@@ -78,7 +78,7 @@ impl Control {
             Side::Global => &self.start.global,
         };
         let path = printable(path.as_os_str().as_encoded_bytes());
-        let dir = self.session.fs.base(side).dir.as_fd();
+        let dir = self.session.fs.lower.base(side).dir.as_fd();
         let (kind, space) = match fstatfs(dir).and_then(|kind| Ok((kind, fstatvfs(dir)?))) {
             // The field is signed or not, of 32 bits or of 64; the magic numbers have 32.
             Ok((stat, space)) => (u64::from(stat.f_type as u32), space),
@@ -115,8 +115,8 @@ impl Control {
     /// The overrides that failed when they were last tried, are in force still, and are not in place by now.
     fn failing(&self) -> Vec<Failing> {
         let fs = &self.session.fs;
-        let rules = fs.rules();
-        let entries = fs.journal().entries();
+        let rules = fs.lower.rules();
+        let entries = fs.enforcer.journal().entries();
         let mut failing = Vec::new();
         for (at, entry) in entries.iter().enumerate() {
             let Err(errno) = entry.result else { continue };
@@ -127,7 +127,7 @@ impl Control {
             let Some(over) = rules.find(&entry.path).over else {
                 continue;
             };
-            if over.kind == entry.kind && fs.is_off(entry.side, over) {
+            if over.kind == entry.kind && fs.enforcer.is_off(entry.side, over) {
                 failing.push(Failing {
                     path: printable(&entry.path),
                     kind: entry.kind.word(),

@@ -17,7 +17,6 @@
 //! sent while somebody may be asking who needs to be right: not for a second open, in whose place LOOKUP's answer is not
 //! kept, and with a lock no other holder is asking.
 
-use super::Fs;
 use super::handle::Handles;
 use super::ids::NodeId;
 use super::ids::Side;
@@ -90,12 +89,12 @@ impl Drop for Opening<'_> {
     }
 }
 
-impl Fs {
-    /// True if the kernel may keep the attributes of `node` for a tick.
-    pub fn keeps_attributes(&self, node: &Node) -> bool {
-        node.kind() != libc::S_IFREG || !is_changing(node, &node.handles())
-    }
+/// True if the kernel may keep the attributes of `node` for a tick.
+pub fn may_be_kept(node: &Node) -> bool {
+    node.kind() != libc::S_IFREG || !is_changing(node, &node.handles())
+}
 
+impl Notices {
     /// To be called before a file is opened with `flags`.
     pub fn before_open<'a>(&self, node: &'a Node, flags: u32) -> Option<Opening<'a>> {
         let reads = flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32;
@@ -104,7 +103,7 @@ impl Fs {
         }
         let mut handles = node.handles();
         if !is_changing(node, &handles) {
-            self.notices.drop_attributes(node.id);
+            self.drop_attributes(node.id);
         }
         handles.opening += 1;
         Some(Opening(node))

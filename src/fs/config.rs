@@ -26,7 +26,6 @@ pub use command::{CONTENT_MAX, Command, parse_line};
 pub use error::{CommandError, Problem};
 pub use lines::{LINE_MAX, LineBuffer};
 
-use super::enforce::Seen;
 use super::rules::{Chunks, NONE, Override, OverrideKind, Place, RulePath, Rules, Tree};
 use std::sync::Arc;
 
@@ -219,7 +218,7 @@ impl Config {
                             path: path.as_bytes().into(),
                             content: content.clone(),
                             text,
-                            seen: Seen::default(),
+                            number: Override::next_number(),
                         },
                     )
                 })

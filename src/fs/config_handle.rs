@@ -9,6 +9,9 @@
 //! length to set.
 
 use super::config::{Command, CommandError, Config, LineBuffer, Problem, parse_line};
+use crate::mutex::lock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// The state of one open handle.
 #[derive(Debug, Default)]
@@ -79,6 +82,37 @@ impl ConfigHandle {
     fn commands(&mut self, bytes: &[u8]) -> Result<Vec<Command>, CommandError> {
         let lines = self.lines.push(bytes)?;
         lines.iter().map(|line| parse_line(line)).collect()
+    }
+}
+
+/// The open handles.
+#[derive(Debug, Default)]
+pub struct ConfigHandles(Mutex<BTreeMap<u64, Arc<Mutex<ConfigHandle>>>>);
+
+impl ConfigHandles {
+    /// Adds a fresh one, whose number is `fh`.
+    pub fn add(&self, fh: u64) {
+        lock(&self.0).insert(fh, Arc::default());
+    }
+
+    /// The handle `fh`.
+    pub fn get(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
+        lock(&self.0).get(&fh).cloned()
+    }
+
+    /// Takes the handle `fh` out.
+    pub fn remove(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
+        lock(&self.0).remove(&fh)
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
+
+    /// True if none is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

@@ -24,7 +24,7 @@ use super::asker::Asker;
 use super::staging::sweep;
 use super::staging::{Staging, open_pinned, open_regular};
 use super::stat::Stat;
-use super::tree::DIR_FLAGS;
+use crate::fs::lower::walk::DIR_FLAGS;
 use crate::sys::creds::{looking, own, set_umask};
 use crate::sys::file_handle::FileHandle;
 use crate::sys::xattr::Target;

@@ -12,57 +12,131 @@
 mod apply;
 mod in_place;
 pub mod inject_file;
-mod replaced;
 mod seen;
 mod superseded;
 mod switch;
 
-pub use replaced::Replaced;
 pub use seen::{Gate, Mark, PAUSE, Seen, Telling, Verdict};
 
-use super::Fs;
 use super::ids::Side;
-use super::journal::{Entry, Found, Process};
+use super::journal::{Entry, Found, Journal, Process};
+use super::lower::Lower;
+use super::lower::resolve::Spot;
 use super::node::Node;
 use super::rules::{Override, OverrideKind};
 use super::stat::Stat;
-use super::tree::Spot;
 use crate::log;
 use crate::sys::creds::own;
 use inject_file::{Change, Look, Outcome, Step};
 use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
+use scc::HashIndex;
 use std::ffi::{CStr, CString};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// How often, and how long each time, the closing of a file that is to be edited is waited for.
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
-impl Spot {
-    /// Notes that the process `pid` changes what stands at this name, for the journal (contract P6). Costs nothing
-    /// where no override is.
-    pub fn note_change(&self, pid: u32) {
-        if let Some(over) = &self.over {
-            over.seen.note_change(Process::named(pid));
-        }
-    }
-
-    /// True when [`Fs::enforced`] with this `found` may read a file and wait for a disk: not for a worker.
-    pub fn may_take_long(&self, found: &Result<Stat, Errno>) -> bool {
-        self.over.as_ref().is_some_and(|over| {
-            over.kind == OverrideKind::Inject && !over.seen.is_in_place(over.kind, found)
-        })
-    }
+/// What enforces overrides.
+pub struct Enforcer {
+    lower: Arc<Lower>,
+    /// The mount point, for what is logged.
+    mountpoint: Box<[u8]>,
+    /// What it has done.
+    journal: Journal,
+    /// What is known of overrides that something was done or noted about, by their numbers.
+    seen: HashIndex<u64, Arc<Seen>, foldhash::fast::RandomState>,
 }
 
-impl Fs {
+impl Enforcer {
+    /// Of the overrides in force on `lower`, which is mounted at `mountpoint`.
+    pub fn new(lower: Arc<Lower>, mountpoint: Box<[u8]>) -> Enforcer {
+        Enforcer {
+            lower,
+            mountpoint,
+            journal: Journal::default(),
+            seen: HashIndex::default(),
+        }
+    }
+
+    /// What enforcement has done.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Notes that the process `pid` changes what stands at `spot`, for the journal (contract P6). Costs nothing where no
+    /// override is.
+    pub fn note_change(&self, spot: &Spot, pid: u32) {
+        if let Some(over) = &spot.over {
+            self.seen(over).note_change(Process::named(pid));
+        }
+    }
+
     /// Notes that the process `pid` has opened `node` for writing, for the journal (contract P6).
     pub fn note_writer(&self, node: &Node, pid: u32) {
-        if let Some(over) = self.override_of(node) {
-            over.seen.note_change(Process::named(pid));
+        if let Some(over) = self.lower.override_of(node) {
+            self.seen(&over).note_change(Process::named(pid));
         }
+    }
+
+    /// True when [`Enforcer::enforced`] with this `found` may read a file and wait for a disk: not for a worker.
+    pub fn may_take_long(&self, spot: &Spot, found: &Result<Stat, Errno>) -> bool {
+        spot.over
+            .as_ref()
+            .is_some_and(|over| over.kind == OverrideKind::Inject && !self.is_in_place(over, found))
+    }
+
+    /// True when `found`, a look at the name of `over`, shows that there is nothing to do. No system call, no lock.
+    fn is_in_place(&self, over: &Override, found: &Result<Stat, Errno>) -> bool {
+        let stat = match found {
+            Ok(stat) => stat,
+            // Injection never makes a file (contract D41).
+            Err(Errno::NOENT) => return over.kind == OverrideKind::Inject,
+            Err(_) => return true,
+        };
+        let is_good = || {
+            let good = |_: &u64, seen: &Arc<Seen>| seen.is_good(stat);
+            self.seen.peek_with(&over.number, good) == Some(true)
+        };
+        match over.kind {
+            OverrideKind::Directory => stat.is_dir(),
+            OverrideKind::Symlink => stat.kind() == libc::S_IFLNK && is_good(),
+            OverrideKind::Inject => !stat.is_file() || stat.0.stx_size == 0 || is_good(),
+        }
+    }
+
+    /// What is known of `over`.
+    fn seen(&self, over: &Override) -> Arc<Seen> {
+        let known = |_: &u64, seen: &Arc<Seen>| seen.clone();
+        if let Some(seen) = self.seen.peek_with(&over.number, known) {
+            return seen;
+        }
+        let entry = self.seen.entry_sync(over.number).or_default();
+        let seen = entry.get().clone();
+        drop(entry);
+        // Rules are put in force before what they end is forgotten, so nothing of an ended override stays here.
+        if !self.is_in_force(over) {
+            self.seen.remove_sync(&over.number);
+        }
+        seen
+    }
+
+    fn is_in_force(&self, over: &Override) -> bool {
+        let rules = self.lower.rules();
+        let now = rules.find(&over.path).over;
+        now.is_some_and(|now| now.number == over.number)
+    }
+
+    /// Forgets `over`, which is in force no more: once this returns, no request applies it any more. Returns what was known
+    /// of it.
+    fn retire(&self, over: &Override) -> Arc<Seen> {
+        let seen = self.seen(over);
+        drop(seen.gate());
+        self.seen.remove_sync(&over.number);
+        seen
     }
 
     /// What stands at `name` in `spot` once its override is enforced, given what the look at it answered. `pid` is the
@@ -78,7 +152,7 @@ impl Fs {
         pid: u32,
     ) -> Result<Stat, Errno> {
         match &spot.over {
-            Some(over) if !over.seen.is_in_place(over.kind, &found) => {
+            Some(over) if !self.is_in_place(over, &found) => {
                 own(|| self.enforce(over, spot, name, pid))
             }
             _ => found,
@@ -96,7 +170,7 @@ impl Fs {
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let base = self.base(side).dir.as_fd();
+        let base = self.lower.base(side).dir.as_fd();
         let Ok(dir) = openat2(base, &above, flags, Mode::empty(), how) else {
             // There is nothing to look at, or no way to (before Linux 5.6): what was last found is believed.
             return true;
@@ -114,10 +188,12 @@ impl Fs {
 
     #[cold]
     fn enforce(&self, over: &Override, spot: &Spot, name: &CStr, pid: u32) -> Result<Stat, Errno> {
-        let mut gate = over.seen.gate();
+        let seen = self.seen(over);
+        let mut gate = seen.gate();
         // Whoever held the gate may have enforced it.
         let found = Stat::at(spot.dir(), name);
-        if gate.is_retired() {
+        // A request that still holds old rules must not bring an ended override back.
+        if !self.is_in_force(over) {
             return found;
         }
         let stat = match &found {
@@ -131,7 +207,7 @@ impl Fs {
             Verdict::InPlace => {
                 gate.in_place();
                 if let Some(stat) = stat {
-                    over.seen.note_good(stat);
+                    seen.note_good(stat);
                 }
                 return found;
             }
@@ -164,7 +240,7 @@ impl Fs {
         };
         let telling = gate.attempted(mark, result);
         drop(gate);
-        self.tell(over, spot.side, off, Some(pid), result, telling);
+        self.tell((over, &seen), spot.side, off, Some(pid), result, telling);
         Stat::at(spot.dir(), name)
     }
 
@@ -202,7 +278,7 @@ impl Fs {
             if step == Step::Named
                 && let Ok(stat) = Stat::at(dir, name)
             {
-                self.replaced.note(stat.key(side));
+                self.lower.replaced.note(stat.key(side));
             }
         })
     }
@@ -210,7 +286,7 @@ impl Fs {
     /// Writes down what was done.
     fn tell(
         &self,
-        over: &Override,
+        (over, seen): (&Override, &Seen),
         side: Side,
         found: Found,
         pid: Option<u32>,
@@ -227,13 +303,13 @@ impl Fs {
             content: over.content.clone(),
             side,
             found,
-            changed_by: over.seen.take_changer(),
+            changed_by: seen.take_changer(),
             met_by: pid.map(Process::named),
             result,
         };
         if telling == Telling::JournalAndLog {
             let below = crate::printable::printable(&entry.path);
-            let mountpoint = crate::printable::printable(&self.settings.mountpoint);
+            let mountpoint = crate::printable::printable(&self.mountpoint);
             log::error(format_args!("{mountpoint}/{below}: {entry}"));
         }
         self.journal.add(entry);

@@ -5,26 +5,26 @@
 //! that user makes up. A native mount has neither trouble, so here both are refused: ids and devices count on the two file
 //! systems of the sides only, and what somebody could write who would gain by it is not run.
 
-use super::Fs;
 use super::node::Node;
+use super::settings::Settings;
 use super::stat::Stat;
 use crate::sys::xattr::{self, Target};
-use rustix::fd::{AsFd as _, BorrowedFd};
-use rustix::fs::{OFlags, StatVfsMountFlags, fstatvfs};
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const SET_IDS: u32 = libc::S_ISUID | libc::S_ISGID;
 const OTHERS_WRITE: u32 = libc::S_IWGRP | libc::S_IWOTH;
 
 /// What the mount lets files give.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Grants {
     /// Ids and capabilities to who runs them.
-    pub suid: bool,
+    suid: bool,
     /// Devices to who opens them.
-    pub dev: bool,
+    dev: bool,
+    /// The file systems whose files do.
+    sides: [u64; 2],
 }
 
 /// What is shown of an object's mode and device number.
@@ -35,7 +35,20 @@ pub struct Shown {
     pub rdev: (u32, u32),
 }
 
-impl Fs {
+impl Grants {
+    /// What `settings` say, for files of the file systems `sides`.
+    pub fn new(settings: &Settings, sides: [u64; 2]) -> Grants {
+        Grants {
+            suid: settings.suid,
+            dev: settings.dev,
+            sides,
+        }
+    }
+
+    fn are_of(&self, dev: u64) -> bool {
+        self.sides.contains(&dev)
+    }
+
     /// What clients are shown of `stat`. A set-id bit or a device of another file system within a side is not shown where it
     /// would count.
     pub fn shown(&self, stat: &Stat) -> Shown {
@@ -43,21 +56,21 @@ impl Fs {
             mode: stat.0.stx_mode.into(),
             rdev: (stat.0.stx_rdev_major, stat.0.stx_rdev_minor),
         };
-        if self.grants != Grants::default() && !self.is_of_a_side(stat.dev()) {
-            if self.grants.suid && !stat.is_dir() {
+        if (self.suid || self.dev) && !self.are_of(stat.dev()) {
+            if self.suid && !stat.is_dir() {
                 shown.mode &= !SET_IDS;
             }
-            if self.grants.dev {
+            if self.dev {
                 shown.rdev = (0, 0);
             }
         }
         shown
     }
 
-    /// As [`Fs::shown`], for attributes that the kernel keeps: what ids it is told that `node` gives is remembered.
+    /// As [`Grants::shown`], for attributes that the kernel keeps: what ids it is told that `node` gives is remembered.
     pub fn shown_of(&self, node: &Node, stat: &Stat) -> Shown {
         let shown = self.shown(stat);
-        if self.grants.suid {
+        if self.suid {
             let ids = ids_of(&shown, stat);
             node.told_ids.store(ids, Ordering::Relaxed);
         }
@@ -66,32 +79,17 @@ impl Fs {
 
     /// Whether the file `node` gives capabilities to who runs it, if it has some.
     pub fn gives_capabilities(&self, node: &Node) -> bool {
-        !self.grants.suid || self.is_of_a_side(node.key.dev)
+        !self.suid || self.are_of(node.key.dev)
     }
 
-    fn is_of_a_side(&self, dev: u64) -> bool {
-        [self.local.dev, self.global.dev].contains(&dev)
-    }
-
-    /// Checks what the kernel checks natively where a program lies and cannot check here: the flags of the very mount, which
-    /// may lie within a base directory or have got its flags after the start; that nobody writes it; and that the ids which
-    /// it gives are its own.
+    /// Checks that the ids which the program `fd`, which is `node`, gives are its own.
     ///
     /// # Errors
-    /// EACCES; ETXTBSY; ESTALE when the kernel should look again; EAGAIN in a thread that never waits; what opening answers.
-    pub fn may_be_run(&self, node: &Arc<Node>) -> Result<(), Errno> {
-        let (fd, stat) = self.open_file(node, OFlags::RDONLY)?;
-        if fstatvfs(&fd).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
-            return Err(Errno::ACCESS);
+    /// EACCES; ESTALE when the kernel should look again.
+    pub fn gives_its_own(&self, node: &Node, fd: BorrowedFd<'_>, stat: &Stat) -> Result<(), Errno> {
+        if !self.suid {
+            return Ok(());
         }
-        self.is_not_written(node, fd.as_fd())?;
-        if self.grants.suid {
-            self.gives_its_own(node, fd.as_fd(), &stat)?;
-        }
-        Ok(())
-    }
-
-    fn gives_its_own(&self, node: &Node, fd: BorrowedFd<'_>, stat: &Stat) -> Result<(), Errno> {
         let shown = self.shown(stat);
         let ids = ids_of(&shown, stat);
         // It stays so until the kernel has been told otherwise: by a path it looks again now, through a pin it does not.

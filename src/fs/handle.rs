@@ -3,11 +3,12 @@
 //! A handle owns a descriptor opened with the client's own flags, so that reads, writes, truncation and `fstat` act on
 //! the object that was opened, whatever its name has become since.
 
+pub mod ahead;
+
 use super::backing::Backing;
 use super::budget::{Charge, Held, slot_of};
-use super::config_handle::ConfigHandle;
-use super::listing::ahead::Ahead;
 use super::rules::{Place, Rules};
+use ahead::Ahead;
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -60,7 +61,6 @@ struct Lent {
 pub struct Handles {
     files: BTreeMap<u64, Arc<File>>,
     dirs: BTreeMap<u64, Arc<Dir>>,
-    configs: BTreeMap<u64, Arc<Mutex<ConfigHandle>>>,
     /// How the node's opens are served.
     pub backing: Backing,
     /// How many of `files` are open for writing.
@@ -75,7 +75,6 @@ pub struct Handles {
 static NONE: Handles = Handles {
     files: BTreeMap::new(),
     dirs: BTreeMap::new(),
-    configs: BTreeMap::new(),
     backing: Backing::NONE,
     writers: 0,
     opening: 0,
@@ -149,11 +148,6 @@ impl Handles {
         self.dirs.get(&fh).cloned()
     }
 
-    /// The handle `fh` of the configuration file.
-    pub fn config(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
-        self.configs.get(&fh).cloned()
-    }
-
     /// Adds an open file.
     pub fn add_file(&mut self, fh: u64, file: Arc<File>) {
         self.writers += usize::from(file.is_writable());
@@ -204,11 +198,6 @@ impl Handles {
         self.dirs.insert(fh, Arc::new(dir));
     }
 
-    /// Adds an open configuration file.
-    pub fn add_config(&mut self, fh: u64, handle: ConfigHandle) {
-        self.configs.insert(fh, Arc::new(Mutex::new(handle)));
-    }
-
     /// Takes a file handle out; the descriptor closes when its last user is done.
     pub fn remove_file(&mut self, fh: u64) -> Option<Arc<File>> {
         let file = self.files.remove(&fh)?;
@@ -221,14 +210,9 @@ impl Handles {
         self.dirs.remove(&fh)
     }
 
-    /// Takes a handle of the configuration file out.
-    pub fn remove_config(&mut self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
-        self.configs.remove(&fh)
-    }
-
     /// How many handles are open.
     pub fn len(&self) -> usize {
-        self.files.len() + self.dirs.len() + self.configs.len()
+        self.files.len() + self.dirs.len()
     }
 
     /// True when nothing is open.

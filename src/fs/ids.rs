@@ -1,5 +1,7 @@
 //! What things are called: by the kernel, and below.
 
+use std::ffi::CStr;
+
 /// The lower directory a name lives in.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Side {
@@ -43,4 +45,15 @@ impl Key {
     pub fn is_ambiguous(&self) -> bool {
         self.generation == 0
     }
+}
+
+/// The name of the configuration file in the root of the mount (contract D23).
+pub const CONFIG_NAME: &CStr = c".bedrock-config-filesystem";
+
+/// Its inode number: no lower file system's (bit 63 is set only on numbers of a second device, with its bits folded in).
+pub const CONFIG_INO: u64 = 0x6574_6366_7300_0002;
+
+/// True for the name of the configuration file in the root.
+pub fn is_config(parent: NodeId, name: &CStr) -> bool {
+    parent == NodeId::ROOT && name == CONFIG_NAME
 }

@@ -4,14 +4,13 @@
 //! cookie, moved up by [`OWN`]; offsets below that count the names that rules bring in, which come first. Where a cookie
 //! does not survive changes, `ahead` reads on without it.
 
-pub mod ahead;
-
 use super::asker::Asker;
 use super::handle::Dir;
+use super::ids::{CONFIG_INO, CONFIG_NAME};
+use super::lower::Lower;
 use super::node::Node;
 use super::rules::{OverrideKind, Place, Rules};
 use super::staging::temp_names::is_hidden;
-use super::{CONFIG_INO, CONFIG_NAME, Fs};
 use crate::sys::creds::looking;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -33,154 +32,152 @@ pub struct Entry<'a> {
     pub name: &'a [u8],
 }
 
-impl Fs {
-    /// Opens the directory `node` for listing.
-    ///
-    /// # Errors
-    /// EACCES, ESTALE, ENFILE.
-    pub fn open_listing(&self, node: &Arc<Node>) -> Result<Dir, Errno> {
-        let at = self.dir_fd(node)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mode = rustix::fs::Mode::empty();
-        let open = |flags| looking(|| rustix::fs::openat(&*at, c".", flags, mode));
-        let fd = self.with_relief(|| self.keeping_times(flags, open))?;
-        let rules = arc_swap::Guard::into_inner(self.rules());
-        let merge = self
-            .place_of(&rules, node)
-            .filter(|&at| at == Place::ROOT || rules.children(at).next().is_some())
-            .map(|at| (rules, at));
-        Ok(Dir {
-            fd,
-            merge,
-            ahead: Mutex::default(),
-            held: None,
-        })
-    }
+/// Opens the directory `node` for listing.
+///
+/// # Errors
+/// EACCES, ESTALE, ENFILE.
+pub fn open(lower: &Lower, node: &Arc<Node>) -> Result<Dir, Errno> {
+    let at = lower.dir_fd(node)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mode = rustix::fs::Mode::empty();
+    let open = |flags| looking(|| rustix::fs::openat(&*at, c".", flags, mode));
+    let fd = lower.with_relief(|| lower.keeping_times(flags, open))?;
+    let rules = arc_swap::Guard::into_inner(lower.rules());
+    let merge = lower
+        .place_of(&rules, node)
+        .filter(|&at| at == Place::ROOT || rules.children(at).next().is_some())
+        .map(|at| (rules, at));
+    Ok(Dir {
+        fd,
+        merge,
+        ahead: Mutex::default(),
+        held: None,
+    })
+}
 
-    /// Gives `asker` the entries of `dir`, an open listing of `node`, from `offset` on to `take` until that returns false.
-    ///
-    /// # Errors
-    /// What reading the lower directory answers.
-    pub fn list(
-        &self,
-        asker: &dyn Asker,
-        node: &Arc<Node>,
-        dir: &Dir,
-        offset: u64,
-        take: &mut dyn FnMut(&Entry<'_>) -> bool,
-    ) -> Result<(), Errno> {
-        if let Some((rules, at)) = &dir.merge
-            && offset < OWN
-            && !self.list_brought_in(asker, node, rules, *at, offset as usize, take)
-        {
-            return Ok(());
-        }
-        self.list_lower(node, dir, offset, take)
+/// Gives `asker` the entries of `dir`, an open listing of `node`, from `offset` on to `take` until that returns false.
+///
+/// # Errors
+/// What reading the lower directory answers.
+pub fn list(
+    lower: &Lower,
+    asker: &dyn Asker,
+    node: &Arc<Node>,
+    dir: &Dir,
+    offset: u64,
+    take: &mut dyn FnMut(&Entry<'_>) -> bool,
+) -> Result<(), Errno> {
+    if let Some((rules, at)) = &dir.merge
+        && offset < OWN
+        && !list_brought_in(lower, asker, node, rules, *at, offset as usize, take)
+    {
+        return Ok(());
     }
+    list_lower(lower, node, dir, offset, take)
+}
 
-    fn list_lower(
-        &self,
-        node: &Arc<Node>,
-        dir: &Dir,
-        offset: u64,
-        take: &mut dyn FnMut(&Entry<'_>) -> bool,
-    ) -> Result<(), Errno> {
-        let hidden = |name: &[u8]| {
-            is_hidden(name)
-                || dir.merge.as_ref().is_some_and(|(rules, at)| {
-                    (*at == Place::ROOT && name == CONFIG_NAME.to_bytes())
-                        || rules
-                            .child(*at, name)
-                            .is_some_and(|child| brings_in(rules, child))
-                })
-        };
-        let mut ahead = crate::mutex::lock(&dir.ahead);
-        ahead.go_to(&dir.fd, lower_cookie(offset), offset == 0)?;
-        ahead.give(&dir.fd, hidden, &mut |lower| {
-            take(&Entry {
-                ino: self.ino(node.key.dev, lower.ino),
-                offset: shown_offset(lower.next),
-                kind: lower.kind,
-                name: lower.name,
+fn list_lower(
+    lower: &Lower,
+    node: &Arc<Node>,
+    dir: &Dir,
+    offset: u64,
+    take: &mut dyn FnMut(&Entry<'_>) -> bool,
+) -> Result<(), Errno> {
+    let hidden = |name: &[u8]| {
+        is_hidden(name)
+            || dir.merge.as_ref().is_some_and(|(rules, at)| {
+                (*at == Place::ROOT && name == CONFIG_NAME.to_bytes())
+                    || rules
+                        .child(*at, name)
+                        .is_some_and(|child| brings_in(rules, child))
             })
+    };
+    let mut ahead = crate::mutex::lock(&dir.ahead);
+    ahead.go_to(&dir.fd, lower_cookie(offset), offset == 0)?;
+    ahead.give(&dir.fd, hidden, &mut |read| {
+        take(&Entry {
+            ino: lower.ino(node.key.dev, read.ino),
+            offset: shown_offset(read.next),
+            kind: read.kind,
+            name: read.name,
         })
-    }
+    })
+}
 
-    /// Gives the names that rules bring into the directory at `at`: the configuration file, overrides, and global names
-    /// that exist. The offset behind a name is its number among all names of the rules that the listing was opened
-    /// under, whether they exist or not, so that one which comes or goes moves no other. False: `take` wants no more.
-    fn list_brought_in(
-        &self,
-        asker: &dyn Asker,
-        node: &Arc<Node>,
-        rules: &Rules,
-        at: Place,
-        offset: usize,
-        take: &mut dyn FnMut(&Entry<'_>) -> bool,
-    ) -> bool {
-        if at == Place::ROOT && offset == 0 {
-            let entry = Entry {
-                ino: CONFIG_INO,
-                offset: 1,
-                kind: libc::DT_REG,
-                name: CONFIG_NAME.to_bytes(),
-            };
-            if !take(&entry) {
-                return false;
-            }
+/// Gives the names that rules bring into the directory at `at`: the configuration file, overrides, and global names
+/// that exist. The offset behind a name is its number among all names of the rules that the listing was opened
+/// under, whether they exist or not, so that one which comes or goes moves no other. False: `take` wants no more.
+fn list_brought_in(
+    lower: &Lower,
+    asker: &dyn Asker,
+    node: &Arc<Node>,
+    rules: &Rules,
+    at: Place,
+    offset: usize,
+    take: &mut dyn FnMut(&Entry<'_>) -> bool,
+) -> bool {
+    if at == Place::ROOT && offset == 0 {
+        let entry = Entry {
+            ino: CONFIG_INO,
+            offset: 1,
+            kind: libc::DT_REG,
+            name: CONFIG_NAME.to_bytes(),
+        };
+        if !take(&entry) {
+            return false;
         }
-        // Offset 1 is behind the configuration file, or behind nothing where there is none.
-        let children = rules.children(at).enumerate().take(OWN as usize - 2);
-        for (index, (name, child)) in children.skip(offset.saturating_sub(1)) {
-            if !brings_in(rules, child) {
-                continue;
-            }
-            let Some((ino, kind)) = self.brought_in(asker, node, rules, name, child) else {
-                continue;
-            };
-            let entry = Entry {
-                ino,
-                offset: index as u64 + 2,
-                kind,
-                name,
-            };
-            if !take(&entry) {
-                return false;
-            }
-        }
-        true
     }
+    // Offset 1 is behind the configuration file, or behind nothing where there is none.
+    let children = rules.children(at).enumerate().take(OWN as usize - 2);
+    for (index, (name, child)) in children.skip(offset.saturating_sub(1)) {
+        if !brings_in(rules, child) {
+            continue;
+        }
+        let Some((ino, kind)) = brought_in(lower, asker, node, rules, name, child) else {
+            continue;
+        };
+        let entry = Entry {
+            ino,
+            offset: index as u64 + 2,
+            kind,
+            name,
+        };
+        if !take(&entry) {
+            return false;
+        }
+    }
+    true
+}
 
-    /// Inode number and type of a name that a rule brings in; none: it is not there.
-    fn brought_in(
-        &self,
-        asker: &dyn Asker,
-        node: &Arc<Node>,
-        rules: &Rules,
-        name: &[u8],
-        child: Place,
-    ) -> Option<(u64, u8)> {
-        let name = CString::new(name).ok()?;
-        let found = self
-            .spot_in(asker, rules, node, &name, false)
-            .and_then(|spot| spot.look(asker, &name));
-        match found {
-            Ok(stat) => {
-                return Some((
-                    self.ino(stat.dev(), stat.0.stx_ino),
-                    (stat.kind() >> 12) as u8,
-                ));
-            }
-            // What is in a directory that one may not search is for others to know.
-            Err(Errno::ACCESS) => return None,
-            Err(_) => {}
+/// Inode number and type of a name that a rule brings in; none: it is not there.
+fn brought_in(
+    lower: &Lower,
+    asker: &dyn Asker,
+    node: &Arc<Node>,
+    rules: &Rules,
+    name: &[u8],
+    child: Place,
+) -> Option<(u64, u8)> {
+    let name = CString::new(name).ok()?;
+    let found = lower
+        .spot_in(asker, rules, node, &name, false)
+        .and_then(|spot| spot.look(asker, &name));
+    match found {
+        Ok(stat) => {
+            return Some((
+                lower.ino(stat.dev(), stat.0.stx_ino),
+                (stat.kind() >> 12) as u8,
+            ));
         }
-        match rules.override_at(child)?.kind {
-            OverrideKind::Symlink => Some((UNKNOWN_INO, libc::DT_LNK)),
-            OverrideKind::Directory => Some((UNKNOWN_INO, libc::DT_DIR)),
-            // Injection never makes a file (contract D41).
-            OverrideKind::Inject => None,
-        }
+        // What is in a directory that one may not search is for others to know.
+        Err(Errno::ACCESS) => return None,
+        Err(_) => {}
+    }
+    match rules.override_at(child)?.kind {
+        OverrideKind::Symlink => Some((UNKNOWN_INO, libc::DT_LNK)),
+        OverrideKind::Directory => Some((UNKNOWN_INO, libc::DT_DIR)),
+        // Injection never makes a file (contract D41).
+        OverrideKind::Inject => None,
     }
 }
 

@@ -22,7 +22,7 @@ mod ranges;
 mod wait;
 mod waits;
 
-pub use wait::{Asked, Wait};
+pub use wait::{Asked, Locker, Wait};
 
 use super::budget::Account;
 use super::ids::NodeId;

@@ -4,7 +4,6 @@
 //! kernel then stands for the new object: a socket is bound to that very inode (`unix_bind_bsd`, net/unix/af_unix.c). So
 //! something of another kind, of another owner, or older than the request is not answered.
 
-use super::Fs;
 use super::stat::Stat;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -58,16 +57,6 @@ impl Making {
             return Err(Errno::STALE);
         }
         Ok(stat)
-    }
-}
-
-impl Fs {
-    /// Who owns what is made for `caller`: the daemon's own user where it cannot make things in others' names.
-    pub fn maker(&self, caller: u32) -> u32 {
-        match self.settings.privileged {
-            true => caller,
-            false => rustix::process::geteuid().as_raw(),
-        }
     }
 }
 

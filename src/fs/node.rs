@@ -6,6 +6,9 @@
 //!
 //! Finding a node, by number or by identity, takes no lock and allocates nothing.
 
+pub mod climb;
+pub mod forgotten;
+
 use super::handle::{Handles, HandlesGuard};
 use super::ids::Side;
 use super::ids::{Key, NodeId};
@@ -105,7 +108,7 @@ pub struct Node {
     /// See [`Node::kind`]. In 16 bits it takes no more room than the flags leave.
     kind: u16,
     /// Lookups that the kernel has not yet forgotten. [`GONE`] is final: the node is on its way out.
-    pub(super) lookups: AtomicU64,
+    lookups: AtomicU64,
     link: Mutex<Link>,
     /// The place in the rule tree, with the epoch that it is good for; 0: not known. See [`Node::place`].
     place: AtomicU64,
@@ -114,11 +117,11 @@ pub struct Node {
     /// Set by each use of `dir`, cleared by the clock that decides which descriptors to give up.
     pub dir_used: AtomicBool,
     /// Boxed, and only while there are some: most known nodes are not open.
-    pub(super) handles: Mutex<Option<Box<Handles>>>,
+    handles: Mutex<Option<Box<Handles>>>,
     /// A POSIX lock was asked for at some time.
-    pub(super) posix_locks: AtomicBool,
+    posix_locks: AtomicBool,
     /// Which ids the kernel was last told that the file gives to who runs it: see [`super::grants`].
-    pub(super) told_ids: AtomicU16,
+    pub told_ids: AtomicU16,
     /// The kernel has asked for pages since they were dropped.
     pages: AtomicBool,
     /// The change time, ns since 1970, of the state in which it had no access ACL; 0: none is known.
@@ -235,34 +238,34 @@ impl Node {
 }
 
 /// The count of lookups of a node that has left the table.
-pub(super) const GONE: u64 = u64::MAX;
+const GONE: u64 = u64::MAX;
 
 /// And of one that is being forgotten at this moment.
-pub(super) const LEAVING: u64 = u64::MAX - 1;
+const LEAVING: u64 = u64::MAX - 1;
 
 /// How many forgotten nodes stay in the table: a megabyte of them.
 const MOST_FORGOTTEN: usize = 4096;
 
 /// All known nodes.
 pub struct Nodes {
-    pub(super) by_id: HashIndex<NodeId, Arc<Node>, fast::RandomState>,
+    by_id: HashIndex<NodeId, Arc<Node>, fast::RandomState>,
     /// By the hash of the identity, which takes less room than the identity; the node has that itself. Should two
     /// identities ever share one, the later node is found and the earlier one known by its number only.
-    pub(super) by_key: HashIndex<u64, Arc<Node>, fast::RandomState>,
+    by_key: HashIndex<u64, Arc<Node>, fast::RandomState>,
     /// Seeded at start, so that nobody can choose file names or times for which identities collide.
-    pub(super) hasher: quality::RandomState,
+    hasher: quality::RandomState,
     next: AtomicU64,
     root: Arc<Node>,
     /// Directories found elsewhere than before: the places remembered below them are good no more.
-    pub(super) moves: AtomicU64,
+    moves: AtomicU64,
     /// Held by whoever changes where a directory lies.
-    pub(super) moving: Mutex<()>,
-    /// How many of the nodes the kernel has forgotten; see [`super::forgotten`].
-    pub(super) asleep: AtomicUsize,
+    moving: Mutex<()>,
+    /// How many of the nodes the kernel has forgotten; see [`forgotten`].
+    asleep: AtomicUsize,
     /// In which order. One may be in it twice, when it was found and forgotten again.
-    pub(super) forgotten: Mutex<VecDeque<NodeId>>,
+    forgotten: Mutex<VecDeque<NodeId>>,
     /// How many of those stay.
-    pub(super) most_forgotten: AtomicUsize,
+    most_forgotten: AtomicUsize,
 }
 
 impl Nodes {

@@ -1,18 +1,23 @@
 //! Opening regular files, plainly or with a backing id.
 
-use super::Fs;
-use super::backing::{Candidate, Io};
-use super::budget::Charge;
+use super::attributes::Notices;
+use super::backing::Io;
+use super::backing::registered::Candidate;
+use super::budget::{Charge, Descriptors};
+use super::closing::Closing;
+use super::grants::Grants;
 use super::handle::File;
+use super::locks::Locks;
+use super::lower::Lower;
 use super::node::Node;
+use super::passthrough::Passthrough;
 use super::stat::Stat;
-use crate::sys::creds::looking;
-use crate::sys::lease::{Lease, may_wait, past_leases};
-use crate::sys::object::ProcName;
+use crate::sys::lease::{Lease, may_wait};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Set in the handle number of an open that needs no descriptor here: passed through, for reading. Such numbers differ
@@ -39,7 +44,46 @@ pub fn lower_flags(flags: u32) -> OFlags {
     (OFlags::from_bits_retain(flags) & kept) | OFlags::CLOEXEC | OFlags::NONBLOCK
 }
 
-impl Fs {
+/// What the clients have open, and how it is opened.
+pub struct Opens {
+    lower: Arc<Lower>,
+    locks: Arc<Locks>,
+    notices: Arc<Notices>,
+    passthrough: Arc<Passthrough>,
+    grants: Grants,
+    /// How many files and directories the clients have open.
+    pub descriptors: Descriptors,
+    closing: Closing,
+    next_handle: AtomicU64,
+}
+
+impl Opens {
+    /// Nothing open. At most `most` files and directories will be.
+    pub fn new(
+        lower: Arc<Lower>,
+        locks: Arc<Locks>,
+        notices: Arc<Notices>,
+        passthrough: Arc<Passthrough>,
+        grants: Grants,
+        most: usize,
+    ) -> Opens {
+        Opens {
+            lower,
+            locks,
+            notices,
+            passthrough,
+            grants,
+            descriptors: Descriptors::new(most),
+            closing: Closing::default(),
+            next_handle: AtomicU64::new(1),
+        }
+    }
+
+    /// A number for a new handle.
+    pub fn new_handle(&self) -> u64 {
+        self.next_handle.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Opens the regular file `node` for a client with `flags`; `truncate` empties it, as the caller, where they say so.
     ///
     /// An open for reading that is passed through has no descriptor here: the kernel opens the lower file itself. One
@@ -63,18 +107,18 @@ impl Fs {
         if flags & FMODE_EXEC != 0 {
             self.may_be_run(node)?;
         }
-        let _opening = self.before_open(node, flags);
+        let _opening = self.notices.before_open(node, flags);
         if lower & OFlags::RWMODE == OFlags::RDONLY
-            && self.backing.is_on()
+            && self.passthrough.registry.is_on()
             && let Some(io) = self.open_for_reading(node)?
         {
             let fh = node.handles().lend(charge, self.new_handle()) | NO_DESCRIPTOR;
             return Ok(Opened { fh, io });
         }
-        let (fd, stat) = match self.open_file(node, lower) {
+        let (fd, stat) = match self.lower.open_file(node, lower) {
             // An append-only file (chattr +a) cannot be opened for writing in any other way.
             Err(Errno::PERM) if flags & libc::O_APPEND as u32 != 0 => {
-                self.open_file(node, lower | OFlags::APPEND)?
+                self.lower.open_file(node, lower | OFlags::APPEND)?
             }
             other => other?,
         };
@@ -84,11 +128,26 @@ impl Fs {
         Ok(self.adopt(node, fd, &stat, flags, charge))
     }
 
+    /// Checks what the kernel checks natively where a program lies and cannot check here: the flags of the very mount, which
+    /// may lie within a base directory or have got its flags after the start; that nobody writes it; and that the ids which
+    /// it gives are its own.
+    ///
+    /// # Errors
+    /// EACCES; ETXTBSY; ESTALE when the kernel should look again; EAGAIN in a thread that never waits; what opening answers.
+    fn may_be_run(&self, node: &Arc<Node>) -> Result<(), Errno> {
+        let (fd, stat) = self.lower.open_file(node, OFlags::RDONLY)?;
+        if fstatvfs(&fd).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+            return Err(Errno::ACCESS);
+        }
+        self.is_not_written(node, fd.as_fd())?;
+        self.grants.gives_its_own(node, fd.as_fd(), &stat)
+    }
+
     /// Checks that nobody has a file open for writing that is about to be run. The kernel has asked those who opened it
     /// through this mount; others, and those who hold a passed-through mapping only, write the lower file, and a lease
     /// finds them. The end of an open comes here after close(2) has returned, so a writer is believed in after 20 ms.
     /// Where locks of this mount's clients have the file open for writing, nothing can be known.
-    pub(super) fn is_not_written(&self, node: &Arc<Node>, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    fn is_not_written(&self, node: &Arc<Node>, fd: BorrowedFd<'_>) -> Result<(), Errno> {
         if self.locks.may_write(node.id) {
             return Ok(());
         }
@@ -111,27 +170,27 @@ impl Fs {
             Io::Passthrough(_) => Some(io),
             Io::Mapped(_) | Io::Plain => {
                 // The open is counted when its descriptor is there.
-                self.end_open(node, io != Io::Plain);
+                self.passthrough.end_open(node, io != Io::Plain);
                 None
             }
         };
-        if let Some(io) = self.open_like_others(node) {
+        if let Some(io) = self.passthrough.open_like_others(node) {
             return Ok(passed(node, io));
         }
         loop {
-            let flags = if self.pins_for_backing() {
+            let flags = if self.passthrough.takes_pins() {
                 OFlags::PATH
             } else {
                 OFlags::RDONLY
             };
-            let (anchor, stat) = self.open_file(node, flags)?;
+            let (anchor, stat) = self.lower.open_file(node, flags)?;
             if stat.is_append_only() {
                 return Ok(None);
             }
-            match self.open_first(node, Candidate::Anchor(anchor)) {
+            match self.passthrough.open_first(node, Candidate::Anchor(anchor)) {
                 Ok(io) => return Ok(passed(node, io)),
                 // The kernel wants a descriptor that is really open; it is asked for one at the second attempt.
-                Err(_) if !self.pins_for_backing() => {}
+                Err(_) if !self.passthrough.takes_pins() => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -147,9 +206,9 @@ impl Fs {
         charge: Charge<'_>,
     ) -> Opened {
         let like_others = if stat.is_append_only() {
-            Some(self.open_append_only(node))
+            Some(self.passthrough.open_append_only(node))
         } else {
-            self.open_like_others(node)
+            self.passthrough.open_like_others(node)
         };
         let io = match like_others {
             Some(io) => io,
@@ -183,14 +242,15 @@ impl Fs {
     fn adopt_first(&self, node: &Arc<Node>, fd: BorrowedFd<'_>, flags: u32) -> Io {
         let reads = flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32;
         if reads
-            && self.backing.wants(node.side())
-            && self.pins_for_backing()
-            && let Ok((anchor, _)) = self.open_file(node, OFlags::PATH)
-            && let Ok(io) = self.open_first(node, Candidate::Anchor(anchor))
+            && self.passthrough.registry.wants(node.side())
+            && self.passthrough.takes_pins()
+            && let Ok((anchor, _)) = self.lower.open_file(node, OFlags::PATH)
+            && let Ok(io) = self.passthrough.open_first(node, Candidate::Anchor(anchor))
         {
             return io;
         }
-        self.open_first(node, Candidate::Handle(fd))
+        self.passthrough
+            .open_first(node, Candidate::Handle(fd))
             .unwrap_or(Io::Plain)
     }
 
@@ -204,14 +264,14 @@ impl Fs {
             self.descriptors.give_back(fh);
         }
         let registered = file.as_ref().is_none_or(|file| file.registered);
-        self.end_open(node, registered);
+        self.passthrough.end_open(node, registered);
         if let Some(file) = file {
             self.let_go(node, file);
         }
     }
 
     fn let_go(&self, node: &Node, file: Arc<File>) {
-        if ![self.local.dev, self.global.dev].contains(&node.key.dev) {
+        if !self.lower.is_of_a_side(node.key.dev) {
             self.closing.hand_over(node.key.dev, file);
         }
     }
@@ -224,86 +284,12 @@ impl Fs {
         if fh & NO_DESCRIPTOR == 0 {
             return node.handles().file(fh).ok_or(Errno::BADF);
         }
-        let (fd, _) = self.open_file(node, OFlags::RDONLY)?;
+        let (fd, _) = self.lower.open_file(node, OFlags::RDONLY)?;
         Ok(Arc::new(File {
             fd,
             flags: libc::O_RDONLY as u32,
             registered: true,
             held: None,
         }))
-    }
-
-    /// Opens the regular file `node` with `flags` of its own, checked to be the node's inode. `O_TRUNC` and `O_CREAT`
-    /// must not be among them: nothing may happen to the file before the check.
-    ///
-    /// # Errors
-    /// ESTALE when the file is not where it was last seen, and what `openat(2)` answers (EPERM for an immutable file,
-    /// EROFS, ETXTBSY, ENFILE).
-    pub fn open_file(&self, node: &Arc<Node>, flags: OFlags) -> Result<(OwnedFd, Stat), Errno> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let (dir, name) = match self.spot_of(node) {
-            Ok(found) => found,
-            Err(errno) => return self.reopen(node, flags).ok_or(errno),
-        };
-        let openat = |flags| {
-            past_leases(|| {
-                looking(|| rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty()))
-            })
-        };
-        let opened = self.with_relief(|| self.keeping_times(flags, openat));
-        let fd = match opened {
-            // The name is gone, or a symlink's, a directory's or a socket's by now.
-            Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
-                return self.reopen(node, flags).ok_or(Errno::STALE);
-            }
-            // What refuses may be another object that has the name by now, such as a device (EACCES). If it is the file
-            // itself, it refuses again.
-            Err(errno) => return self.reopen(node, flags).ok_or(errno),
-            Ok(fd) => fd,
-        };
-        let stat = Stat::of(fd.as_fd())?;
-        // What is written must go to the file that enforcement has put in the place of this one: the kernel looks again.
-        // A file that is open for writing is not replaced, so one that has its name at this moment keeps it.
-        if flags & OFlags::RWMODE != OFlags::RDONLY && self.replaced.has(&node.key) {
-            let named = Stat::at(dir.as_fd(), name.as_c_str()).map(|named| named.key(node.side()));
-            if named != Ok(node.key) {
-                return Err(Errno::STALE);
-            }
-        }
-        if stat.key(node.side()) != node.key {
-            return self.reopen(node, flags).ok_or(Errno::STALE);
-        }
-        Ok((fd, stat))
-    }
-
-    /// Opens with `flags`, so that reads change no access time where the mount has it so. Of others' files the daemon of an
-    /// ordinary user cannot ask for that; they are opened all the same.
-    ///
-    /// # Errors
-    /// Those of `open`.
-    pub fn keeping_times<T>(
-        &self,
-        flags: OFlags,
-        open: impl Fn(OFlags) -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
-        let reads = flags & OFlags::RWMODE != OFlags::WRONLY && !flags.contains(OFlags::PATH);
-        if !self.keeps_access_times || !reads {
-            return open(flags);
-        }
-        match open(flags | OFlags::NOATIME) {
-            Err(Errno::PERM) => open(flags),
-            done => done,
-        }
-    }
-
-    /// Opens an unlinked or replaced file that is still open, through what is held of it, which is held until that is done:
-    /// the number of a descriptor that its owner lets go meanwhile leads nowhere, or to another file.
-    fn reopen(&self, node: &Node, flags: OFlags) -> Option<(OwnedFd, Stat)> {
-        let pinned = self.pin_without_name(node).ok()?;
-        let name = ProcName::of(pinned.as_fd());
-        let flags = flags - OFlags::NOFOLLOW;
-        let fd = looking(|| rustix::fs::open(name.as_c_str(), flags, Mode::empty())).ok()?;
-        let stat = Stat::of(fd.as_fd()).ok()?;
-        (stat.key(node.side()) == node.key).then_some((fd, stat))
     }
 }

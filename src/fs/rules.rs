@@ -25,12 +25,12 @@ mod chunks;
 mod path;
 mod tree;
 
-use super::enforce::Seen;
 use super::ids::Side;
 pub(in crate::fs) use chunks::Chunks;
-pub use path::{COMPONENT_MAX, CONFIG_NAME, DEPTH_MAX, PATH_MAX, PathProblem, RulePath};
+pub use path::{COMPONENT_MAX, DEPTH_MAX, PATH_MAX, PathProblem, RulePath};
 use std::ffi::CStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 pub(in crate::fs) use tree::{NONE, Tree};
 
 /// What an override enforces.
@@ -55,7 +55,7 @@ impl OverrideKind {
     }
 }
 
-/// One override as configured, and what is known of the object it is in force on.
+/// One override as configured.
 #[derive(Debug)]
 pub struct Override {
     /// What it enforces.
@@ -66,8 +66,17 @@ pub struct Override {
     pub content: Box<[u8]>,
     /// The bytes of an inject's source, read when the command came (D33); empty for the other kinds.
     pub text: Arc<[u8]>,
-    /// What enforcement remembers; no part of the configuration.
-    pub seen: Seen,
+    /// A number that no other override has ever had, by which others remember things of this one. No part of the
+    /// configuration.
+    pub number: u64,
+}
+
+impl Override {
+    /// A number for a new override.
+    pub fn next_number() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// Two overrides are equal when they are configured alike.
@@ -108,6 +117,16 @@ pub struct Found<'a> {
     pub over: Option<&'a Arc<Override>>,
     /// A symlink override above the path, under which it is not reached while the symlink is in place.
     pub hidden_by: Option<&'a Arc<Override>>,
+}
+
+/// The side that `rules` put a path on, of which they say `found`; `exact`: only listed names are global.
+pub fn side_of(found: &Found<'_>, rules: &Rules, exact: bool) -> Side {
+    let by_itself = found.exact && rules.is_global(found.place);
+    if exact && !by_itself {
+        Side::Local
+    } else {
+        found.side
+    }
 }
 
 /// One version of the rules. Never changes; shared by reference count.

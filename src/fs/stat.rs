@@ -97,7 +97,7 @@ impl Stat {
     /// are taken from (`inode_set_ctime_current`, multigrain timestamps of ext4, xfs, btrfs and tmpfs). Before, a number
     /// that is used again within one tick (10 ms at most) of the birth of the file that had it before is taken for that
     /// file, for which the lower file system still checks every change. Where there is neither a birth time nor a file
-    /// handle ([`Key::is_ambiguous`]), only a held inode is safe ([`super::known`]).
+    /// handle ([`Key::is_ambiguous`]), only a held inode is safe ([`super::lower::known`]).
     pub fn key(&self, side: Side) -> Key {
         Key {
             side,

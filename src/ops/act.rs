@@ -8,8 +8,8 @@
 
 use super::Call;
 use crate::fs::asker::Asker;
+use crate::fs::lower::resolve::Spot;
 use crate::fs::stat::Stat;
-use crate::fs::tree::Spot;
 use crate::sys::creds::{self, Held};
 use crate::sys::proc::{self, Caller};
 use etcfs_proto::Frame;

@@ -1,8 +1,10 @@
 //! Attributes and entries as the wire wants them.
 
+use crate::fs::Fs;
+use crate::fs::attributes::may_be_kept;
+use crate::fs::ids::CONFIG_INO;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
-use crate::fs::{CONFIG_INO, Fs};
 use etcfs_proto::abi::{Attr, AttrOut, EntryOut, Statx, SxTime};
 
 /// How long the kernel may use attributes, in nanoseconds. It rounds one up to a tick of its clock, which is enough to
@@ -13,9 +15,9 @@ pub const ATTR_VALID_NSEC: u32 = 1;
 /// The attributes of a lower object, which is `node`, as the mount shows them.
 pub fn attr(fs: &Fs, node: &Node, stat: &Stat) -> Attr {
     let s = &stat.0;
-    let shown = fs.shown_of(node, stat);
+    let shown = fs.grants.shown_of(node, stat);
     Attr {
-        ino: fs.ino(stat.dev(), s.stx_ino),
+        ino: fs.lower.ino(stat.dev(), s.stx_ino),
         size: s.stx_size,
         blocks: s.stx_blocks,
         atime: s.stx_atime.tv_sec as u64,
@@ -35,8 +37,8 @@ pub fn attr(fs: &Fs, node: &Node, stat: &Stat) -> Attr {
 }
 
 /// How long the kernel may use the attributes of `node`, in nanoseconds.
-pub fn validity(fs: &Fs, node: &Node) -> u32 {
-    match fs.keeps_attributes(node) {
+pub fn validity(node: &Node) -> u32 {
+    match may_be_kept(node) {
         true => ATTR_VALID_NSEC,
         false => 0,
     }
@@ -59,7 +61,7 @@ pub fn entry_out(fs: &Fs, nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> Entr
         // The kernel has made the root by itself, with 0.
         generation: match nodeid {
             1 => 0,
-            _ => fs.generation.into(),
+            _ => fs.settings.generation.into(),
         },
         entry_valid: 0,
         attr_valid: 0,
@@ -72,7 +74,7 @@ pub fn entry_out(fs: &Fs, nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> Entr
 /// The body of the answer to STATX.
 pub fn statx(fs: &Fs, node: &Node, stat: &Stat) -> Statx {
     let s = &stat.0;
-    let shown = fs.shown_of(node, stat);
+    let shown = fs.grants.shown_of(node, stat);
     let time = |t: &rustix::fs::StatxTimestamp| SxTime {
         tv_sec: t.tv_sec,
         tv_nsec: t.tv_nsec,
@@ -86,7 +88,7 @@ pub fn statx(fs: &Fs, node: &Node, stat: &Stat) -> Statx {
         uid: s.stx_uid,
         gid: s.stx_gid,
         mode: shown.mode as u16,
-        ino: fs.ino(stat.dev(), s.stx_ino),
+        ino: fs.lower.ino(stat.dev(), s.stx_ino),
         size: s.stx_size,
         blocks: s.stx_blocks,
         attributes_mask: s.stx_attributes_mask.bits(),

@@ -3,8 +3,8 @@
 use super::answer::{attr, attr_out, validity};
 use super::file::frees_much;
 use super::{Call, Handled, Where, answer};
+use crate::fs::lower::pin::Pinned;
 use crate::fs::node::Node;
-use crate::fs::object::Pinned;
 use crate::fs::stat::Stat;
 use crate::sys::creds::{self, Held};
 use crate::sys::{object, proc};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub fn getattr(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let stat = stat(call, &node, call.args::<GetattrIn>()?)?;
-    let valid = validity(call.fs, &node);
+    let valid = validity(&node);
     call.reply
         .put(&attr_out(attr(call.fs, &node, &stat), valid));
     Ok(())
@@ -38,7 +38,7 @@ pub fn statx(call: &mut Call<'_>) -> Handled {
     let stat = stat(call, &node, &plain)?;
     call.reply.put(&StatxOut {
         attr_valid: 0,
-        attr_valid_nsec: validity(call.fs, &node),
+        attr_valid_nsec: validity(&node),
         flags: 0,
         spare: [0; 2],
         stat: answer::statx(call.fs, &node, &stat),
@@ -54,7 +54,7 @@ fn stat(call: &Call<'_>, node: &Arc<Node>, args: &GetattrIn) -> Result<Stat, Err
             return Stat::of(file.fd.as_fd());
         }
     }
-    call.fs.stat(node)
+    call.fs.lower.stat(node)
 }
 
 /// SETATTR: what is changed is the very inode that the kernel has checked, and the lower file system checks it again.
@@ -70,7 +70,7 @@ pub fn setattr(call: &mut Call<'_>) -> Handled {
     let by_handle = named.is_some();
     let pinned = match named {
         Some(file) => Pinned::File(file),
-        None => call.fs.pin(&node)?,
+        None => call.fs.lower.pin(&node)?,
     };
     let fd = pinned.as_fd();
     if valid.contains(SetattrValid::SIZE) {
@@ -88,8 +88,10 @@ pub fn setattr(call: &mut Call<'_>) -> Handled {
             Pinned::File(file) if by_handle && file.is_writable() => truncate(fd)?,
             // truncate(2) by path: whether this caller may write is for the lower file system to say.
             _ => truncate(
-                call.or_later(call.act(|| call.fs.open_pinned(&node, &pinned, OFlags::WRONLY)))?
-                    .as_fd(),
+                call.or_later(
+                    call.act(|| call.fs.lower.open_pinned(&node, &pinned, OFlags::WRONLY)),
+                )?
+                .as_fd(),
             )?,
         }
     }
@@ -109,7 +111,7 @@ pub fn setattr(call: &mut Call<'_>) -> Handled {
         call.act(|| object::set_times(fd, &times(args, valid)))?;
     }
     let stat = Stat::of(fd)?;
-    let valid = validity(call.fs, &node);
+    let valid = validity(&node);
     call.reply
         .put(&attr_out(attr(call.fs, &node, &stat), valid));
     Ok(())
@@ -209,7 +211,7 @@ pub fn statfs(call: &mut Call<'_>) -> Handled {
 
 /// Puts the state of the file system that holds `node` into the reply.
 pub fn statfs_of(call: &mut Call<'_>, node: &Arc<Node>) -> Handled {
-    let pinned = call.fs.pin(node)?;
+    let pinned = call.fs.lower.pin(node)?;
     let st = rustix::fs::fstatfs(pinned.as_fd())?;
     call.reply.put(&StatfsOut {
         st: Kstatfs {
@@ -232,6 +234,6 @@ pub fn statfs_of(call: &mut Call<'_>, node: &Arc<Node>) -> Handled {
 /// decided already. What remains to say is whether the object is there.
 pub fn access(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
-    call.fs.stat(&node)?;
+    call.fs.lower.stat(&node)?;
     Ok(())
 }

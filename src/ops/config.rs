@@ -2,9 +2,9 @@
 
 use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr};
 use super::{Call, Handled, Row, meta, name, row, slow, xattr};
-use crate::fs::CONFIG_NAME;
 use crate::fs::config::CommandError;
 use crate::fs::config_handle::ConfigHandle;
+use crate::fs::ids::CONFIG_NAME;
 use crate::fs::ids::NodeId;
 use crate::fs::journal::Process;
 use crate::log;
@@ -79,14 +79,14 @@ fn forbid(_: &mut Call<'_>) -> Handled {
 
 fn getattr(call: &mut Call<'_>) -> Handled {
     call.reply.put(&attr_out(
-        config_attr(call.fs.config_size()),
+        config_attr(call.fs.configuration.size()),
         ATTR_VALID_NSEC,
     ));
     Ok(())
 }
 
 fn statx(call: &mut Call<'_>) -> Handled {
-    let attr = config_attr(call.fs.config_size());
+    let attr = config_attr(call.fs.configuration.size());
     call.reply.put(&StatxOut {
         attr_valid: 0,
         attr_valid_nsec: 1,
@@ -121,8 +121,8 @@ fn open(call: &mut Call<'_>) -> Handled {
     if caller != 0 && caller != rustix::process::geteuid().as_raw() {
         return Err(Errno::ACCESS.into());
     }
-    let fh = call.fs.new_handle();
-    call.fs.config_handles().add_config(fh, ConfigHandle::new());
+    let fh = call.fs.opens.new_handle();
+    call.fs.configuration.handles.add(fh);
     call.reply.put(&OpenOut {
         fh,
         open_flags: (OpenFlags::DIRECT_IO | OpenFlags::NOFLUSH).bits(),
@@ -133,13 +133,13 @@ fn open(call: &mut Call<'_>) -> Handled {
 
 fn handle(call: &Call<'_>, fh: u64) -> Result<Arc<Mutex<ConfigHandle>>, Errno> {
     debug_assert_eq!(call.node_id(), NodeId::CONFIG);
-    call.fs.config_handles().config(fh).ok_or(Errno::BADF)
+    call.fs.configuration.handles.get(fh).ok_or(Errno::BADF)
 }
 
 fn read(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let handle = handle(call, args.fh)?;
-    let config = call.fs.config();
+    let config = call.fs.configuration.get();
     let mut handle = lock(&handle);
     call.reply
         .put_bytes(handle.read(&config, args.offset, args.size as usize));
@@ -168,7 +168,7 @@ fn write(call: &mut Call<'_>) -> Handled {
 
 fn release(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
-    let handle = call.fs.config_handles().remove_config(args.fh);
+    let handle = call.fs.configuration.handles.remove(args.fh);
     let unfinished = handle.and_then(|handle| std::mem::take(&mut *lock(&handle)).close());
     if let Some(error) = unfinished {
         tell(call, &error);
@@ -200,5 +200,5 @@ fn listxattr(call: &mut Call<'_>) -> Handled {
 }
 
 fn statfs(call: &mut Call<'_>) -> Handled {
-    super::attr::statfs_of(call, &call.fs.nodes.root().clone())
+    super::attr::statfs_of(call, &call.fs.lower.nodes.root().clone())
 }

@@ -4,7 +4,8 @@ use super::act::Actor;
 use super::answer::{ATTR_VALID_NSEC, attr, config_attr, entry_out, validity};
 use super::{Call, Handled};
 use crate::fs::handle::Dir;
-use crate::fs::ids::NodeId;
+use crate::fs::ids::{NodeId, is_config};
+use crate::fs::listing;
 use crate::fs::node::Node;
 use etcfs_proto::DirPacker;
 use etcfs_proto::abi::{EntryOut, FsyncIn, OpenOut, ReadIn, ReleaseIn};
@@ -16,9 +17,9 @@ use std::sync::Arc;
 /// OPENDIR.
 pub fn opendir(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
-    let charge = call.fs.descriptors.charge(call.frame.head.uid)?;
-    let mut dir = call.fs.open_listing(&node)?;
-    let (fh, held) = charge.into_handle(call.fs.new_handle());
+    let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
+    let mut dir = listing::open(&call.fs.lower, &node)?;
+    let (fh, held) = charge.into_handle(call.fs.opens.new_handle());
     dir.held = Some(held);
     node.handles().add_dir(fh, dir);
     call.reply.put(&OpenOut {
@@ -36,10 +37,14 @@ pub fn readdir(call: &mut Call<'_>) -> Handled {
     let most = call.most(args.size);
     let asker = call.actor().unvouched();
     let mut packer = DirPacker::new(call.reply, most);
-    call.fs
-        .list(&asker, &node, &dir, args.offset, &mut |entry| {
-            packer.push(entry.ino, entry.offset, entry.kind.into(), entry.name)
-        })?;
+    listing::list(
+        &call.fs.lower,
+        &asker,
+        &node,
+        &dir,
+        args.offset,
+        &mut |entry| packer.push(entry.ino, entry.offset, entry.kind.into(), entry.name),
+    )?;
     Ok(())
 }
 
@@ -53,7 +58,7 @@ pub fn readdirplus(call: &mut Call<'_>) -> Handled {
     let most = call.most(args.size);
     let asker = call.actor().unvouched();
     let mut packer = DirPacker::new(call.reply, most);
-    fs.list(&asker, &node, &dir, args.offset, &mut |listed| {
+    listing::list(&fs.lower, &asker, &node, &dir, args.offset, &mut |listed| {
         let entry = match CString::new(listed.name) {
             Ok(name) => entry_of(fs, &asker, &node, &name, pid),
             Err(_) => EntryOut::default(),
@@ -61,7 +66,7 @@ pub fn readdirplus(call: &mut Call<'_>) -> Handled {
         let (ino, kind) = (listed.ino, listed.kind.into());
         let fits = packer.push_plus(&entry, ino, listed.offset, kind, listed.name);
         if !fits && entry.nodeid != 0 {
-            fs.nodes.forget(NodeId(entry.nodeid), 1);
+            fs.lower.nodes.forget(NodeId(entry.nodeid), 1);
         }
         fits
     })?;
@@ -80,23 +85,23 @@ fn entry_of(
     if name == c"." || name == c".." {
         return EntryOut::default();
     }
-    if fs.is_config(parent.id, name) {
+    if is_config(parent.id, name) {
         return entry_out(
             fs,
             NodeId::CONFIG.0,
-            config_attr(fs.config_size()),
+            config_attr(fs.configuration.size()),
             ATTR_VALID_NSEC,
         );
     }
-    let Ok(spot) = fs.spot(asker, parent, name) else {
+    let Ok(spot) = fs.lower.spot(asker, parent, name) else {
         return EntryOut::default();
     };
     let stat = spot.look(asker, name);
-    let Ok(stat) = fs.enforced(&spot, name, stat, pid) else {
+    let Ok(stat) = fs.enforcer.enforced(&spot, name, stat, pid) else {
         return EntryOut::default();
     };
-    let (node, stat) = fs.meet(parent.id, name, &spot, &stat);
-    entry_out(fs, node.id.0, attr(fs, &node, &stat), validity(fs, &node))
+    let (node, stat) = fs.lower.meet(parent.id, name, &spot, &stat);
+    entry_out(fs, node.id.0, attr(fs, &node, &stat), validity(&node))
 }
 
 fn handle(call: &Call<'_>, fh: u64) -> Result<(Arc<Node>, Arc<Dir>), Errno> {
@@ -111,7 +116,7 @@ pub fn releasedir(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let dir = node.handles().remove_dir(args.fh);
     if dir.is_some() {
-        call.fs.descriptors.give_back(args.fh);
+        call.fs.opens.descriptors.give_back(args.fh);
     }
     Ok(())
 }

@@ -25,20 +25,22 @@ pub fn open(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let kill = OpenInFlags::from_bits_retain(args.open_flags).contains(OpenInFlags::KILL_SUIDGID);
     let told = call.actor().told(kill);
-    let charge = call.fs.descriptors.charge(call.frame.head.uid)?;
-    let opened = call.or_later(
-        call.fs
-            .open(&node, args.flags, charge, |fd, stat| -> Handled {
-                if frees_much(stat, 0) {
-                    call.go_aside()?;
-                }
-                call.actor()
-                    .act_dropping_set_ids(fd, told, || rustix::fs::ftruncate(fd, 0))?;
-                Ok(())
-            }),
-    )?;
+    let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
+    let opened = call.or_later(call.fs.opens.open(
+        &node,
+        args.flags,
+        charge,
+        |fd, stat| -> Handled {
+            if frees_much(stat, 0) {
+                call.go_aside()?;
+            }
+            call.actor()
+                .act_dropping_set_ids(fd, told, || rustix::fs::ftruncate(fd, 0))?;
+            Ok(())
+        },
+    ))?;
     if args.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
-        call.fs.note_writer(&node, call.frame.head.pid);
+        call.fs.enforcer.note_writer(&node, call.frame.head.pid);
     }
     put(call, &node, &opened, args.flags);
     Ok(())
@@ -83,14 +85,14 @@ pub fn put(call: &mut Call<'_>, node: &Node, opened: &Opened, flags: u32) {
 }
 
 fn handle(call: &Call<'_>, fh: u64) -> Handled<Arc<File>> {
-    call.or_later(call.fs.file(&call.node()?, fh))
+    call.or_later(call.fs.opens.file(&call.node()?, fh))
 }
 
 /// READ: `pread` straight into the answer.
 pub fn read(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let node = call.node()?;
-    let file = call.or_later(call.fs.file(&node, args.fh))?;
+    let file = call.or_later(call.fs.opens.file(&node, args.fh))?;
     // What a client reads comes with its number (`fuse_send_read`); what has none is for the kernel's pages.
     if !ReadFlags::from_bits_retain(args.read_flags).contains(ReadFlags::LOCKOWNER) {
         node.note_pages();
@@ -164,7 +166,7 @@ pub fn release(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
     lock::release(call, args);
-    call.fs.close(&node, args.fh);
+    call.fs.opens.close(&node, args.fh);
     Ok(())
 }
 
@@ -244,10 +246,11 @@ fn copy(call: &mut Call<'_>, most: u64) -> Handled<u64> {
     let from = handle(call, args.fh_in)?;
     let to = call
         .fs
+        .lower
         .nodes
         .get(NodeId(args.nodeid_out))
         .ok_or(Errno::BADF)
-        .and_then(|node| call.fs.file(&node, args.fh_out))?;
+        .and_then(|node| call.fs.opens.file(&node, args.fh_out))?;
     let len = args.len.min(most);
     let (mut off_in, mut off_out) = (args.off_in, args.off_out);
     let mut done = 0;

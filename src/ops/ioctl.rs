@@ -8,7 +8,7 @@
 //! (journalling of contents).
 
 use super::{Call, Handled};
-use crate::fs::tree::open_dir;
+use crate::fs::lower::walk::open_dir;
 use crate::sys::fileattr::{self, Fsxattr};
 use etcfs_proto::abi::{IoctlIn, IoctlOut};
 use rustix::fd::{AsFd, OwnedFd};
@@ -63,8 +63,11 @@ fn answer(call: &mut Call<'_>, args: &IoctlIn, data: &[u8]) -> Handled {
 fn lower(call: &Call<'_>) -> Result<OwnedFd, Errno> {
     let node = call.node()?;
     if node.is_dir() {
-        let dir = call.fs.dir_fd(&node)?;
+        let dir = call.fs.lower.dir_fd(&node)?;
         return open_dir(dir.as_fd(), c".");
     }
-    call.fs.open_file(&node, OFlags::RDONLY).map(|(fd, _)| fd)
+    call.fs
+        .lower
+        .open_file(&node, OFlags::RDONLY)
+        .map(|(fd, _)| fd)
 }

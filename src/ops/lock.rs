@@ -15,7 +15,7 @@ use rustix::io::Errno;
 /// not know it: an open file of another mount or of a native process (natively such a one is -1).
 pub fn getlk(call: &mut Call<'_>) -> Handled {
     let ask = ask(call)?;
-    let conflict = call.or_later(call.fs.get_lock(&call.node()?, &ask))?;
+    let conflict = call.or_later(call.fs.locker.get_lock(&call.node()?, &ask))?;
     let lk = match conflict {
         None => FileLock {
             r#type: libc::F_UNLCK as u32,
@@ -51,7 +51,7 @@ fn set(call: &mut Call<'_>, wait: bool) -> Handled {
     if pages_go() {
         call.go_aside()?;
     }
-    match call.or_later(call.fs.set_lock(&node, &ask, wait))? {
+    match call.or_later(call.fs.locker.set_lock(&node, &ask, wait))? {
         Asked::Done if pages_go() => call.go_aside(),
         Asked::Done => Ok(()),
         Asked::Waits(wait) => Err(Leave::Wait(wait)),

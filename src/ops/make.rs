@@ -6,12 +6,12 @@ use super::answer::{ATTR_VALID_NSEC, attr, decode_dev, entry_out};
 use super::name::found;
 use super::{Call, Handled, file};
 use crate::fs::budget::Charge;
-use crate::fs::ids::Side;
+use crate::fs::ids::{Side, is_config};
+use crate::fs::lower::resolve::Spot;
 use crate::fs::made::Making;
 use crate::fs::node::Node;
 use crate::fs::open::lower_flags;
 use crate::fs::stat::Stat;
-use crate::fs::tree::Spot;
 use crate::sys::creds::set_umask;
 use etcfs_proto::abi::{CreateIn, MkdirIn, MknodIn};
 use rustix::fd::{AsFd, OwnedFd};
@@ -58,10 +58,11 @@ pub fn create(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     call.not_config(call.node_id(), name)?;
     let args = call.args::<CreateIn>()?;
-    let charge = call.fs.descriptors.charge(call.frame.head.uid)?;
+    let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
     let parent = call.node()?;
     let spot = call
         .fs
+        .lower
         .spot_to_create(&call.actor().unvouched(), &parent, name)?;
     // O_EXCL always: the kernel has checked the right to make a file here, not the right to open one that somebody
     // else has made since. ESTALE sends the kernel back to look the name up, unless the client wants EEXIST.
@@ -70,6 +71,7 @@ pub fn create(call: &mut Call<'_>) -> Handled {
     let open = || rustix::fs::openat(spot.dir(), name, flags, mode);
     let opened = call
         .fs
+        .lower
         .with_relief(|| in_callers_name(call.actor_at(&spot), args.umask, args.mode, open));
     let fd = match opened {
         Err(Errno::EXIST) if args.flags & libc::O_EXCL as u32 == 0 => {
@@ -77,9 +79,9 @@ pub fn create(call: &mut Call<'_>) -> Handled {
         }
         other => other?,
     };
-    spot.note_change(call.frame.head.pid);
+    call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     let stat = Stat::of(fd.as_fd())?;
-    let (node, _) = call.fs.meet(parent.id, name, &spot, &stat);
+    let (node, _) = call.fs.lower.meet(parent.id, name, &spot, &stat);
     opened_file(call, &node, (&stat, fd), args.flags, charge);
     Ok(())
 }
@@ -87,9 +89,9 @@ pub fn create(call: &mut Call<'_>) -> Handled {
 /// TMPFILE: a regular file without a name (`O_TMPFILE`), made in the directory that the request names.
 pub fn tmpfile(call: &mut Call<'_>) -> Handled {
     let args = call.args::<CreateIn>()?;
-    let charge = call.fs.descriptors.charge(call.frame.head.uid)?;
+    let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
     let parent = call.node()?;
-    let spot = call.fs.spot_unnamed(&parent)?;
+    let spot = call.fs.lower.spot_unnamed(&parent)?;
     let mode = Mode::from_raw_mode(args.mode & 0o7777);
     let mut flags = lower_flags(args.flags) | OFlags::TMPFILE;
     if args.flags & libc::O_EXCL as u32 != 0 {
@@ -98,10 +100,12 @@ pub fn tmpfile(call: &mut Call<'_>) -> Handled {
     let open = || rustix::fs::openat(spot.dir(), c".", flags, mode);
     let fd = call
         .fs
+        .lower
         .with_relief(|| in_callers_name(call.actor_at(&spot), args.umask, args.mode, open))?;
     let stat = Stat::of(fd.as_fd())?;
     let node = call
         .fs
+        .lower
         .nodes
         .look_up(stat.key(spot.side), stat.kind(), parent.id, c"");
     opened_file(call, &node, (&stat, fd), args.flags, charge);
@@ -127,7 +131,7 @@ fn opened_file(
         attr(call.fs, node, stat),
         valid,
     ));
-    let opened = call.fs.adopt(node, fd, stat, flags, charge);
+    let opened = call.fs.opens.adopt(node, fd, stat, flags, charge);
     // It is as fresh as one that had to be, which is what decides on FLUSH.
     file::put(call, node, &opened, flags | libc::O_EXCL as u32);
 }
@@ -150,19 +154,20 @@ fn make_as(
     mode: u32,
     make: impl Fn(&Spot, &CStr, Mode) -> Result<(), Errno>,
 ) -> Handled {
-    if call.fs.is_config(call.node_id(), name) {
+    if is_config(call.node_id(), name) {
         return Err(Errno::EXIST.into());
     }
     let parent = call.node()?;
     let spot = call
         .fs
+        .lower
         .spot_to_create(&call.actor().unvouched(), &parent, name)?;
     let making = Making::begin(mode & libc::S_IFMT, call.fs.maker(call.frame.head.uid));
     let bits = Mode::from_raw_mode(mode & 0o7777);
     in_callers_name(call.actor_at(&spot), umask, mode, || {
         make(&spot, name, bits)
     })?;
-    spot.note_change(call.frame.head.pid);
+    call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     let stat = making.made(spot.dir(), name)?;
     found(call, &parent, name, &spot, &stat);
     Ok(())

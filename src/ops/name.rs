@@ -2,11 +2,11 @@
 
 use super::answer::{ATTR_VALID_NSEC, attr, config_attr, entry_out, validity};
 use super::{Call, Handled, malformed};
-use crate::fs::ids::NodeId;
+use crate::fs::ids::{NodeId, is_config};
+use crate::fs::lower::resolve::Spot;
 use crate::fs::node::Node;
 use crate::fs::staging::sweep;
 use crate::fs::stat::Stat;
-use crate::fs::tree::Spot;
 use etcfs_proto::abi::{ForgetIn, LinkIn};
 use etcfs_proto::flags::InitFlags;
 use rustix::fd::AsFd;
@@ -24,8 +24,8 @@ pub fn lookup(call: &mut Call<'_>) -> Handled {
         return found_by_number(call, above);
     }
     let name = call.name()?;
-    if call.fs.is_config(call.node_id(), name) {
-        let size = call.fs.config_size();
+    if is_config(call.node_id(), name) {
+        let size = call.fs.configuration.size();
         call.reply.put(&entry_out(
             call.fs,
             NodeId::CONFIG.0,
@@ -36,12 +36,15 @@ pub fn lookup(call: &mut Call<'_>) -> Handled {
     }
     let parent = call.node()?;
     let asker = call.actor().unvouched();
-    let spot = call.fs.spot(&asker, &parent, name)?;
+    let spot = call.fs.lower.spot(&asker, &parent, name)?;
     let stat = spot.look(&asker, name);
-    if spot.may_take_long(&stat) {
+    if call.fs.enforcer.may_take_long(&spot, &stat) {
         call.go_aside()?;
     }
-    let stat = call.fs.enforced(&spot, name, stat, call.frame.head.pid)?;
+    let stat = call
+        .fs
+        .enforcer
+        .enforced(&spot, name, stat, call.frame.head.pid)?;
     found(call, &parent, name, &spot, &stat);
     Ok(())
 }
@@ -62,10 +65,10 @@ fn by_number(call: &Call<'_>) -> Result<Option<bool>, Errno> {
 fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
     let id = call.node_id();
     let (node, stat) = match above {
-        true => call.fs.above_number(id)?,
-        false => call.fs.by_number(id)?,
+        true => call.fs.lower.above_number(id)?,
+        false => call.fs.lower.by_number(id)?,
     };
-    let valid = validity(call.fs, &node);
+    let valid = validity(&node);
     let attr = attr(call.fs, &node, &stat);
     call.reply.put(&entry_out(call.fs, node.id.0, attr, valid));
     Ok(())
@@ -76,7 +79,7 @@ pub fn lookup_config(call: &mut Call<'_>) -> Handled {
     if by_number(call)? != Some(false) {
         return Err(Errno::NOTDIR.into());
     }
-    let attr = config_attr(call.fs.config_size());
+    let attr = config_attr(call.fs.configuration.size());
     let id = NodeId::CONFIG.0;
     call.reply
         .put(&entry_out(call.fs, id, attr, ATTR_VALID_NSEC));
@@ -85,8 +88,8 @@ pub fn lookup_config(call: &mut Call<'_>) -> Handled {
 
 /// Counts a lookup of what stands at `spot` and puts its entry into the reply.
 pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, stat: &Stat) {
-    let (node, stat) = call.fs.meet(parent.id, name, spot, stat);
-    let valid = validity(call.fs, &node);
+    let (node, stat) = call.fs.lower.meet(parent.id, name, spot, stat);
+    let valid = validity(&node);
     call.reply.put(&entry_out(
         call.fs,
         node.id.0,
@@ -98,14 +101,14 @@ pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, 
 /// FORGET: the kernel gives lookups back. No answer.
 pub fn forget(call: &mut Call<'_>) -> Handled {
     let count = call.args::<ForgetIn>()?.nlookup;
-    call.fs.nodes.forget(call.node_id(), count);
+    call.fs.lower.nodes.forget(call.node_id(), count);
     Ok(())
 }
 
 /// BATCH_FORGET: the same for many nodes. No answer.
 pub fn batch_forget(call: &mut Call<'_>) -> Handled {
     for one in call.frame.forgets().map_err(malformed)? {
-        call.fs.nodes.forget(NodeId(one.nodeid), one.nlookup);
+        call.fs.lower.nodes.forget(NodeId(one.nodeid), one.nlookup);
     }
     Ok(())
 }
@@ -113,7 +116,10 @@ pub fn batch_forget(call: &mut Call<'_>) -> Handled {
 /// READLINK.
 pub fn readlink(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
-    let len = call.fs.read_link(&node, call.reply.space(TARGET_MAX))?;
+    let len = call
+        .fs
+        .lower
+        .read_link(&node, call.reply.space(TARGET_MAX))?;
     call.reply.truncate_body(len);
     Ok(())
 }
@@ -132,14 +138,17 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
     let name = call.name()?;
     call.not_config(call.node_id(), name)?;
     let parent = call.node()?;
-    let spot = call.fs.spot(&call.actor().unvouched(), &parent, name)?;
+    let spot = call
+        .fs
+        .lower
+        .spot(&call.actor().unvouched(), &parent, name)?;
     let actor = call.actor_at(&spot);
-    let held = call.fs.hold(&spot, name);
+    let held = call.fs.lower.hold(&spot, name);
     let unlink = || actor.act(|| rustix::fs::unlinkat(spot.dir(), name, flags));
     let removed = match unlink() {
         // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
         Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
-            let dir = crate::fs::tree::open_dir(spot.dir(), name)?;
+            let dir = crate::fs::lower::walk::open_dir(spot.dir(), name)?;
             if !sweep::sweep_empty(dir.as_fd(), sweep::STALE_AFTER).unwrap_or(false) {
                 return Err(Errno::NOTEMPTY.into());
             }
@@ -149,9 +158,9 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
     };
     removed?;
     if let Some(held) = held {
-        held.keep(call.fs);
+        held.keep(&call.fs.lower);
     }
-    spot.note_change(call.frame.head.pid);
+    call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     Ok(())
 }
 
@@ -163,17 +172,17 @@ pub fn link(call: &mut Call<'_>) -> Handled {
     if old == NodeId::CONFIG {
         return Err(Errno::PERM.into());
     }
-    let old = call.fs.nodes.get(old).ok_or(Errno::STALE)?;
+    let old = call.fs.lower.nodes.get(old).ok_or(Errno::STALE)?;
     let parent = call.node()?;
     let asker = call.actor().unvouched();
-    let spot = call.fs.spot_to_create(&asker, &parent, name)?;
+    let spot = call.fs.lower.spot_to_create(&asker, &parent, name)?;
     if spot.side != old.side() {
         return Err(Errno::XDEV.into());
     }
-    let pinned = call.fs.pin(&old)?;
+    let pinned = call.fs.lower.pin(&old)?;
     call.actor_at(&spot)
         .act(|| crate::sys::object::link(pinned.as_fd(), spot.dir(), name))?;
-    spot.note_change(call.frame.head.pid);
+    call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     // What was linked, whatever has that name by now.
     let stat = Stat::of(pinned.as_fd())?;
     found(call, &parent, name, &spot, &stat);

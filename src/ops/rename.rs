@@ -2,12 +2,12 @@
 
 use super::{Call, Handled};
 use crate::fs::cross::{self, Errand, Move};
-use crate::fs::held::Held;
 use crate::fs::ids::NodeId;
 use crate::fs::journal::Process;
+use crate::fs::lower::hold::Held;
+use crate::fs::lower::resolve::Spot;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
-use crate::fs::tree::Spot;
 use crate::log;
 use crate::printable::printable;
 use etcfs_proto::abi::{Rename2In, RenameIn};
@@ -39,10 +39,10 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
     call.not_config(call.node_id(), old)?;
     call.not_config(newdir, new)?;
     let from_dir = call.node()?;
-    let to_dir = call.fs.nodes.get(newdir).ok_or(Errno::STALE)?;
+    let to_dir = call.fs.lower.nodes.get(newdir).ok_or(Errno::STALE)?;
     let asker = call.actor().unvouched();
-    let from = call.fs.spot(&asker, &from_dir, old)?;
-    let to = call.fs.spot_to_create(&asker, &to_dir, new)?;
+    let from = call.fs.lower.spot(&asker, &from_dir, old)?;
+    let to = call.fs.lower.spot_to_create(&asker, &to_dir, new)?;
     if from.side != to.side {
         return across(call, (&from_dir, &from), old, (&to_dir, &to), new, flags);
     }
@@ -56,10 +56,10 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
         false => rustix::fs::renameat_with(from.dir(), old, to.dir(), new, flags),
     })?;
     if let Some(replaced) = replaced {
-        replaced.keep(call.fs);
+        replaced.keep(&call.fs.lower);
     }
-    from.note_change(call.frame.head.pid);
-    to.note_change(call.frame.head.pid);
+    call.fs.enforcer.note_change(&from, call.frame.head.pid);
+    call.fs.enforcer.note_change(&to, call.frame.head.pid);
     moved(call, &to_dir, &to, new);
     if flags.contains(RenameFlags::EXCHANGE) {
         moved(call, &from_dir, &from, old);
@@ -89,7 +89,7 @@ fn across(
         no_replace: flags.contains(RenameFlags::NOREPLACE),
     };
     let replaced = replaced(call, to, new, flags);
-    let source = call.fs.hold(from, old);
+    let source = call.fs.lower.hold(from, old);
     let actor = call.actor().unvouched();
     match cross::rename_natively(&work, &actor) {
         Err(Errno::XDEV) => {
@@ -115,10 +115,10 @@ fn across(
         other => other?,
     }
     for lost in [replaced, source].into_iter().flatten() {
-        lost.keep(call.fs);
+        lost.keep(&call.fs.lower);
     }
-    from.note_change(call.frame.head.pid);
-    to.note_change(call.frame.head.pid);
+    call.fs.enforcer.note_change(from, call.frame.head.pid);
+    call.fs.enforcer.note_change(to, call.frame.head.pid);
     moved(call, to_dir, to, new);
     Ok(())
 }
@@ -132,7 +132,7 @@ fn tell_of_lost(
     errno: Errno,
 ) {
     let path = |(dir, name): (&Arc<Node>, &CStr)| {
-        let above = call.fs.path_of(dir.id).unwrap_or_default();
+        let above = call.fs.lower.path_of(dir.id).unwrap_or_default();
         let mut path = call.fs.settings.mountpoint.to_vec();
         for part in [&above[..], name.to_bytes()] {
             if !part.is_empty() {
@@ -161,7 +161,10 @@ fn most(call: &Call<'_>) -> Option<u64> {
 
 /// Takes hold of what the rename is about to replace.
 fn replaced(call: &Call<'_>, to: &Spot, new: &CStr, flags: RenameFlags) -> Option<Held> {
-    flags.is_empty().then(|| call.fs.hold(to, new)).flatten()
+    flags
+        .is_empty()
+        .then(|| call.fs.lower.hold(to, new))
+        .flatten()
 }
 
 /// Notes the new name of what was moved, so that clients that reach it without its path (a working directory, an
@@ -170,7 +173,7 @@ fn moved(call: &Call<'_>, dir: &Arc<Node>, spot: &Spot, name: &CStr) {
     let Ok(stat) = Stat::at(spot.dir(), name) else {
         return;
     };
-    if let Some(node) = call.fs.nodes.find(&stat.key(spot.side)) {
-        call.fs.nodes.note(&node, dir.id, name);
+    if let Some(node) = call.fs.lower.nodes.find(&stat.key(spot.side)) {
+        call.fs.lower.nodes.note(&node, dir.id, name);
     }
 }

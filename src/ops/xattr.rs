@@ -35,12 +35,12 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
     let size = call.args::<GetxattrIn>()?.size as usize;
     let name = call.attribute()?;
     let own = match name.to_bytes() {
-        b"user.bedrock.stratum" => Some(call.fs.stratum_of(call.node_id())?),
+        b"user.bedrock.stratum" => Some(call.fs.whereabouts.stratum_of(call.node_id())?),
         b"user.bedrock.localpath" => {
             // The kernel has asked for rights on the object, not for those on the way to it.
             let actor = call.actor().unvouched();
             let look = |dir: BorrowedFd<'_>, name: &CStr| actor.act(|| Stat::at(dir, name));
-            Some(call.fs.localpath_of(call.node_id(), look)?)
+            Some(call.fs.whereabouts.localpath_of(call.node_id(), look)?)
         }
         _ => None,
     };
@@ -56,14 +56,14 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
         return Ok(());
     }
     let node = call.node()?;
-    if name == CAPABILITY && !call.fs.gives_capabilities(&node) {
+    if name == CAPABILITY && !call.fs.grants.gives_capabilities(&node) {
         return Err(Errno::NODATA.into());
     }
     let access = name == ACCESS_ACL;
-    if access && call.fs.lacks_acl(&node) {
+    if access && call.fs.lower.lacks_acl(&node) {
         return Err(Errno::NODATA.into());
     }
-    let pinned = call.fs.pin(&node)?;
+    let pinned = call.fs.lower.pin(&node)?;
     let before = match access && !node.is_dir() {
         true => Some(Stat::of(pinned.as_fd())?),
         false => None,
@@ -73,7 +73,7 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
         get_pinned(actor, pinned.xattr_target(), name, space)
     });
     if let (Err(Errno::NODATA), Some(before)) = (&result, &before) {
-        call.fs.note_no_acl(&node, &pinned, before);
+        call.fs.lower.note_no_acl(&node, &pinned, before);
     }
     // A lower file system without ACLs (ramfs, vfat, ext4 mounted with noacl). The kernel asks for them while it checks
     // an ordinary user's permissions, and any error but ENODATA becomes that of the user's call (fuse_get_acl).
@@ -107,7 +107,7 @@ fn is_acl(name: &[u8]) -> bool {
 pub fn listxattr(call: &mut Call<'_>) -> Handled {
     let size = call.args::<GetxattrIn>()?.size as usize;
     let node = call.node()?;
-    let pinned = call.fs.pin(&node)?;
+    let pinned = call.fs.lower.pin(&node)?;
     let mut names = vec![0; LARGEST];
     let len = match xattr::list(pinned.xattr_target(), &mut names) {
         Err(Errno::TOOBIG) => return too_long_a_list(call, size, pinned.xattr_target()),
@@ -188,7 +188,7 @@ pub fn setxattr(call: &mut Call<'_>) -> Handled {
         return Err(Errno::PERM.into());
     }
     let node = call.node()?;
-    let pinned = call.fs.pin(&node)?;
+    let pinned = call.fs.lower.pin(&node)?;
     let flags = XattrFlags::from_bits_retain(args.flags);
     let set = || xattr::set(pinned.xattr_target(), args.name, args.value, flags);
     let kills =
@@ -217,7 +217,7 @@ pub fn removexattr(call: &mut Call<'_>) -> Handled {
         return Err(Errno::PERM.into());
     }
     let node = call.node()?;
-    let pinned = call.fs.pin(&node)?;
+    let pinned = call.fs.lower.pin(&node)?;
     let remove = || xattr::remove(pinned.xattr_target(), name);
     // tmpfs has it that no ACL is one, too (`simple_set_acl`).
     if is_acl(name.to_bytes()) && may_drop_set_group_id(call, pinned.as_fd())? {

@@ -1,10 +1,11 @@
 //! The rules that a recording was made under, as lines of text; see `etcfs_proto::capture` for their form.
 
+use crate::fs::Fs;
 use crate::fs::config::{Command, Config, parse_line};
+use crate::fs::configuration::Sources;
 use crate::fs::ids::Side;
+use crate::fs::rules::side_of;
 use crate::fs::rules::{OverrideKind, Rules};
-use crate::fs::whereabouts::side_of;
-use crate::fs::{Fs, Sources};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ const TEXT_MAX: usize = (etcfs_proto::capture::MESSAGE_MAX / 2) as usize;
 
 /// The rules in force in `fs`.
 pub fn write(fs: &Fs) -> Vec<u8> {
-    let config = fs.config();
+    let config = fs.configuration.get();
     let mut lines: Vec<Vec<u8>> = Vec::new();
     if fs.settings.exact_globals {
         lines.push(b"legacy_global exact".to_vec());
@@ -89,7 +90,7 @@ impl Recorded {
         } else if let Some(rest) = line.strip_prefix(b"source ") {
             let blank = rest.iter().position(|&byte| byte == b' ')?;
             let len = usize::try_from(number(&rest[..blank])?).ok()?;
-            let most = crate::fs::virtual_file::INJECT_MAX as usize;
+            let most = crate::fs::configuration::INJECT_MAX as usize;
             self.sources.push((rest[blank + 1..].into(), len.min(most)));
         } else {
             self.commands.push(parse_line(line).ok()?);

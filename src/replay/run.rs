@@ -7,8 +7,10 @@ use super::listing::Listing;
 use super::report::{Difference, Report};
 use super::rules::Recorded;
 use super::{Exchange, Recording, errno_of, is_left_out};
+use crate::fs::Fs;
 use crate::fs::ids::NodeId;
-use crate::fs::{Base, Fs, Settings};
+use crate::fs::lower::Base;
+use crate::fs::settings::Settings;
 use crate::session::meter::{self, Role, Seat};
 use crate::session::{Outcome, Session, Way, serve};
 use crate::sys::creds;
@@ -77,12 +79,13 @@ fn session(recording: &Recording<'_>, trees: &Trees<'_>) -> Result<Arc<Session>>
         mountpoint: b"/etc".as_slice().into(),
         exact_globals: rules.exact,
         dir_limit: 256,
-        max_cross_copy: crate::fs::MAX_CROSS_COPY,
         privileged: rustix::process::geteuid().is_root(),
+        ..Settings::default()
     };
     let mut fs = Fs::new(open(trees.local)?, open(trees.global)?, settings)
         .context("looking at the directories")?;
-    fs.make_up_sources(Recorded::made_up_sources(&recording.rules));
+    fs.configuration
+        .make_up_sources(Recorded::made_up_sources(&recording.rules));
     fs.change_config(&rules.commands)
         .map_err(|error| anyhow::anyhow!("the recorded rules: {error}"))?;
     // Nothing is read from it, and what is written to it says that a notice has been sent.

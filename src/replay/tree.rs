@@ -225,7 +225,7 @@ impl Seen {
                 return;
             };
             let key = self.name(dir, name);
-            let ours: [&[u8]; 3] = [b".", b"..", crate::fs::CONFIG_NAME.to_bytes()];
+            let ours: [&[u8]; 3] = [b".", b"..", crate::fs::ids::CONFIG_NAME.to_bytes()];
             if !ours.contains(&name)
                 && !self.names.contains_key(&key)
                 && !self.changed.contains(&key)
@@ -250,7 +250,7 @@ impl Seen {
         let Some(path) = self.path(dir, name) else {
             return;
         };
-        if name == crate::fs::CONFIG_NAME.to_bytes() {
+        if name == crate::fs::ids::CONFIG_NAME.to_bytes() {
             return;
         }
         let side = self.rules.side(&path);

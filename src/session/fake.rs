@@ -1,7 +1,9 @@
 //! A fake kernel for this crate's own tests: the other end of a SOCK_SEQPACKET pair.
 
 use super::{Observer, Session};
-use crate::fs::{Base, Fs, Settings};
+use crate::fs::Fs;
+use crate::fs::lower::Base;
+use crate::fs::settings::Settings;
 use etcfs_proto::abi::{EntryOut, InHeader, OpenIn, OpenOut, OutHeader};
 use etcfs_proto::init::{Offer, Wish, negotiate};
 use etcfs_proto::{Frame, Opcode};
@@ -48,8 +50,8 @@ impl Kernel {
             exact_globals: false,
             // Locks have as many descriptors, and one user a quarter of them.
             dir_limit: 1000,
-            max_cross_copy: crate::fs::MAX_CROSS_COPY,
             privileged: true,
+            ..Settings::default()
         };
         let fs = Fs::new(base(), base(), settings).unwrap();
         let (socket, dev) = socketpair(

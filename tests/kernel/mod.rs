@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use etcfs::fs::{Base, Fs, Settings};
+use etcfs::fs::Fs;
+use etcfs::fs::lower::Base;
+use etcfs::fs::settings::Settings;
 use etcfs::session::{HandshakeError, Session, handshake};
 use etcfs_proto::Opcode;
 use etcfs_proto::abi::{InHeader, InitIn, InitInCompat, OutHeader};
@@ -307,8 +309,8 @@ impl Scratch {
             mountpoint: (*b"/etc").into(),
             exact_globals: false,
             dir_limit: 64,
-            max_cross_copy: etcfs::fs::MAX_CROSS_COPY,
             privileged: rustix::process::geteuid().is_root(),
+            ..Settings::default()
         };
         let base = |name: &str| {
             let base = open_dir(&self.0.join(name));

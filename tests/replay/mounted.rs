@@ -1,7 +1,9 @@
 //! A mount served by this very process, so that it can be recorded.
 
 use crate::harness::Env;
-use etcfs::fs::{Base, Fs, Settings};
+use etcfs::fs::Fs;
+use etcfs::fs::lower::Base;
+use etcfs::fs::settings::Settings;
 use etcfs::mount::{self, MountRequest};
 use etcfs::replay::record::Recorder;
 use etcfs::session::{Session, handshake};
@@ -24,8 +26,8 @@ pub fn record(env: &Env, local: &Path, data: bool, body: impl FnOnce(&Path)) -> 
         mountpoint: local.as_os_str().as_encoded_bytes().into(),
         exact_globals: false,
         dir_limit: 1000,
-        max_cross_copy: etcfs::fs::MAX_CROSS_COPY,
         privileged: true,
+        ..Settings::default()
     };
     let fs = Fs::new(base(local), base(&env.dir("global")), settings).expect("a tree");
     let request = MountRequest {

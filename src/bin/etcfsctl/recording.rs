@@ -4,7 +4,7 @@ use crate::client::How;
 use crate::find;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
-use etcfs::fs::CONFIG_NAME;
+use etcfs::fs::ids::CONFIG_NAME;
 use etcfs::printable::{tame, tame_json};
 use etcfs::replay::report::{Report, median};
 use etcfs::replay::run::{Trees, run};

@@ -1,9 +1,8 @@
 //! Handing lower files to the kernel, and why that is not done where it is not.
 
-use super::{Candidate, KEPT, Registered};
+use super::registered::{Candidate, Registered};
 use crate::fs::ids::NodeId;
 use crate::fs::ids::Side;
-use crate::fs::node::Node;
 use crate::log;
 use crate::mutex::lock;
 use crate::sys::creds::registering;
@@ -14,6 +13,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
+
+/// How many ids may be kept without a use.
+const KEPT: usize = 512;
 
 /// `f_type` of procfs (`include/uapi/linux/magic.h`).
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
@@ -46,18 +48,18 @@ pub struct Registry {
     dev: OnceLock<(Arc<OwnedFd>, Reach)>,
     /// `max_stack_depth` as INIT agreed on it.
     depth: AtomicU32,
-    pub(super) kept: OnceLock<ArrayQueue<NodeId>>,
+    pub(in crate::fs) kept: OnceLock<ArrayQueue<NodeId>>,
     ids: Arc<AtomicUsize>,
     /// The kernel refuses `O_PATH` descriptors (before Linux 6.12).
-    pub(super) wants_open: AtomicBool,
+    pub(in crate::fs) wants_open: AtomicBool,
     /// Whether a file system, by its device number, keeps blocks for a user.
     reserving: Mutex<Vec<(u64, bool)>>,
     /// Something is in `reasons`.
     refused: AtomicBool,
     reasons: Mutex<Vec<Reason>>,
     /// Set while there is something to sweep.
-    pub(super) sweeping: AtomicBool,
-    pub(super) sweep: (Mutex<()>, Condvar),
+    pub(in crate::fs) sweeping: AtomicBool,
+    pub(in crate::fs) sweep: (Mutex<()>, Condvar),
 }
 
 impl Registry {
@@ -90,9 +92,9 @@ impl Registry {
         }
     }
 
-    /// What the kernel may do with `node` by itself; `None`: nothing.
-    pub(super) fn reach_of(&self, node: &Node) -> Option<Reach> {
-        let may = self.wants(node.side()) && !self.refuses(Some(node.key.dev));
+    /// What the kernel may do by itself with files of `side` on the file system `dev`; `None`: nothing.
+    pub fn reach_of(&self, side: Side, dev: u64) -> Option<Reach> {
+        let may = self.wants(side) && !self.refuses(Some(dev));
         self.reach().filter(|_| may)
     }
 
@@ -127,7 +129,7 @@ impl Registry {
         self.refused.store(true, Ordering::Release);
     }
 
-    pub(super) fn refuses(&self, dev: Option<u64>) -> bool {
+    pub(in crate::fs) fn refuses(&self, dev: Option<u64>) -> bool {
         self.refused.load(Ordering::Acquire) && lock(&self.reasons).iter().any(|r| r.dev == dev)
     }
 
@@ -173,7 +175,11 @@ impl Registry {
         reserves
     }
 
-    pub(super) fn register(&self, file: Candidate<'_>, dev: u64) -> Result<Registered, Errno> {
+    pub(in crate::fs) fn register(
+        &self,
+        file: Candidate<'_>,
+        dev: u64,
+    ) -> Result<Registered, Errno> {
         let (device, _) = self.dev.get().ok_or(Errno::PERM)?;
         let fd = match &file {
             Candidate::Anchor(fd) => fd.as_fd(),

@@ -51,6 +51,14 @@ impl Command {
         }
     }
 
+    /// The path of the override that the command adds, replaces or removes.
+    pub fn override_path(&self) -> Option<&RulePath> {
+        match self {
+            Command::AddOverride { path, .. } | Command::RmOverride(path) => Some(path),
+            Command::AddGlobal(_) | Command::RmGlobal(_) => None,
+        }
+    }
+
     /// The path of the file whose bytes [`super::Config::apply`] needs for this command.
     pub fn source(&self) -> Option<&[u8]> {
         match self {

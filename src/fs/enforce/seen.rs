@@ -2,7 +2,6 @@
 //! look that a lookup takes anyway (contract U2).
 
 use crate::fs::journal::{Found, Process};
-use crate::fs::rules::OverrideKind;
 use crate::fs::stat::Stat;
 use crate::mutex::lock;
 use arc_swap::ArcSwapOption;
@@ -54,8 +53,7 @@ impl Mark {
     }
 }
 
-/// What one override remembers. It belongs to the override itself, so it is found without a search, outlives changes of
-/// other rules and is forgotten when the override is replaced.
+/// What is known of one override. It outlives changes of other rules and is forgotten when the override is replaced.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// The last state that was found to be as configured.
@@ -75,8 +73,6 @@ pub struct Gate {
     pub lacking: Option<Mark>,
     /// A state in which somebody was writing to the file, and went on longer than was waited for.
     pub busy: Option<Mark>,
-    /// The override is in force no more: a request that still holds the old rules must not bring it back.
-    retired: bool,
 }
 
 #[derive(Debug)]
@@ -87,23 +83,8 @@ struct Failure {
 }
 
 impl Seen {
-    /// True when `found`, a look at the name, shows that the override of kind `kind` has nothing to do. No system call,
-    /// no lock.
-    pub fn is_in_place(&self, kind: OverrideKind, found: &Result<Stat, Errno>) -> bool {
-        let stat = match found {
-            Ok(stat) => stat,
-            // Injection never makes a file (contract D41).
-            Err(Errno::NOENT) => return kind == OverrideKind::Inject,
-            Err(_) => return true,
-        };
-        match kind {
-            OverrideKind::Directory => stat.is_dir(),
-            OverrideKind::Symlink => stat.kind() == libc::S_IFLNK && self.is_good(stat),
-            OverrideKind::Inject => !stat.is_file() || stat.0.stx_size == 0 || self.is_good(stat),
-        }
-    }
-
-    fn is_good(&self, stat: &Stat) -> bool {
+    /// True if `stat` shows the last state that was found to be as configured. No system call, no lock.
+    pub fn is_good(&self, stat: &Stat) -> bool {
         self.good
             .load()
             .as_ref()
@@ -123,11 +104,6 @@ impl Seen {
         lock(&self.gate)
     }
 
-    /// Ends the override: once this returns, no request applies it any more. False if that was so already.
-    pub fn retire(&self) -> bool {
-        !std::mem::replace(&mut self.gate().retired, true)
-    }
-
     /// Notes that `process` changes the name or the object through this mount.
     pub fn note_change(&self, process: Process) {
         *lock(&self.changed_by) = Some(process);
@@ -140,11 +116,6 @@ impl Seen {
 }
 
 impl Gate {
-    /// True once the override is in force no more.
-    pub fn is_retired(&self) -> bool {
-        self.retired
-    }
-
     /// True if an attempt may be made on an object in the state `mark` (`None`: there is none).
     pub fn is_due(&self, mark: Option<Mark>) -> bool {
         let Some(applied) = self.applied else {

@@ -1,16 +1,17 @@
 //! What a change of the configuration does to files at once: text that is no longer configured leaves the file it is in
 //! (contract D32, D34). Symlinks and directories stay as they are; what is new is applied at the next access.
 
+use super::Enforcer;
 use super::inject_file::{Change, Outcome};
-use super::seen::Telling;
-use crate::fs::Fs;
+use super::seen::{Seen, Telling};
 use crate::fs::config::{Command, Config};
 use crate::fs::ids::Side;
 use crate::fs::journal::Found;
-use crate::fs::rules::{Override, OverrideKind, RulePath, Rules};
-use crate::fs::tree::open_beneath;
+use crate::fs::lower::walk::open_beneath;
+use crate::fs::rules::{Override, OverrideKind, Rules};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,17 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the file is looked at meanwhile.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-impl Command {
-    /// The path of the override that the command adds, replaces or removes.
-    fn override_path(&self) -> Option<&RulePath> {
-        match self {
-            Command::AddOverride { path, .. } | Command::RmOverride(path) => Some(path),
-            Command::AddGlobal(_) | Command::RmGlobal(_) => None,
-        }
-    }
-}
-
-impl Fs {
+impl Enforcer {
     /// Ends the overrides that `commands` have replaced or removed between `old`, whose rules are `rules`, and `new`,
     /// which must be in force already: requests that still hold the old rules find the overrides retired.
     ///
@@ -43,26 +34,33 @@ impl Fs {
         new: &Config,
         rules: &Rules,
     ) {
+        let mut ended = HashSet::new();
         for path in commands.iter().filter_map(Command::override_path) {
             let (Some(was), is) = (old.override_of(path), new.override_of(path)) else {
                 continue;
             };
-            if is.is_some_and(|is| Arc::ptr_eq(was, is)) || !was.seen.retire() {
+            if is.is_some_and(|is| Arc::ptr_eq(was, is)) || !ended.insert(was.number) {
                 continue;
             }
+            let seen = self.retire(was);
             if was.kind == OverrideKind::Inject {
-                self.end_inject(was, is, rules);
+                self.end_inject((was, &seen), is, rules);
             }
         }
     }
 
-    fn end_inject(&self, was: &Override, is: Option<&Arc<Override>>, rules: &Rules) {
+    fn end_inject(
+        &self,
+        (was, seen): (&Override, &Seen),
+        is: Option<&Arc<Override>>,
+        rules: &Rules,
+    ) {
         let change = match is {
             Some(is) if is.kind == OverrideKind::Inject && is.text == was.text => return,
             Some(is) if is.kind == OverrideKind::Inject => Change::Replace(&was.text, &is.text),
             _ => Change::Take(&was.text),
         };
-        let side = self.side_under(rules, &was.path);
+        let side = self.lower.side_of(rules, &rules.find(&was.path));
         let result = match self.edit_at(side, &was.path, change) {
             Ok(Outcome::Nothing | Outcome::InPlace) => return,
             Ok(Outcome::Done) => Ok(()),
@@ -75,17 +73,7 @@ impl Fs {
             Ok(()) => Telling::Journal,
             Err(_) => Telling::JournalAndLog,
         };
-        self.tell(was, side, Found::OldText, None, result, telling);
-    }
-
-    /// The side that `rules` put the name `path` on, also when they are in force no more.
-    fn side_under(&self, rules: &Rules, path: &[u8]) -> Side {
-        let found = rules.find(path);
-        match self.settings.exact_globals {
-            true if rules.is_global(found.place) => Side::Global,
-            true => Side::Local,
-            false => found.side,
-        }
+        self.tell((was, seen), side, Found::OldText, None, result, telling);
     }
 
     /// Edits the file `path` on `side`, waiting a while for those who write to it.
@@ -96,7 +84,7 @@ impl Fs {
         };
         let above = CString::new(above).map_err(|_| Errno::INVAL)?;
         let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-        let dir = open_beneath(self.base(side).dir.as_fd(), &above)?;
+        let dir = open_beneath(self.lower.base(side).dir.as_fd(), &above)?;
         let until = Instant::now() + PATIENCE;
         loop {
             match self.edit(side, dir.as_fd(), &name, change) {

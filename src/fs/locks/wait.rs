@@ -2,9 +2,9 @@
 
 use super::holder::{Description, Use};
 use super::waits::WaitId;
-use super::{Ask, Owner};
-use crate::fs::Fs;
+use super::{Ask, Locks, Owner};
 use crate::fs::attributes::Notices;
+use crate::fs::lower::Lower;
 use crate::fs::node::Node;
 use crate::sys::lease::may_wait;
 use crate::sys::lock as sys;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long after a refusal a lock that does not wait is tried again: see [`Fs::set_lock`].
+/// How long after a refusal a lock that does not wait is tried again: see [`Locker::set_lock`].
 const SETTLING: [Duration; 3] = [
     Duration::from_millis(1),
     Duration::from_millis(3),
@@ -36,7 +36,7 @@ pub struct Wait {
 enum Until {
     /// Until it can be had. In the graph of waits unless it is for `flock(2)`: natively nobody looks for cycles of that.
     Had(Option<WaitId>),
-    /// For a moment: see [`Fs::set_lock`].
+    /// For a moment: see [`Locker::set_lock`].
     Settled,
 }
 
@@ -95,7 +95,23 @@ pub enum Asked {
     Waits(Box<Wait>),
 }
 
-impl Fs {
+/// What takes locks for clients.
+pub struct Locker {
+    locks: Arc<Locks>,
+    lower: Arc<Lower>,
+    notices: Arc<Notices>,
+}
+
+impl Locker {
+    /// Takes `locks` on files of `lower`.
+    pub fn new(locks: Arc<Locks>, lower: Arc<Lower>, notices: Arc<Notices>) -> Locker {
+        Locker {
+            locks,
+            lower,
+            notices,
+        }
+    }
+
     /// Sets or removes a lock. With `wait`, one that cannot be had at once is handed back to be waited for.
     ///
     /// So is, for some milliseconds, one that is not to be waited for but is in the way of another client of this
@@ -191,11 +207,11 @@ impl Fs {
                 OFlags::from_bits_retain(flags) & OFlags::RWMODE
             }
         };
-        let (opened, mode) = match self.open_file(node, first) {
+        let (opened, mode) = match self.lower.open_file(node, first) {
             Err(Errno::ROFS | Errno::PERM | Errno::ACCESS | Errno::TXTBSY)
                 if first != OFlags::RDONLY =>
             {
-                (self.open_file(node, OFlags::RDONLY), OFlags::RDONLY)
+                (self.lower.open_file(node, OFlags::RDONLY), OFlags::RDONLY)
             }
             other => (other, first),
         };

@@ -1,10 +1,7 @@
 //! Which paths a rule may name.
 
+use crate::fs::ids::CONFIG_NAME;
 use std::fmt;
-
-/// The name of the configuration file at the root of the mount (D23). It cannot be the subject of a rule there; deeper
-/// down it is an ordinary name.
-pub const CONFIG_NAME: &[u8] = b".bedrock-config-filesystem";
 
 /// Longest component in bytes: `NAME_MAX` of Linux, the limit of the lower file systems.
 pub const COMPONENT_MAX: usize = 255;
@@ -109,7 +106,9 @@ impl RulePath {
                 b"" => return Err(PathProblem::EmptyComponent),
                 b"." | b".." => return Err(PathProblem::DotComponent),
                 _ if component.len() > COMPONENT_MAX => return Err(PathProblem::LongComponent),
-                CONFIG_NAME if depth == 1 => return Err(PathProblem::Reserved),
+                _ if depth == 1 && component == CONFIG_NAME.to_bytes() => {
+                    return Err(PathProblem::Reserved);
+                }
                 _ if depth > DEPTH_MAX => return Err(PathProblem::Deep),
                 _ => {}
             }
@@ -130,7 +129,8 @@ pub(in crate::fs) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONFIG_NAME, PathProblem, RulePath};
+    use super::{PathProblem, RulePath};
+    use crate::fs::ids::CONFIG_NAME;
 
     #[test]
     fn legal_paths_lose_their_leading_slash_and_nothing_else() {
@@ -156,7 +156,7 @@ mod tests {
         let long_component = [b'n'; 256];
         let long = [b"n/".repeat(2047), b"nn".to_vec()].concat();
         let deep = [b"n/".repeat(64), b"n".to_vec()].concat();
-        let below = [CONFIG_NAME, b"/x"].concat();
+        let below = [CONFIG_NAME.to_bytes(), b"/x"].concat();
         for (path, problem) in [
             (&b""[..], PathProblem::Empty),
             (b"/", PathProblem::Empty),
@@ -173,7 +173,7 @@ mod tests {
             (&long_component, PathProblem::LongComponent),
             (&long, PathProblem::Long),
             (&deep, PathProblem::Deep),
-            (CONFIG_NAME, PathProblem::Reserved),
+            (CONFIG_NAME.to_bytes(), PathProblem::Reserved),
             (&below, PathProblem::Reserved),
         ] {
             let shown = path.escape_ascii().to_string();

@@ -1,7 +1,9 @@
 //! A handler that panics.
 
 use super::*;
-use crate::fs::{Base, Fs, Settings};
+use crate::fs::Fs;
+use crate::fs::lower::Base;
+use crate::fs::settings::Settings;
 use crate::session::meter::Role;
 use etcfs_proto::abi::{GetattrIn, InHeader};
 use etcfs_proto::init::{Offer, Wish, negotiate};
@@ -27,8 +29,8 @@ fn session() -> Arc<Session> {
         mountpoint: [].into(),
         exact_globals: false,
         dir_limit: 16,
-        max_cross_copy: crate::fs::MAX_CROSS_COPY,
         privileged: false,
+        ..Settings::default()
     };
     let offer = Offer {
         major: 7,

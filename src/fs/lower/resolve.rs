@@ -1,18 +1,17 @@
 //! From (parent node, name) to a lower directory and a side: where every operation on a name begins.
 
-use super::Fs;
-use super::asker::Asker;
-use super::climb::Step;
-use super::ids::NodeId;
-use super::ids::Side;
-use super::node::{NameBuf, Node, PlaceEpoch};
-use super::rules::{Override, Place, Rules};
-use super::staging::temp_names::is_hidden;
-use super::stat::Stat;
-use crate::sys::creds::looking;
+use super::Lower;
+use super::walk::{DIR_FLAGS, make_dirs, open_beneath, open_dir};
+use crate::fs::asker::Asker;
+use crate::fs::ids::{NodeId, Side};
+use crate::fs::node::climb::Step;
+use crate::fs::node::{NameBuf, Node, PlaceEpoch};
+use crate::fs::rules::{Override, Place, Rules};
+use crate::fs::staging::temp_names::is_hidden;
+use crate::fs::stat::Stat;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
@@ -59,19 +58,7 @@ impl Spot {
     }
 }
 
-/// How directories are opened: for reading, so that fsync, xattrs and ioctls work on the descriptor.
-pub const DIR_FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-/// How a directory is held that the daemon may search but not read (a mount for an ordinary user).
-const DIR_PATH_FLAGS: OFlags = OFlags::PATH
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-impl Fs {
+impl Lower {
     /// Finds the lower directory and the side for `name` in the directory `parent`. Where the name is on the other side,
     /// the way there is gone by `asker`: the kernel has asked for the rights on the mount's directories only.
     ///
@@ -82,11 +69,11 @@ impl Fs {
         self.spot_in(asker, &self.rules(), parent, name, false)
     }
 
-    /// As [`Fs::spot`], for a name about to be created: missing global parent directories are made, with mode 0755 and in
+    /// As [`Lower::spot`], for a name about to be created: missing global parent directories are made, with mode 0755 and in
     /// the name of `asker`, which is root's wherever nobody else may make them.
     ///
     /// # Errors
-    /// As [`Fs::spot`], and what `mkdir(2)` answers; EPERM when the name is one that only the daemon may use.
+    /// As [`Lower::spot`], and what `mkdir(2)` answers; EPERM when the name is one that only the daemon may use.
     pub fn spot_to_create(
         &self,
         asker: &dyn Asker,
@@ -96,10 +83,10 @@ impl Fs {
         self.spot_in(asker, &self.rules(), parent, name, true)
     }
 
-    /// As [`Fs::spot`], under rules that the caller holds.
+    /// As [`Lower::spot`], under rules that the caller holds.
     ///
     /// # Errors
-    /// As [`Fs::spot`].
+    /// As [`Lower::spot`].
     pub fn spot_in(
         &self,
         asker: &dyn Asker,
@@ -115,7 +102,7 @@ impl Fs {
         let place = above.and_then(|at| rules.child(at, name.to_bytes()));
         let side = if place.is_some_and(|at| rules.is_global(at)) {
             Side::Global
-        } else if self.settings.exact_globals && above.is_some_and(|at| rules.is_global(at)) {
+        } else if self.exact_globals && above.is_some_and(|at| rules.is_global(at)) {
             Side::Local
         } else {
             parent.side()
@@ -139,7 +126,7 @@ impl Fs {
     /// The lower directory for an object without a name in the directory `parent`: on the directory's own side.
     ///
     /// # Errors
-    /// As [`Fs::spot`].
+    /// As [`Lower::spot`].
     pub fn spot_unnamed(&self, parent: &Arc<Node>) -> Result<Spot, Errno> {
         Ok(Spot {
             side: parent.side(),
@@ -168,7 +155,7 @@ impl Fs {
     /// The lower directory on `side` for the directory `node`: its own, or what stands for it on the other side.
     ///
     /// # Errors
-    /// As [`Fs::dir_fd`]; ENOENT when nothing stands there.
+    /// As [`Lower::dir_fd`]; ENOENT when nothing stands there.
     pub fn dir_on(&self, node: &Arc<Node>, side: Side) -> Result<Arc<OwnedFd>, Errno> {
         match node.side() == side {
             true => self.dir_fd(node),
@@ -328,7 +315,7 @@ impl Fs {
             .map(Arc::new)
     }
 
-    /// As [`Fs::twin`], gone to by `asker`, who must be allowed to search every directory on the way. (Whoever uses the
+    /// As [`Lower::twin`], gone to by `asker`, who must be allowed to search every directory on the way. (Whoever uses the
     /// directory searches the last one.) `make`: what is missing of it is made.
     fn twin_for(
         &self,
@@ -348,56 +335,4 @@ impl Fs {
         }
         gone.and(found)
     }
-}
-
-/// Opens directory `name` in `dir`, never through a symlink.
-///
-/// # Errors
-/// ENOTDIR, ELOOP, ENOENT as `openat(2)`.
-pub fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    match looking(|| rustix::fs::openat(dir, name, DIR_FLAGS, Mode::empty())) {
-        Err(Errno::ACCESS) => rustix::fs::openat(dir, name, DIR_PATH_FLAGS, Mode::empty()),
-        other => other,
-    }
-}
-
-/// Opens the directory `path` (several components) below `base`, through no symlink and never outside.
-///
-/// # Errors
-/// ENOENT, ENOTDIR; ELOOP for a symlink on the way.
-pub fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match looking(|| rustix::fs::openat2(base, path, DIR_PATH_FLAGS, Mode::empty(), how)) {
-        // openat2 came with Linux 5.6.
-        Err(Errno::NOSYS) => {
-            let mut at = open_dir(base, c".")?;
-            for part in components(path) {
-                at = open_dir(at.as_fd(), &part)?;
-            }
-            Ok(at)
-        }
-        other => other,
-    }
-}
-
-/// Makes what is missing of the directory `path` below `base`, with mode 0755 (contract D40).
-fn make_dirs(base: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
-    let mut at = open_dir(base, c".")?;
-    for part in components(path) {
-        // The umask of a worker is the last caller's.
-        crate::sys::creds::set_umask(0o022);
-        match rustix::fs::mkdirat(&at, &*part, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        at = open_dir(at.as_fd(), &part)?;
-    }
-    Ok(())
-}
-
-fn components(path: &CStr) -> impl Iterator<Item = std::ffi::CString> {
-    path.to_bytes()
-        .split(|&b| b == b'/')
-        .filter(|part| !part.is_empty())
-        .filter_map(|part| std::ffi::CString::new(part).ok())
 }

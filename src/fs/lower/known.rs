@@ -1,15 +1,16 @@
 //! Which node an object that has just been found is.
 
-use super::Fs;
-use super::ids::{Key, NodeId};
-use super::node::Node;
-use super::stat::Stat;
-use super::tree::{Spot, open_dir};
+use super::Lower;
+use super::resolve::Spot;
+use super::walk::open_dir;
+use crate::fs::ids::{Key, NodeId};
+use crate::fs::node::Node;
+use crate::fs::stat::Stat;
 use rustix::fd::{AsFd, OwnedFd};
 use std::ffi::CStr;
 use std::sync::Arc;
 
-impl Fs {
+impl Lower {
     /// Counts a lookup of the object `stat`, found as `name` of `parent` at `spot`. Returns its node, and its attributes.
     ///
     /// An inode that nothing tells from a later one of its number (ramfs, 9p, overlayfs over a file system without birth

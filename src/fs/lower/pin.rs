@@ -1,10 +1,10 @@
 //! From a node to the lower object itself, whatever has happened to its name.
 
-use super::Fs;
-use super::handle::File;
-use super::made::is_of_its_maker;
-use super::node::Node;
-use super::stat::Stat;
+use super::Lower;
+use crate::fs::handle::File;
+use crate::fs::made::is_of_its_maker;
+use crate::fs::node::Node;
+use crate::fs::stat::Stat;
 use crate::sys::creds::looking;
 use crate::sys::lease::past_leases;
 use crate::sys::object::ProcName;
@@ -49,7 +49,7 @@ impl AsFd for Pinned {
     }
 }
 
-impl Fs {
+impl Lower {
     /// The attributes of `node`: through an open file or directory if there is one, by name otherwise. One system
     /// call in the usual case.
     ///
@@ -93,7 +93,7 @@ impl Fs {
     /// Takes hold of `node`, so that what is changed is what the kernel has checked the caller's rights on.
     ///
     /// # Errors
-    /// As [`Fs::stat`].
+    /// As [`Lower::stat`].
     pub fn pin(&self, node: &Arc<Node>) -> Result<Pinned, Errno> {
         if node.is_dir() {
             return self.dir_fd(node).map(Pinned::Dir);
@@ -108,7 +108,7 @@ impl Fs {
         }
     }
 
-    /// As [`Fs::pin`], of what is open or kept of `node`, whatever has its name.
+    /// As [`Lower::pin`], of what is open or kept of `node`, whatever has its name.
     ///
     /// # Errors
     /// ESTALE when nothing is.
@@ -159,7 +159,7 @@ impl Fs {
     /// the time of the last access alone, as `relatime` does most of the time.
     ///
     /// # Errors
-    /// As [`Fs::stat`]; EINVAL for anything but a symlink.
+    /// As [`Lower::stat`]; EINVAL for anything but a symlink.
     pub fn read_link(&self, node: &Arc<Node>, target: &mut [u8]) -> Result<usize, Errno> {
         if node.kind() != libc::S_IFLNK {
             return Err(Errno::INVAL);
@@ -179,7 +179,7 @@ impl Fs {
     }
 }
 
-impl Fs {
+impl Lower {
     /// Opens what is pinned, with `flags` and with the rights that the thread has on: the very inode, whatever its names
     /// lead to. Where no `/proc` is mounted it is opened by its name and compared.
     ///

@@ -16,7 +16,7 @@ const CHUNK: usize = 16 * 1024;
 
 /// An entry of the lower directory.
 #[derive(Clone, Copy)]
-pub struct Lower<'a> {
+pub struct Read<'a> {
     /// Lower inode number.
     pub ino: u64,
     /// The lower cookie behind this entry.
@@ -86,7 +86,7 @@ impl Ahead {
         &mut self,
         fd: &OwnedFd,
         hidden: impl Fn(&[u8]) -> bool,
-        take: &mut dyn FnMut(Lower<'_>) -> bool,
+        take: &mut dyn FnMut(Read<'_>) -> bool,
     ) -> Result<(), Errno> {
         loop {
             while let Some(entry) = self.entry(self.at) {
@@ -141,10 +141,10 @@ impl Ahead {
         }
     }
 
-    fn entry(&self, index: usize) -> Option<Lower<'_>> {
+    fn entry(&self, index: usize) -> Option<Read<'_>> {
         let kept = self.entries.get(index)?;
         let name = self.names.get(self.name_begin(index)..kept.name_end)?;
-        Some(Lower {
+        Some(Read {
             ino: kept.ino,
             next: kept.next,
             kind: kept.kind,

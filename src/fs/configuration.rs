@@ -1,44 +1,77 @@
 //! The configuration file at the root of the mount, `.bedrock-config-filesystem`: what reads see and what writes do.
 
 use super::config::{Command, CommandError, Config, Problem};
-use super::ids::NodeId;
-use super::ids::Side;
-use super::stat::Stat;
-use super::{Fs, Sources};
+use super::config_handle::ConfigHandles;
+use super::lower::Lower;
+use super::rules::Rules;
 use crate::log;
 use crate::mutex::lock;
 use crate::sys::creds::own;
-use rustix::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::ffi::{CStr, OsStr};
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 /// The largest text that an inject override may add, in bytes.
 pub const INJECT_MAX: u64 = 1 << 20;
 
-impl Fs {
+/// Texts in place of files, by path.
+pub type Sources = HashMap<Box<[u8]>, Arc<[u8]>>;
+
+/// The configuration in force, and its file.
+pub struct Configuration {
+    lower: Arc<Lower>,
+    /// The mount point, for what is logged.
+    mountpoint: Box<[u8]>,
+    config: Mutex<Config>,
+    /// Held by whoever changes the configuration, from reading sources to editing files. What it guards is the version of
+    /// the rules in force.
+    changing: Mutex<u64>,
+    /// The open handles of the file.
+    pub handles: ConfigHandles,
+    /// In place of the files that inject overrides name: see [`Configuration::make_up_sources`].
+    sources: Option<Sources>,
+}
+
+impl Configuration {
+    /// `config`, whose rules are in force on `lower` as the version before the first change.
+    pub fn new(lower: Arc<Lower>, config: Config, mountpoint: Box<[u8]>) -> Configuration {
+        let version = lower.rules().version();
+        Configuration {
+            lower,
+            mountpoint,
+            config: Mutex::new(config),
+            changing: Mutex::new(version),
+            handles: ConfigHandles::default(),
+            sources: None,
+        }
+    }
+
     /// Its size in bytes: what a read of all of it returns.
-    pub fn config_size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         lock(&self.config).rendered_len()
     }
 
     /// The configuration in force.
-    pub fn config(&self) -> Config {
+    pub fn get(&self) -> Config {
         lock(&self.config).clone()
     }
 
-    /// Carries out `commands`, all or none, and puts the new rules in force at once (contract D30, D35). Text that is no
-    /// longer injected leaves its file before this returns (D32, D34).
+    /// Carries out `commands`, all or none, and puts the new rules in force at once (contract D30, D35). `end` then ends what
+    /// was configured: it is given the configuration before, that after, and the rules before.
     ///
     /// Changes are made one after another; those who read the configuration or act on it wait for none of this.
     ///
     /// # Errors
     /// The first command that cannot be carried out, such as an injection whose source cannot be read.
-    pub fn change_config(&self, commands: &[Command]) -> Result<(), CommandError> {
-        let _turn = lock(&self.changing);
+    pub fn change(
+        &self,
+        commands: &[Command],
+        end: impl FnOnce(&Config, &Config, &Rules),
+    ) -> Result<(), CommandError> {
+        let mut version = lock(&self.changing);
         let read = |path| own(|| self.read_source(path));
         let texts = commands
             .iter()
@@ -50,22 +83,22 @@ impl Fs {
                     .map_err(|errno| CommandError::new(&command.line(), Problem::Source(errno)))
             })
             .collect::<Result<Vec<Option<Arc<[u8]>>>, _>>()?;
-        let old = self.config();
+        let old = self.get();
         let next = old.apply_all(commands.iter().zip(texts))?;
         if next.is_unchanged_from(&old) {
             return Ok(());
         }
-        let version = self.version.fetch_add(1, Ordering::AcqRel) + 1;
-        let rules = self.rules.swap(Arc::new(next.compile(version)));
+        *version += 1;
+        let rules = self.lower.put_in_force(next.compile(*version));
         *lock(&self.config) = next.clone();
-        let end = own(|| {
-            self.end_superseded(commands, &old, &next, &rules);
+        let ended = own(|| {
+            end(&old, &next, &rules);
             Ok(())
         });
-        if let Err(errno) = end {
+        if let Err(errno) = ended {
             log::error(format_args!(
                 "{}: text that is injected no more stays in its files, for the daemon cannot act as root: {errno}",
-                crate::printable::printable(&self.settings.mountpoint)
+                crate::printable::printable(&self.mountpoint)
             ));
         }
         Ok(())
@@ -101,41 +134,5 @@ impl Fs {
             return Err(Errno::FBIG);
         }
         Ok(text.into())
-    }
-
-    /// `user.bedrock.stratum` of a node: `global`, or the stratum's name (contract D36).
-    ///
-    /// # Errors
-    /// ESTALE for a node that is not known.
-    pub fn stratum_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
-        if id != NodeId::CONFIG {
-            let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-            if node.side() == Side::Local {
-                return Ok(self.settings.stratum.to_vec());
-            }
-        }
-        Ok(b"global".to_vec())
-    }
-
-    /// `user.bedrock.localpath` of a node: the mount point and the path below it; the root has a slash at its end, and
-    /// the configuration file is `/` (contract D36). `look` looks at a name in a directory with the rights of whoever is to
-    /// be told.
-    ///
-    /// # Errors
-    /// As [`Fs::walked_path`].
-    pub fn localpath_of(
-        &self,
-        id: NodeId,
-        look: impl Fn(BorrowedFd<'_>, &CStr) -> Result<Stat, Errno>,
-    ) -> Result<Vec<u8>, Errno> {
-        if id == NodeId::CONFIG {
-            return Ok(b"/".to_vec());
-        }
-        let mut path = self.settings.mountpoint.to_vec();
-        if path.last() != Some(&b'/') {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&self.walked_path(id, look)?);
-        Ok(path)
     }
 }

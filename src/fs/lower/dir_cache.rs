@@ -1,7 +1,7 @@
 //! Which directories hold a descriptor: a bounded number, given up by a clock with second chances.
 
-use super::ids::NodeId;
-use super::node::{Node, Nodes};
+use crate::fs::ids::NodeId;
+use crate::fs::node::{Node, Nodes};
 use crate::mutex::lock;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::OwnedFd;

@@ -5,13 +5,11 @@
 //! same again: what was found meanwhile by a path, too. So the latest to be forgotten stay in the table, without a descriptor,
 //! and the lower file system says whether the inode is still there.
 
-use super::Fs;
-use super::ids::NodeId;
-use super::node::{GONE, LEAVING, Node, Nodes};
-use super::stat::Stat;
+use super::{GONE, LEAVING, Node, Nodes};
+use crate::fs::ids::NodeId;
+use crate::fs::stat::Stat;
 use crate::mutex::lock;
 use rustix::fd::AsFd as _;
-use rustix::io::Errno;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +21,7 @@ impl Nodes {
     }
 
     /// Counts one more lookup, unless the node is on its way out.
-    pub(super) fn revive(&self, node: &Node) -> bool {
+    pub fn revive(&self, node: &Node) -> bool {
         loop {
             match node.lookups.load(Ordering::Acquire) {
                 GONE => return false,
@@ -125,52 +123,5 @@ fn may_stay(node: &Node) -> bool {
         Some(dir) if node.is_dir() => Stat::of(dir.as_fd()).is_ok_and(|stat| stat.0.stx_nlink > 0),
         // It was held because it has lost its name.
         Some(_) => false,
-    }
-}
-
-impl Fs {
-    /// The node with the number `id` of a file handle, and what it is, with one more lookup counted.
-    ///
-    /// # Errors
-    /// ESTALE when it is no more, or was forgotten too long ago.
-    pub fn by_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
-        let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-        let stat = self.stat(&node)?;
-        self.count(node, stat)
-    }
-
-    /// The directory that the directory `id` lies in, with one more lookup counted; of the root, the root itself. Never what
-    /// the lower file system calls `..`, which may lie outside: only where the directory is found as what it is.
-    ///
-    /// # Errors
-    /// ENOTDIR; ESTALE when it is not where it was last found.
-    pub fn above_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
-        let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-        if !node.is_dir() {
-            return Err(Errno::NOTDIR);
-        }
-        let above = match id {
-            NodeId::ROOT => node,
-            _ => {
-                let (dir, name) = self.spot_of(&node)?;
-                let found = Stat::at(dir.as_fd(), name.as_c_str()).map_err(|_| Errno::STALE)?;
-                let parent = node.link().parent;
-                if found.key(node.side()) != node.key {
-                    return Err(Errno::STALE);
-                }
-                self.nodes.get(parent).ok_or(Errno::STALE)?
-            }
-        };
-        let stat = self.stat(&above)?;
-        self.count(above, stat)
-    }
-
-    fn count(&self, node: Arc<Node>, stat: Stat) -> Result<(Arc<Node>, Stat), Errno> {
-        let exists = stat.0.stx_nlink > 0 || node.lookups() > 0;
-        // The root is never forgotten, and nobody counts.
-        if !exists || !(node.id == NodeId::ROOT || self.nodes.revive(&node)) {
-            return Err(Errno::STALE);
-        }
-        Ok((node, stat))
     }
 }

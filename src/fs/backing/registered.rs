@@ -1,0 +1,35 @@
+//! One lower file that the kernel was given.
+
+use crate::sys::dev;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A registered lower file. Dropping it gives the id back.
+pub struct Registered {
+    /// Its id.
+    pub id: u32,
+    /// The connection that it is of.
+    pub dev: Arc<OwnedFd>,
+    /// Counts those that there are.
+    pub count: Arc<AtomicUsize>,
+    /// The descriptor that was opened to be registered. `None`: a client's handle was registered, whose description the
+    /// kernel then keeps open, for writing perhaps, so such an id ends with its last open.
+    pub anchor: Option<OwnedFd>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        // The connection may be gone already, and its ids with it.
+        let _ = dev::backing_close(self.dev.as_fd(), self.id);
+    }
+}
+
+/// What a first open offers for registration.
+pub enum Candidate<'a> {
+    /// A descriptor opened for nothing else.
+    Anchor(OwnedFd),
+    /// The descriptor of the client's handle.
+    Handle(BorrowedFd<'a>),
+}

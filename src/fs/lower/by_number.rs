@@ -1,0 +1,56 @@
+//! From a node's number, as a file handle of the mount holds it, to the node.
+
+use super::Lower;
+use crate::fs::ids::NodeId;
+use crate::fs::node::Node;
+use crate::fs::stat::Stat;
+use rustix::fd::AsFd as _;
+use rustix::io::Errno;
+use std::sync::Arc;
+
+impl Lower {
+    /// The node with the number `id` of a file handle, and what it is, with one more lookup counted.
+    ///
+    /// # Errors
+    /// ESTALE when it is no more, or was forgotten too long ago.
+    pub fn by_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
+        let node = self.nodes.get(id).ok_or(Errno::STALE)?;
+        let stat = self.stat(&node)?;
+        self.count(node, stat)
+    }
+
+    /// The directory that the directory `id` lies in, with one more lookup counted; of the root, the root itself. Never what
+    /// the lower file system calls `..`, which may lie outside: only where the directory is found as what it is.
+    ///
+    /// # Errors
+    /// ENOTDIR; ESTALE when it is not where it was last found.
+    pub fn above_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
+        let node = self.nodes.get(id).ok_or(Errno::STALE)?;
+        if !node.is_dir() {
+            return Err(Errno::NOTDIR);
+        }
+        let above = match id {
+            NodeId::ROOT => node,
+            _ => {
+                let (dir, name) = self.spot_of(&node)?;
+                let found = Stat::at(dir.as_fd(), name.as_c_str()).map_err(|_| Errno::STALE)?;
+                let parent = node.link().parent;
+                if found.key(node.side()) != node.key {
+                    return Err(Errno::STALE);
+                }
+                self.nodes.get(parent).ok_or(Errno::STALE)?
+            }
+        };
+        let stat = self.stat(&above)?;
+        self.count(above, stat)
+    }
+
+    fn count(&self, node: Arc<Node>, stat: Stat) -> Result<(Arc<Node>, Stat), Errno> {
+        let exists = stat.0.stx_nlink > 0 || node.lookups() > 0;
+        // The root is never forgotten, and nobody counts.
+        if !exists || !(node.id == NodeId::ROOT || self.nodes.revive(&node)) {
+            return Err(Errno::STALE);
+        }
+        Ok((node, stat))
+    }
+}
