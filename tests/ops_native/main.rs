@@ -8,6 +8,7 @@ mod acls;
 mod creating;
 mod permissions;
 mod set_ids;
+mod sockets;
 mod special;
 mod times;
 
