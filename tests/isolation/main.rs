@@ -9,6 +9,7 @@ mod confined;
 mod control;
 mod descriptors;
 mod former_owner;
+mod frozen;
 mod full_directories;
 mod global_rights;
 mod grants;
