@@ -2,7 +2,7 @@
 
 use super::client::STORM_NAMES;
 use super::modes::{Bench, Lower, Mode, run};
-use super::report::{MODES, Results, Unit, median};
+use super::report::{MODES, Results, Unit, median, small_scale};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,12 +33,6 @@ const fn job(workload: &'static str, count: usize, size: usize) -> Job {
         clients: 1,
         user: "root",
     }
-}
-
-/// What the counts of the smallest files are divided by: less than others, so that even a tenth of them are more than the
-/// backing ids that etcfs keeps (512), beyond which every open costs the end of another id.
-pub fn small_scale(scale: usize) -> usize {
-    (scale * 2 / 5).max(1)
 }
 
 /// How thoroughly to measure.

@@ -3,85 +3,27 @@
 //! Users take turns at them, and each has a bounded number of them, so that the threads that one user keeps busy are never
 //! all there are. Root has some that nobody else gets.
 
-mod lanes;
-
-use super::Session;
-use super::attend::{Debt, Way, attend};
-use super::interrupts::Ticket;
+use super::attend::attend;
+use super::buffer::Buffer;
+use super::connection::Session;
+use super::debt::Debt;
 use super::meter::{InFlight, Meter, Role};
+use super::pool::{BOUNDS, Job, Pool};
 use super::serve::refuse;
-use super::worker::Buffer;
+use super::way::Way;
 use crate::fs::budget::Account;
 use crate::log;
 use crate::mutex::lock;
 use crate::sys::{creds, proc};
 use etcfs_proto::{Frame, Reply};
-use lanes::{Bounds, Lanes, Waiting};
 use rustix::io::Errno;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use rustix::thread::CpuSet;
+use std::sync::{Arc, PoisonError};
 
-/// How many threads may be at work at once, and how much may wait for them. A thread costs some 30 KiB; what waits is
-/// mostly smaller than 1 KiB, but one WRITE has up to 1 MiB, and each is a client's thread that is blocked.
-const BOUNDS: Bounds = Bounds {
-    each: 4,
-    all: 64,
-    root: 32,
-    bytes_each: 8 << 20,
-    bytes_all: 64 << 20,
-};
 /// How many threads stay for the next request when there is none.
 const KEPT: usize = 2;
 /// What the buffer of a thread holds between requests, in bytes: enough for all answers without file contents.
 const ANSWER: usize = 4096;
-
-/// A request that waits for a thread.
-struct Job {
-    request: Buffer,
-    ticket: Ticket,
-    unique: u64,
-    pid: u32,
-    /// Its observers have been told of it.
-    shown: bool,
-}
-
-impl Waiting for Job {
-    fn unique(&self) -> u64 {
-        self.unique
-    }
-
-    fn bytes(&self) -> usize {
-        self.request.bytes().len() + size_of::<Job>()
-    }
-}
-
-/// The threads and what waits for them.
-pub struct Pool {
-    state: Mutex<State>,
-    work: Condvar,
-}
-
-struct State {
-    lanes: Lanes<Job>,
-    threads: usize,
-    /// Threads that sleep and have not been called.
-    idle: usize,
-    /// Threads that have been called and sleep still.
-    called: usize,
-}
-
-impl Default for Pool {
-    fn default() -> Pool {
-        Pool {
-            state: Mutex::new(State {
-                lanes: Lanes::new(BOUNDS),
-                threads: 0,
-                idle: 0,
-                called: 0,
-            }),
-            work: Condvar::new(),
-        }
-    }
-}
 
 impl Pool {
     /// Has the message in `request` served by another thread when it is the turn of `account`. `shown`: its observers
@@ -179,7 +121,7 @@ impl Pool {
 
     /// What a thread of the pool does until there is nothing to do and others are idle.
     fn work(&self, session: &Arc<Session>) {
-        super::unpin();
+        unpin();
         if let Err(errno) = creds::prepare_thread() {
             // Its umask would be everybody's.
             log::error(format_args!(
@@ -270,4 +212,13 @@ fn serve_one(session: &Arc<Session>, meter: &Meter, job: Job, reply: &mut Reply)
 /// that cannot be looked up (of another pid namespace) is believed to.
 fn has_given_up(pid: u32) -> bool {
     pid == 0 || proc::is_dying(pid)
+}
+
+/// Lets the calling thread run on every CPU that the process may use: a thread that a worker starts is held on that
+/// worker's CPU otherwise.
+fn unpin() {
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    // Being somewhere else costs time only.
+    let _ = rustix::thread::sched_setaffinity(None, &all);
 }

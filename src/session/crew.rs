@@ -1,34 +1,14 @@
-//! Whom workers are kept free for: somebody's slow disk, hung file system or large file stops nobody else.
-//!
-//! A worker that is stuck in a request is relieved: another thread takes its place on its CPU and reads on, and the stuck
-//! one leaves when its request is over. A user whose requests keep workers busy for long is *held back* for a while: the
-//! workers do not carry out that user's requests, but put them into the user's own queue in the [pool](super::aside),
-//! where they take turns with others' and wait for each other.
-//!
-//! Who decides that is a thread that looks at what all are at, some hundred times a second while requests come, and sleeps
-//! without a timer when none do.
+//! What workers ask before they carry out a request: whether its user is held back, and who else is there.
 
-mod judge;
+pub mod held;
 
-use super::meter::{InFlight, Waker, now};
-use super::turns::{Turn, Turns};
-use super::worker::{self, Place};
-use super::{Session, serve};
-use crate::fs::budget::Account;
-use crate::log;
+use super::head;
+use super::meter::Waker;
+use super::turns::Turn;
 use arc_swap::ArcSwap;
-use judge::{Judge, Seen};
-use std::collections::HashSet;
+use held::Held;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-
-/// How often the crew is looked at while requests come. A look takes some 10 us.
-const TICK: Duration = Duration::from_millis(3);
-/// After so many looks at nothing, none is taken until a request comes.
-const QUIET: u32 = 40;
-/// The longest time between two looks while all are stuck and nothing changes.
-const SLOWEST: Duration = Duration::from_millis(96);
 
 /// What workers ask before they carry out a request.
 #[derive(Default)]
@@ -39,36 +19,18 @@ pub struct Crew {
     /// Wakes the thread that looks.
     pub waker: Waker,
     /// Threads that were relieved and have not left.
-    relieved: AtomicUsize,
+    pub relieved: AtomicUsize,
     /// That there is no thread to be had was said.
-    told: AtomicBool,
-    over: AtomicBool,
-}
-
-/// Who is held back.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Everybody but root: too many threads are stuck.
-    everybody: bool,
-    accounts: Vec<Account>,
-}
-
-impl Held {
-    /// What ends a file's or a node's use is never among it: that would keep other users' locks and descriptors.
-    fn has(&self, account: Account) -> bool {
-        if account == Account::KERNEL {
-            return false;
-        }
-        self.everybody && !account.is_root() || self.accounts.contains(&account)
-    }
+    pub told: AtomicBool,
+    pub over: AtomicBool,
 }
 
 impl Crew {
     /// True if the request in `message` is not for a worker to carry out. One load when nobody is held back.
     pub fn holds_back(&self, message: &[u8]) -> bool {
         self.wary.load(Ordering::Relaxed)
-            && !serve::is_interrupt(message)
-            && self.held.load().has(serve::account_of(message))
+            && !head::is_interrupt(message)
+            && self.held.load().has(head::account_of(message))
     }
 
     /// A worker begins a request. True if that is to be told after it: somebody else reads on meanwhile, so that the
@@ -100,7 +62,7 @@ impl Crew {
         self.waker.request();
     }
 
-    fn hold_back(&self, held: Held) {
+    pub fn hold_back(&self, held: Held) {
         if **self.held.load() == held {
             return;
         }
@@ -109,108 +71,3 @@ impl Crew {
         self.wary.store(any, Ordering::Relaxed);
     }
 }
-
-/// Looks after the workers of `session` until the connection ends.
-pub fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
-    let crew = &session.crew;
-    let mut eye = Eye {
-        judge: Judge::new(turns.len()),
-        requests: Vec::new(),
-        seen: Vec::new(),
-        relieved: HashSet::new(),
-    };
-    let mut steps = 0;
-    let mut pause = TICK;
-    let mut quiet = 0;
-    while !crew.over.load(Ordering::Relaxed) {
-        let busy = eye.look(session, turns);
-        let moved = std::mem::replace(&mut steps, turns.steps()) != steps;
-        if moved || busy {
-            // Where all are stuck that there may be, nothing changes until one of them is not.
-            pause = if moved { TICK } else { SLOWEST.min(pause * 2) };
-            quiet = 0;
-            std::thread::sleep(pause);
-            continue;
-        }
-        pause = TICK;
-        quiet += 1;
-        if quiet < QUIET {
-            std::thread::sleep(TICK);
-            continue;
-        }
-        crew.waker.drowse();
-        // A request that began at that very moment may have missed it; one tick later it is seen.
-        if !crew.waker.sleep(Some(TICK)) && turns.steps() == steps {
-            crew.waker.sleep(None);
-        }
-    }
-}
-
-/// What looks, with what it keeps from look to look, so that a look allocates nothing.
-struct Eye {
-    judge: Judge,
-    requests: Vec<InFlight>,
-    seen: Vec<Seen>,
-    /// Requests in which a worker that was relieved is stuck.
-    relieved: HashSet<u64>,
-}
-
-impl Eye {
-    /// One look; true if a worker is at a request.
-    fn look(&mut self, session: &Arc<Session>, turns: &Arc<Turns>) -> bool {
-        let requests = &mut self.requests;
-        session.meters.read_in_flight(requests);
-        let relieved = &mut self.relieved;
-        relieved.retain(|unique| requests.iter().any(|request| request.unique == *unique));
-        let at = now();
-        self.seen.clear();
-        self.seen.extend(requests.iter().map(|request| {
-            Seen {
-                unique: request.unique,
-                account: serve::account(request.opcode, request.uid),
-                age: Duration::from_nanos(at.saturating_sub(request.taken)),
-                place: request
-                    .place
-                    .filter(|_| !relieved.contains(&request.unique)),
-                was_worker: request.place.is_some(),
-                is_long: crate::ops::is_long(request.opcode),
-            }
-        }));
-        let reads = |index| turns.reads(index);
-        let verdict = self
-            .judge
-            .look(at, &self.seen, reads, session.crew.relieved());
-        session.crew.hold_back(verdict.held);
-        for (index, unique) in verdict.relieve {
-            if relieve(session, turns, index) {
-                relieved.insert(unique);
-            }
-        }
-        self.seen.iter().any(|seen| seen.place.is_some())
-    }
-}
-
-/// Has another thread take the place of worker `index`; false if there is no thread.
-fn relieve(session: &Arc<Session>, turns: &Arc<Turns>, index: usize) -> bool {
-    // Counted before anybody can leave.
-    session.crew.relieved.fetch_add(1, Ordering::Relaxed);
-    let place = Place::Of {
-        index,
-        holder: turns.holder(index),
-        turns: turns.clone(),
-    };
-    let started = worker::start(session, place);
-    if let Err(error) = &started {
-        session.crew.left();
-        let told = session.crew.told.swap(true, Ordering::Relaxed);
-        if !told {
-            log::error(format_args!(
-                "no thread can be made to take the place of a worker that is stuck ({error}): requests wait until it is free"
-            ));
-        }
-    }
-    started.is_ok()
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! A fake kernel for this crate's own tests: the other end of a SOCK_SEQPACKET pair.
 
-use super::{Observer, Session};
+use super::connection::Session;
+use super::observe::Observer;
 use crate::fs::Fs;
 use crate::fs::lower::Base;
 use crate::fs::settings::Settings;

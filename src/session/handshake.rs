@@ -1,6 +1,6 @@
 //! INIT: the first request of a connection, answered before any worker runs.
 
-use super::worker::Buffer;
+use super::buffer::Buffer;
 use etcfs_proto::init::{Agreed, Offer, Refusal, Wish, negotiate};
 use etcfs_proto::{Frame, Opcode, Reply, WireError};
 use rustix::fd::BorrowedFd;

@@ -1,16 +1,17 @@
 //! From a message to its one answer.
 
-use super::attend::Way;
+use super::connection::Session;
+use super::head::{opcode_of, unique_of};
 use super::meter::{Done, Meter, Snapshot};
-use super::{Session, Times, meter, panics};
-use crate::fs::budget::Account;
+use super::observe::Times;
+use super::way::Way;
+use super::{meter, panics};
 use crate::fs::locks::Wait;
 use crate::log;
 use crate::ops::{self, Call, Handled, Leave, Row, Where};
-use etcfs_proto::abi::{InHeader, InterruptIn};
+use etcfs_proto::abi::InterruptIn;
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
-use zerocopy::FromBytes as _;
 
 /// What becomes of a request.
 pub enum Outcome<'r> {
@@ -177,56 +178,6 @@ fn run(
         ));
         Err(Errno::IO.into())
     })
-}
-
-/// The opcode of a message that has its number: bytes 4 to 7.
-fn opcode_of(message: &[u8]) -> Opcode {
-    let bytes = message.get(4..8).and_then(|bytes| bytes.try_into().ok());
-    Opcode(bytes.map_or(0, u32::from_ne_bytes))
-}
-
-/// The thread that asks, of a message that has a whole head; 0 otherwise.
-pub fn caller_of(message: &[u8]) -> u32 {
-    InHeader::ref_from_prefix(message).map_or(0, |(head, _)| head.pid)
-}
-
-/// Who is charged for a message that has a whole head.
-pub fn account_of(message: &[u8]) -> Account {
-    let Ok((head, _)) = InHeader::ref_from_prefix(message) else {
-        return Account::KERNEL;
-    };
-    account(Opcode(head.opcode), head.uid)
-}
-
-/// Who is charged for a request.
-pub fn account(opcode: Opcode, uid: u32) -> Account {
-    match opcode {
-        Opcode::FORGET
-        | Opcode::BATCH_FORGET
-        | Opcode::INTERRUPT
-        | Opcode::RELEASE
-        | Opcode::RELEASEDIR
-        | Opcode::DESTROY => Account::KERNEL,
-        _ => Account::of(uid),
-    }
-}
-
-/// True for INTERRUPT, which is for requests that wait and must not wait with them.
-pub fn is_interrupt(message: &[u8]) -> bool {
-    opcode_of(message) == Opcode::INTERRUPT
-}
-
-/// The number of a message that the kernel waits for an answer to.
-pub fn owed(message: &[u8]) -> Option<u64> {
-    let opcode = opcode_of(message);
-    let waits = opcode.wants_answer() && opcode != Opcode::INTERRUPT;
-    unique_of(message).filter(|_| waits)
-}
-
-/// The number of a message too short or too wrong to be cut, if it has one: bytes 8 to 15.
-fn unique_of(message: &[u8]) -> Option<u64> {
-    let bytes = message.get(8..16)?.try_into().ok()?;
-    Some(u64::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]

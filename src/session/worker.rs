@@ -1,54 +1,19 @@
 //! A worker: reads a request, has it served, writes the answer, without a hand-over.
 
-use super::attend::{Debt, Way, attend, set_aside};
+use super::attend::{attend, set_aside};
+use super::buffer::Buffer;
+use super::connection::{Ended, Session};
+use super::debt::Debt;
+use super::head::caller_of;
 use super::meter;
-use super::serve::caller_of;
 use super::turns::{Turn, Turns};
-use super::{Ended, Session};
+use super::way::Way;
 use crate::sys::creds;
 use crate::sys::lease::never_wait;
 use etcfs_proto::Reply;
 use rustix::io::{self, Errno};
 use rustix::thread::CpuSet;
 use std::sync::Arc;
-use zerocopy::IntoBytes as _;
-
-/// A buffer for requests, aligned for the wire's 64-bit fields.
-pub struct Buffer {
-    words: Vec<u64>,
-    len: usize,
-    /// When its message was read, see [`meter::now`].
-    pub taken: u64,
-}
-
-impl Buffer {
-    /// Room for `len` bytes. Pages that are never written cost no memory.
-    pub fn new(len: usize) -> Buffer {
-        Buffer {
-            words: vec![0; len.div_ceil(8)],
-            len,
-            taken: 0,
-        }
-    }
-
-    /// A copy of one message, read at `taken`.
-    pub fn copy(message: &[u8], taken: u64) -> Buffer {
-        let mut buffer = Buffer::new(message.len());
-        buffer.taken = taken;
-        buffer.bytes_mut().copy_from_slice(message);
-        buffer
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.words.as_bytes()[..self.len]
-    }
-
-    /// The bytes, for filling.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.words.as_mut_bytes()[..self.len]
-    }
-}
 
 /// What the device says instead of a request, and what that means. The one place where it is decided.
 enum Device {

@@ -6,7 +6,6 @@ use std::path::Path;
 
 /// The circles that there are, as a folder and those of its modules that need one another.
 const KNOWN: &[(&str, &[&str])] = &[
-    ("bench", &["plan", "report"]),
     ("etcfs/cli", &["", "error", "mount8", "table"]),
     ("etcfs/ctl/door", &["", "find"]),
     ("etcfs/fs/budget", &["", "descriptors"]),
@@ -15,21 +14,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("etcfs/fs/locks", &["", "holder", "wait", "waits"]),
     ("etcfs/fs/rules", &["", "tree"]),
     ("etcfs/mount", &["", "base", "occupant", "point", "times"]),
-    ("etcfs/session/crew", &["", "judge"]),
     ("etcfs/session/meter", &["", "counts", "watch"]),
-    (
-        "etcfs/session",
-        &[
-            "",
-            "aside",
-            "attend",
-            "crew",
-            "handshake",
-            "serve",
-            "waiters",
-            "worker",
-        ],
-    ),
     ("etcfs/trace", &["", "debug"]),
     ("etcfsctl/check", &["", "conf"]),
 ];

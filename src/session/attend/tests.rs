@@ -3,10 +3,13 @@
 use super::*;
 use crate::session::fake::Kernel;
 use crate::session::meter::now;
+use crate::session::debt::error;
 use crate::session::{Observer, Times};
-use etcfs_proto::abi::{GetattrIn, InHeader, InterruptIn};
+use etcfs_proto::abi::{GetattrIn, InHeader, InterruptIn, OutHeader};
 use etcfs_proto::{Frame, Opcode};
+use rustix::io::Errno;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use zerocopy::IntoBytes as _;
 
 const WORKER: Opcode = Opcode(7);
 const ASIDE: Opcode = Opcode(19);
@@ -99,10 +102,12 @@ fn a_refused_answer_is_answered_eio() {
         error: 0,
         unique: 12,
     };
-    let debt = Debt {
-        session: &kernel.session,
-        unique: Some(12),
+    let getattr = InHeader {
+        opcode: Opcode::GETATTR.0,
+        unique: 12,
+        ..InHeader::default()
     };
+    let debt = Debt::of(&kernel.session, getattr.as_bytes());
     debt.pay(&[head.as_bytes(), &too_long[16..]].concat());
     assert_eq!(kernel.answer(), (12, Err(Errno::IO)));
 }

@@ -59,7 +59,7 @@ fn getattr_of_root() -> Vec<u8> {
 fn a_panic_is_eio_and_one_line_and_the_session_goes_on() {
     let session = session();
     let bytes = getattr_of_root();
-    let message = super::super::Buffer::copy(&bytes, 0);
+    let message = crate::session::buffer::Buffer::copy(&bytes, 0);
     let frame = Frame::cut(message.bytes()).expect("a frame");
     let mut reply = Reply::with_capacity(4096);
 

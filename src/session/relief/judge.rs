@@ -1,7 +1,7 @@
 //! Which workers are relieved and who is held back, from what all threads are seen to be at.
 
-use super::Held;
 use crate::fs::budget::Account;
+use crate::session::crew::held::Held;
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -1,0 +1,22 @@
+//! Who is held back.
+
+use crate::fs::budget::Account;
+
+/// Who is held back.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Everybody but root: too many threads are stuck.
+    pub everybody: bool,
+    /// And these.
+    pub accounts: Vec<Account>,
+}
+
+impl Held {
+    /// What ends a file's or a node's use is never among it: that would keep other users' locks and descriptors.
+    pub fn has(&self, account: Account) -> bool {
+        if account == Account::KERNEL {
+            return false;
+        }
+        self.everybody && !account.is_root() || self.accounts.contains(&account)
+    }
+}

@@ -1,0 +1,76 @@
+//! What waits for a thread to be carried out in.
+
+pub mod lanes;
+
+use super::buffer::Buffer;
+use super::interrupts::Ticket;
+use lanes::{Bounds, Lanes, Waiting};
+use std::sync::{Condvar, Mutex};
+
+/// How many threads may be at work at once, and how much may wait for them. A thread costs some 30 KiB; what waits is
+/// mostly smaller than 1 KiB, but one WRITE has up to 1 MiB, and each is a client's thread that is blocked.
+pub const BOUNDS: Bounds = Bounds {
+    each: 4,
+    all: 64,
+    root: 32,
+    bytes_each: 8 << 20,
+    bytes_all: 64 << 20,
+};
+
+/// A request that waits for a thread.
+pub struct Job {
+    /// The message.
+    pub request: Buffer,
+    /// Where INTERRUPT of it is noted.
+    pub ticket: Ticket,
+    /// Its number.
+    pub unique: u64,
+    /// Who asks.
+    pub pid: u32,
+    /// Its observers have been told of it.
+    pub shown: bool,
+}
+
+impl Waiting for Job {
+    fn unique(&self) -> u64 {
+        self.unique
+    }
+
+    fn bytes(&self) -> usize {
+        self.request.bytes().len() + size_of::<Job>()
+    }
+}
+
+/// The threads and what waits for them.
+pub struct Pool {
+    /// What waits and who works.
+    pub state: Mutex<State>,
+    /// Wakes threads that sleep.
+    pub work: Condvar,
+}
+
+/// What waits and who works.
+pub struct State {
+    /// What waits.
+    pub lanes: Lanes<Job>,
+    /// How many threads there are.
+    pub threads: usize,
+    /// Threads that sleep and have not been called.
+    pub idle: usize,
+    /// Threads that have been called and sleep still.
+    pub called: usize,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool {
+            state: Mutex::new(State {
+                lanes: Lanes::new(BOUNDS),
+                threads: 0,
+                idle: 0,
+                called: 0,
+            }),
+            work: Condvar::new(),
+        }
+    }
+}
