@@ -27,9 +27,10 @@ use super::stat::Stat;
 use crate::fs::lower::walk::DIR_FLAGS;
 use crate::sys::creds::{looking, own, set_umask};
 use crate::sys::file_handle::FileHandle;
+use crate::sys::object;
 use crate::sys::xattr::Target;
 pub use errand::Errand;
-use fresh::{Fresh, publish};
+use fresh::Fresh;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Access, AtFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxTimestamp};
 use rustix::io::Errno;
@@ -307,6 +308,27 @@ fn arrive(
         reached(Step::Durable);
         Ok(())
     })
+}
+
+/// Gives the new inode the target's name, in one step and, with `no_replace`, only if it is free.
+///
+/// # Errors
+/// EEXIST with `no_replace`; EISDIR, EPERM (an immutable target), EROFS as `renameat(2)`.
+fn publish(work: &Move<'_>, fresh: Fresh<'_>, reached: &mut dyn FnMut(Step)) -> Result<(), Errno> {
+    if fresh.is_nameless() {
+        match object::link(fresh.fd(), work.to, work.new) {
+            // A free name needs no second one.
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) if !work.no_replace => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    let (staging, _fd) = fresh.named(work.to)?;
+    reached(Step::Named);
+    match work.no_replace {
+        true => staging.put_at_free_name(work.new),
+        false => staging.put(work.new),
+    }
 }
 
 /// Writes the directory's names to disk.

@@ -12,6 +12,7 @@
 mod apply;
 mod in_place;
 pub mod inject_file;
+pub mod original;
 mod seen;
 mod superseded;
 mod switch;
@@ -27,7 +28,8 @@ use super::rules::{Override, OverrideKind};
 use super::stat::Stat;
 use crate::log;
 use crate::sys::creds::own;
-use inject_file::{Change, Look, Outcome, Step};
+use inject_file::{Change, Look, Outcome};
+use original::Step;
 use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;

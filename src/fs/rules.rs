@@ -22,85 +22,18 @@
 //! 6. No override makes the directories above it; only a directory override makes a directory.
 
 mod chunks;
+mod overrides;
 mod path;
 mod tree;
 
 use super::ids::Side;
 pub(in crate::fs) use chunks::Chunks;
+pub use overrides::{Override, OverrideKind};
 pub use path::{COMPONENT_MAX, DEPTH_MAX, PATH_MAX, PathProblem, RulePath};
 use std::ffi::CStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+pub use tree::Place;
 pub(in crate::fs) use tree::{NONE, Tree};
-
-/// What an override enforces.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum OverrideKind {
-    /// The name is a symlink whose target is the content.
-    Symlink,
-    /// The name is a directory.
-    Directory,
-    /// The file, where it exists, holds the text of the source that the content names.
-    Inject,
-}
-
-impl OverrideKind {
-    /// The word for it in the configuration.
-    pub const fn word(self) -> &'static str {
-        match self {
-            OverrideKind::Symlink => "symlink",
-            OverrideKind::Directory => "directory",
-            OverrideKind::Inject => "inject",
-        }
-    }
-}
-
-/// One override as configured.
-#[derive(Debug)]
-pub struct Override {
-    /// What it enforces.
-    pub kind: OverrideKind,
-    /// The subject, relative to the root, without a leading slash.
-    pub path: Box<[u8]>,
-    /// The content as it was written, byte for byte (D25): a symlink's target, `x` of a directory, an inject's source.
-    pub content: Box<[u8]>,
-    /// The bytes of an inject's source, read when the command came (D33); empty for the other kinds.
-    pub text: Arc<[u8]>,
-    /// A number that no other override has ever had, by which others remember things of this one. No part of the
-    /// configuration.
-    pub number: u64,
-}
-
-impl Override {
-    /// A number for a new override.
-    pub fn next_number() -> u64 {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-/// Two overrides are equal when they are configured alike.
-impl PartialEq for Override {
-    fn eq(&self, other: &Override) -> bool {
-        self.kind == other.kind
-            && self.path == other.path
-            && self.content == other.content
-            && self.text == other.text
-    }
-}
-
-impl Eq for Override {}
-
-/// A component of a configured path, as an index into one [`Rules`]. It means nothing in another version: whoever keeps
-/// a place keeps the [`Rules::version`] it is from and looks it up again when that changes. A place of another version
-/// is never an error, only an answer about some other path or none.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place(pub u32);
-
-impl Place {
-    /// The root of the mount, in every version.
-    pub const ROOT: Place = Place(0);
-}
 
 /// What the rules say about a path, for explaining (P5).
 #[derive(Clone, Debug)]

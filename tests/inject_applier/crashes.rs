@@ -7,7 +7,8 @@ use std::process::Command;
 
 use crate::harness::{Bases, Env, Etcfs, Lower, Opts, private, run};
 use crate::{DEADLINE, NEW, OLD, STEPS, TEXT, dress, put};
-use etcfs::fs::enforce::inject_file::{Outcome, Step};
+use etcfs::fs::enforce::inject_file::Outcome;
+use etcfs::fs::enforce::original::Step;
 
 /// Edits in a process of its own that ends itself, without any cleaning up, at the step that the environment names.
 const KILL_AT: &str = "ETCFS_TEST_KILL_AT";

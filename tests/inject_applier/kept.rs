@@ -8,7 +8,8 @@ use std::process::Command;
 
 use crate::harness::{Lower, private, run};
 use crate::{DEADLINE, NEW, OLD, STEPS, TEXT, dress, put, without_data};
-use etcfs::fs::enforce::inject_file::{Change, Outcome, Step, edit};
+use etcfs::fs::enforce::inject_file::{Change, Outcome, edit};
+use etcfs::fs::enforce::original::Step;
 use rustix::fd::AsFd;
 use rustix::fs::XattrFlags;
 use rustix::mount::MountFlags;

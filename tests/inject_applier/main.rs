@@ -14,7 +14,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use etcfs::fs::enforce::inject_file::{Change, Outcome, Step, edit};
+use etcfs::fs::enforce::inject_file::{Change, Outcome, edit};
+use etcfs::fs::enforce::original::Step;
 use harness::{run, snapshot};
 use rustix::fd::AsFd;
 use rustix::fs::XattrFlags;

@@ -8,11 +8,7 @@ use std::path::Path;
 const KNOWN: &[(&str, &[&str])] = &[
     ("etcfs/cli", &["", "error", "mount8", "table"]),
     ("etcfs/ctl/door", &["", "find"]),
-    ("etcfs/fs/budget", &["", "descriptors"]),
-    ("etcfs/fs/cross", &["", "fresh"]),
-    ("etcfs/fs/enforce", &["in_place", "inject_file", "switch"]),
     ("etcfs/fs/locks", &["", "holder", "wait", "waits"]),
-    ("etcfs/fs/rules", &["", "tree"]),
     ("etcfs/mount", &["", "base", "occupant", "point", "times"]),
     ("etcfs/session/meter", &["", "counts", "watch"]),
     ("etcfs/trace", &["", "debug"]),

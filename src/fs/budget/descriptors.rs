@@ -8,7 +8,7 @@
 //! A client may have the same file open as often as its own limit allows, which may be the daemon's: handles of one user
 //! that are alike share a descriptor.
 
-use super::Account;
+use super::account::Account;
 use rustix::io::Errno;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;

@@ -1,10 +1,8 @@
 //! The new inode of a copy, from its making to the moment when it takes the target's name.
 
-use super::{Move, Step};
 use crate::fs::staging::Staging;
 use crate::fs::stat::Stat;
 use crate::sys::creds::own;
-use crate::sys::object;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -90,29 +88,9 @@ impl<'a> Fresh<'a> {
         };
         Ok((staging, self.fd))
     }
-}
 
-/// Gives the new inode the target's name, in one step and, with `no_replace`, only if it is free.
-///
-/// # Errors
-/// EEXIST with `no_replace`; EISDIR, EPERM (an immutable target), EROFS as `renameat(2)`.
-pub fn publish(
-    work: &Move<'_>,
-    fresh: Fresh<'_>,
-    reached: &mut dyn FnMut(Step),
-) -> Result<(), Errno> {
-    if fresh.staging.is_none() {
-        match object::link(fresh.fd(), work.to, work.new) {
-            // A free name needs no second one.
-            Ok(()) => return Ok(()),
-            Err(Errno::EXIST) if !work.no_replace => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    let (staging, _fd) = fresh.named(work.to)?;
-    reached(Step::Named);
-    match work.no_replace {
-        true => staging.put_at_free_name(work.new),
-        false => staging.put(work.new),
+    /// True while the inode has no name.
+    pub fn is_nameless(&self) -> bool {
+        self.staging.is_none()
     }
 }

@@ -12,7 +12,7 @@
 //! somebody reads all the time, a directory in which others make names) is done by replacing the file, and the edited name parts from the others, which keep
 //! the old content: content is worth more than a link.
 
-use super::inject_file::{Attempt, Original, Step};
+use super::original::{Attempt, Original, Step};
 use super::seen::Mark;
 use crate::fs::staging::{is_ours_alone, open_regular};
 use crate::fs::stat::Stat;

@@ -21,23 +21,19 @@
 //! [`in_place`](super::in_place).
 
 use super::in_place;
-use super::seen::Mark;
+use super::original::{Attempt, Original, Step};
 use super::switch::switch;
 use crate::fs::cross::Errand;
 use crate::fs::cross::fresh::Fresh;
 use crate::fs::cross::metadata::carry;
 use crate::fs::inject;
-use crate::fs::staging::{open_regular, sweep};
-use crate::fs::stat::Stat;
+use crate::fs::staging::sweep;
 use crate::sys::lease::Lease;
 use crate::sys::xattr::Target;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{OFlags, StatxAttributes};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::StatxAttributes;
 use rustix::io::Errno;
 use std::ffi::CStr;
-
-/// The largest file that is edited, in bytes: it is held in memory.
-pub const FILE_MAX: u64 = 16 << 20;
 
 /// How often an edit begins anew because the file changes meanwhile.
 const ATTEMPTS: u32 = 8;
@@ -72,33 +68,6 @@ impl Change<'_> {
     }
 }
 
-/// What an edit has just done. Not every edit takes every step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The new file holds the content, without a name.
-    Written,
-    /// It has the original's owner, mode, attributes and times.
-    Dressed,
-    /// It is on disk.
-    Synced,
-    /// It has a name in a place of the daemon's own.
-    Named,
-    /// It has the name, and the old one is in that place.
-    Switched,
-    /// The old file is gone.
-    Removed,
-    /// That is on disk.
-    Durable,
-    /// In place: the file says how long it was.
-    Marked,
-    /// In place: the text is added or cut off.
-    Changed,
-    /// In place: that is on disk.
-    ChangeSynced,
-    /// In place: the file says nothing any more.
-    Unmarked,
-}
-
 /// How an edit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -112,28 +81,11 @@ pub enum Outcome {
     Busy,
 }
 
-/// How one attempt to bring new content into place ended.
-pub(super) enum Attempt {
-    Done,
-    /// The file changed meanwhile.
-    Changed,
-    Busy,
-    /// This way cannot be taken here.
-    Unable,
-}
-
-/// A file as it was read.
-pub(super) struct Original {
-    pub fd: OwnedFd,
-    pub stat: Stat,
-    pub bytes: Vec<u8>,
-}
-
 /// Makes `change` to the file `name` in `dir`; `reached` is told of every step.
 ///
 /// # Errors
 /// EPERM for an immutable or append-only file or without the right to keep its owner; EFBIG for one larger than
-/// [`FILE_MAX`]; EROFS, ENOSPC, EDQUOT, EIO. The file is the old one then.
+/// [`FILE_MAX`](super::original::FILE_MAX); EROFS, ENOSPC, EDQUOT, EIO. The file is the old one then.
 pub fn edit(
     dir: BorrowedFd<'_>,
     name: &CStr,
@@ -201,71 +153,6 @@ pub fn look(dir: BorrowedFd<'_>, name: &CStr, change: Change<'_>) -> Result<Look
         None if !torn => Look::Fits,
         _ => Look::Lacks,
     })
-}
-
-impl Original {
-    /// Reads the file; `None` if it is not a regular one that holds something.
-    fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Original>, Errno> {
-        let fd = match open_regular(dir, name, OFlags::RDONLY | OFlags::NOATIME) {
-            Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Ok(None),
-            other => other?,
-        };
-        for _ in 0..ATTEMPTS {
-            let stat = Stat::of(fd.as_fd())?;
-            if stat.0.stx_size == 0 {
-                return Ok(None);
-            }
-            if stat.0.stx_size > FILE_MAX {
-                return Err(Errno::FBIG);
-            }
-            let bytes = read_all(fd.as_fd(), stat.0.stx_size)?;
-            if Mark::of(&Stat::of(fd.as_fd())?) == Mark::of(&stat) {
-                return Ok(Some(Original { fd, stat, bytes }));
-            }
-        }
-        // It is written to all the time. (EAGAIN, from open: somebody else edits it in place.)
-        Err(Errno::BUSY)
-    }
-
-    /// True if `name` in `dir` is this file, unchanged.
-    pub(super) fn stands_at(&self, dir: BorrowedFd<'_>, name: &CStr) -> bool {
-        Stat::at(dir, name).is_ok_and(|stat| Mark::of(&stat) == Mark::of(&self.stat))
-    }
-
-    /// True if `now` is this file and it was not written to, its change time aside: a rename has just moved it.
-    pub(super) fn was_moved(&self, now: &Stat) -> bool {
-        let essence = |stat: &Stat| {
-            let s = &stat.0;
-            let mtime = (s.stx_mtime.tv_sec, s.stx_mtime.tv_nsec);
-            (
-                stat.dev(),
-                s.stx_ino,
-                s.stx_size,
-                mtime,
-                s.stx_mode,
-                s.stx_uid,
-                s.stx_gid,
-                s.stx_nlink,
-            )
-        };
-        essence(now) == essence(&self.stat)
-    }
-}
-
-fn read_all(fd: BorrowedFd<'_>, size: u64) -> Result<Vec<u8>, Errno> {
-    // One byte more: a read that ends early shows that there is no more.
-    let mut bytes = vec![0; size as usize + 1];
-    let mut len = 0;
-    while len < bytes.len() {
-        match rustix::io::pread(fd, &mut bytes[len..], len as u64) {
-            Ok(0) => break,
-            Ok(n) => len += n,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    bytes.truncate(len);
-    Ok(bytes)
 }
 
 /// Makes a file of `content` like `original` and puts it in its place.

@@ -1,6 +1,6 @@
 //! The moment in which a new file takes an old one's place, and the way back.
 
-use super::inject_file::{Attempt, Original, Step};
+use super::original::{Attempt, Original, Step};
 use crate::fs::staging::Staging;
 use crate::fs::stat::Stat;
 use crate::sys::lease::Lease;

@@ -1,8 +1,8 @@
 //! The rules as a tree of path components, kept so that a changed copy shares everything it did not change.
 
 use super::chunks::Chunks;
+use super::overrides::Override;
 use super::path::{RulePath, components};
-use super::{Override, Place};
 use std::ffi::CStr;
 use std::sync::Arc;
 
@@ -11,6 +11,17 @@ pub(in crate::fs) const NONE: u32 = u32::MAX;
 
 /// Buckets of a new tree; doubled whenever there are more components than buckets.
 const FIRST_BUCKETS: usize = 64;
+
+/// A component of a configured path, as an index into one [`Rules`](super::Rules). It means nothing in another version: whoever keeps
+/// a place keeps the [`Rules::version`](super::Rules::version) it is from and looks it up again when that changes. A place of another version
+/// is never an error, only an answer about some other path or none.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place(pub u32);
+
+impl Place {
+    /// The root of the mount, in every version.
+    pub const ROOT: Place = Place(0);
+}
 
 /// One component of a configured path.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! Panics, wherever a request is served, and answers that are refused.
 
 use super::*;
+use crate::session::debt::error;
 use crate::session::fake::Kernel;
 use crate::session::meter::now;
-use crate::session::debt::error;
 use crate::session::{Observer, Times};
 use etcfs_proto::abi::{GetattrIn, InHeader, InterruptIn, OutHeader};
 use etcfs_proto::{Frame, Opcode};
