@@ -41,12 +41,12 @@ struct Arguments {
     /// where the results are written as JSON
     #[argh(option)]
     json: Option<PathBuf>,
-    /// where the chart is written as SVG; --update-readme links it by this name
+    /// where the chart is written as SVG; --update-numbers links it by its name
     #[argh(option)]
     svg: Option<PathBuf>,
-    /// put the table into this README, between its benchmark marks
+    /// put the table into this file, between its benchmark marks
     #[argh(option)]
-    update_readme: Option<PathBuf>,
+    update_numbers: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -87,8 +87,8 @@ fn main() -> Result<()> {
     if let Some(path) = &arguments.svg {
         chart::draw(&results, path).with_context(|| path.display().to_string())?;
     }
-    if let Some(path) = arguments.update_readme {
-        report::update_readme(&path, &results.table(), arguments.svg.as_deref())?;
+    if let Some(path) = arguments.update_numbers {
+        report::update_numbers(&path, &results.table(), arguments.svg.as_deref())?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What was measured: medians, ratios, a table, JSON, and the part of the README between two marks.
+//! What was measured: medians, ratios, a table, JSON, and the part of a document between two marks.
 
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
@@ -11,9 +11,9 @@ pub fn small_scale(scale: usize) -> usize {
     (scale * 2 / 5).max(1)
 }
 
-/// The marks in the README.
+/// The marks in the document.
 const BEGIN: &str =
-    "<!-- benchmark: scripts/bench --update-readme writes what is between these marks -->";
+    "<!-- benchmark: scripts/bench --update-numbers writes what is between these marks -->";
 const END: &str = "<!-- /benchmark -->";
 
 /// What a value is.
@@ -215,15 +215,16 @@ fn show(value: f64, unit: Unit) -> String {
     }
 }
 
-/// Replaces what stands between the marks by the table and, if there is one, a link to the chart.
-pub fn update_readme(path: &Path, table: &str, chart: Option<&Path>) -> Result<()> {
+/// Replaces what stands between the marks by the table and, if there is one, a link to the chart beside the document.
+pub fn update_numbers(path: &Path, table: &str, chart: Option<&Path>) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let marks = text.find(BEGIN).zip(text.find(END));
     let (begin, end) =
         marks.with_context(|| format!("{} has no lines {BEGIN} and {END}", path.display()))?;
     let head = &text[..begin + BEGIN.len()];
     let chart = chart.map_or(String::new(), |chart| {
-        format!("\n![times slower than native]({})\n", chart.display())
+        let name = chart.file_name().unwrap_or_default();
+        format!("\n![times slower than native]({})\n", name.display())
     });
     let new = format!("{head}\n{table}{chart}\n{}", &text[end..]);
     std::fs::write(path, new).with_context(|| path.display().to_string())

@@ -6,6 +6,16 @@ use roff::{Inline, Roff, bold, roman};
 /// A subcommand: its name, its line in the list, its own help.
 pub type Command = (String, String, Help);
 
+/// What `etcfsctl help` explains besides its commands.
+const TOPICS: &[(&str, &str)] = &[
+    ("LIMITS", include_str!("topics/limits.txt")),
+    ("FILE LOCKS", include_str!("topics/locks.txt")),
+    ("RENAMES ACROSS SIDES", include_str!("topics/renames.txt")),
+    ("PASSTHROUGH", include_str!("topics/passthrough.txt")),
+    ("SECURITY", include_str!("topics/security.txt")),
+    ("COSTS", include_str!("topics/costs.txt")),
+];
+
 /// etcfs(8).
 pub fn etcfs(help: &Help) -> String {
     let mut page = begin("ETCFS", "8", "etcfs", "serves Bedrock Linux's /etc");
@@ -17,6 +27,15 @@ pub fn etcfs(help: &Help) -> String {
         }
         let skip = usize::from(section.title.is_empty());
         body(&mut page, section, skip);
+    }
+    for (title, text) in TOPICS {
+        page.control("SH", [*title]);
+        for section in &Help::parse(text).sections {
+            if !section.title.is_empty() {
+                page.control("SS", [section.title.as_str()]);
+            }
+            body(&mut page, section, 0);
+        }
     }
     prose(&mut page, include_str!("etcfs.txt"));
     page.to_roff()

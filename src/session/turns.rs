@@ -3,7 +3,7 @@
 //! The kernel wakes the readers of the device in turn (`fuse_dev_wake_and_unlock`, an exclusive wait queue), whatever CPU
 //! the request comes from. A lone caller that sleeps through each of its requests so has half of them or more answered on
 //! another CPU, where both wake-ups cross CPUs and find them idle: several times the cost of the request itself (the
-//! figures are in the README). Reading by the worker on the caller's own CPU alone makes both a plain task switch.
+//! figures are in src/bench/numbers.md). Reading by the worker on the caller's own CPU alone makes both a plain task switch.
 //!
 //! Nothing waits for that: a request of anybody else, a request that the lone reader is long about, or silence has all
 //! workers read again. A worker pays a few loads and stores of its own memory for each request; what looks into

@@ -40,6 +40,7 @@ fn help_is_there_in_every_way() {
     let commands: Vec<&str> = all
         .split("Commands:\n")
         .nth(1)
+        .and_then(|rest| rest.split("\nTopics").next())
         .expect("a list of commands")
         .lines()
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
@@ -55,6 +56,16 @@ fn help_is_there_in_every_way() {
             assert_eq!(text(&ask), help, "{ask:?}");
         }
     }
+    let topics = all.split("\nTopics, for etcfsctl help:\n").nth(1);
+    let topics = topics.expect("a list of topics").lines();
+    let topics = topics.filter_map(|line| line.split_whitespace().next());
+    let mut count = 0;
+    for topic in topics {
+        count += 1;
+        assert!(text(&["help", topic]).lines().count() > 10, "{topic}");
+        assert_eq!(text(&[topic, "-h"]), text(&["help", topic]));
+    }
+    assert_eq!(count, 6);
     assert!(text(&["-V"]).starts_with("etcfsctl 0."));
 }
 

@@ -1,9 +1,43 @@
-//! `etcfsctl help`, of the program and of each command.
+//! `etcfsctl help`, of the program, of each command, and of what is worth knowing besides.
 
 use crate::Args;
 use argh::{ArgsInfo as _, FromArgs as _};
 use std::fmt::Write as _;
 use std::process::ExitCode;
+
+/// What is explained besides the commands: name, one line, text.
+const TOPICS: [(&str, &str, &str); 6] = [
+    (
+        "limits",
+        "what differs from a native file system, and what to do instead",
+        include_str!("../../docs/topics/limits.txt"),
+    ),
+    (
+        "locks",
+        "file locks: what an administrator sees, and what differs",
+        include_str!("../../docs/topics/locks.txt"),
+    ),
+    (
+        "renames",
+        "renames between a local and a global name",
+        include_str!("../../docs/topics/renames.txt"),
+    ),
+    (
+        "passthrough",
+        "what the kernel reads, writes and maps by itself",
+        include_str!("../../docs/topics/passthrough.txt"),
+    ),
+    (
+        "security",
+        "who may do what, how users share the daemon, what it gives up",
+        include_str!("../../docs/topics/security.txt"),
+    ),
+    (
+        "costs",
+        "what a request costs, and what a file",
+        include_str!("../../docs/topics/costs.txt"),
+    ),
+];
 
 /// Prints what there is to say about a command, or about all of it.
 pub fn show(about: Option<&str>) -> ExitCode {
@@ -23,8 +57,16 @@ pub fn show(about: Option<&str>) -> ExitCode {
 fn text(about: Option<&str>) -> Result<String, String> {
     let info = Args::get_args_info();
     let Some(about) = about else {
-        return Ok(told(&["--help"]));
+        let mut text = told(&["--help"]);
+        text.push_str("\nTopics, for etcfsctl help:\n");
+        for (name, what, _) in TOPICS {
+            let _ = writeln!(text, "  {name:<17} {what}");
+        }
+        return Ok(text);
     };
+    if let Some((.., topic)) = TOPICS.iter().find(|(name, ..)| *name == about) {
+        return Ok((*topic).to_owned());
+    }
     if !info.commands.iter().any(|command| command.name == about) {
         return Err(crate::arguments::unknown_command(&info, about));
     }

@@ -52,7 +52,7 @@ pub fn locks(owners: usize, waiting: usize, by_user: &[(u32, usize)], most: usiz
         .map(|(uid, count)| {
             let text = format!(
                 "{count} requests of uid {uid} wait for file locks, of {most} that may: beyond, that user's locking fails with \
-                 ENOLCK; lslocks tells who holds the locks, and -o max_lock_waiters=N lets more wait"
+                 ENOLCK; lslocks names the files, fuser -v on them who holds them open, and -o max_lock_waiters=N lets more wait"
             );
             finding(Level::Problem, about, text)
         })
@@ -63,7 +63,7 @@ pub fn locks(owners: usize, waiting: usize, by_user: &[(u32, usize)], most: usiz
             0 => (Level::Ok, format!("{owners}, nobody waits")),
             n => {
                 let waits = plural(n, "request waits", "requests wait");
-                let hint = "its program stands still until the holder unlocks, whom lslocks shows";
+                let hint = "its program stands still until the holder unlocks; lslocks names the file, fuser -v on it who has it open";
                 (
                     Level::Note,
                     format!("{owners}, {waits} for a file lock: {hint}"),
