@@ -276,11 +276,22 @@ impl Enforcer {
         name: &CStr,
         change: Change<'_>,
     ) -> Result<Outcome, Errno> {
-        inject_file::edit(dir, name, change, &mut |step| {
-            if step == Step::Named
+        let of_dir = Stat::of(dir)?.key(side);
+        let may_switch = || !self.lower.replaced.is_awaited(&of_dir, name);
+        let Some(_turn) = self
+            .lower
+            .replaced
+            .begin(of_dir, name)
+            .filter(|_| may_switch())
+        else {
+            return Ok(Outcome::Busy);
+        };
+        inject_file::edit(dir, name, change, &may_switch, &mut |step| {
+            // What has the name then is about to lose it.
+            if matches!(step, Step::Named | Step::ChangesBack)
                 && let Ok(stat) = Stat::at(dir, name)
             {
-                self.lower.replaced.note(stat.key(side));
+                self.lower.replaced.note(stat.key(side), of_dir, name);
             }
         })
     }

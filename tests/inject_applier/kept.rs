@@ -59,7 +59,7 @@ fn b34_a_file_with_two_names_stays_one_file() {
             assert_eq!(fs::read(&two).unwrap(), NEW);
             let take = |reached: &mut dyn FnMut(Step)| {
                 let at = File::open(&dir).unwrap();
-                edit(at.as_fd(), c"two", Change::Take(TEXT), reached).unwrap()
+                edit(at.as_fd(), c"two", Change::Take(TEXT), &|| true, reached).unwrap()
             };
             assert_eq!(take(&mut |_| {}), Outcome::Done);
             assert_eq!(fs::read(&one).unwrap(), b"first line\nlast line\n");
@@ -107,7 +107,7 @@ fn s16_a_full_file_system_keeps_the_old_file_and_nothing_else() {
         assert_eq!(fill.raw_os_error(), Some(libc::ENOSPC));
         let at = File::open(&dir).unwrap();
         for name in [c"file", c"linked"] {
-            let result = edit(at.as_fd(), name, Change::Put(TEXT), &mut |_| {});
+            let result = edit(at.as_fd(), name, Change::Put(TEXT), &|| true, &mut |_| {});
             assert_eq!(result, Err(rustix::io::Errno::NOSPC), "{name:?}");
         }
         assert_eq!(fs::read(dir.join("file")).unwrap(), OLD);

@@ -43,7 +43,7 @@ const STEPS: [Step; 11] = [
 fn put(dir: &Path, name: &str, reached: &mut dyn FnMut(Step)) -> Outcome {
     let dir = File::open(dir).expect("open the directory");
     let name = CString::new(name).expect("a name");
-    edit(dir.as_fd(), &name, Change::Put(TEXT), reached).expect("edit")
+    edit(dir.as_fd(), &name, Change::Put(TEXT), &|| true, reached).expect("edit")
 }
 
 /// A file with everything that an edit must keep.

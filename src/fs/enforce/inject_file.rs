@@ -11,8 +11,8 @@
 //! can be looked at once more afterwards; if it is not what was read, or if somebody waits to open it for writing, they
 //! change back and all begins anew. Clients of a mount look once more whether a file that they have got open for writing
 //! still has its name, so nothing of theirs is lost. What remains, beneath the mount, is a process that has looked a
-//! file up and is stopped before its `open` asks for the lease, or one that waits for the old file while another waits
-//! for the new: it writes to a file without a name, as with every editor that replaces files. Where a file system has
+//! file up and is stopped before its `open` asks for the lease, or one that has found the new file in the moment before it
+//! changes back: it writes to a file without a name, as with every editor that replaces files. Where a file system has
 //! no leases or cannot exchange, the comparison immediately before the switch is what is left.
 //!
 //! # Hard links
@@ -81,7 +81,8 @@ pub enum Outcome {
     Busy,
 }
 
-/// Makes `change` to the file `name` in `dir`; `reached` is told of every step.
+/// Makes `change` to the file `name` in `dir`; `reached` is told of every step. `may_switch` is asked immediately before
+/// another file gets the name.
 ///
 /// # Errors
 /// EPERM for an immutable or append-only file or without the right to keep its owner; EFBIG for one larger than
@@ -90,6 +91,7 @@ pub fn edit(
     dir: BorrowedFd<'_>,
     name: &CStr,
     change: Change<'_>,
+    may_switch: &dyn Fn() -> bool,
     reached: &mut dyn FnMut(Step),
 ) -> Result<Outcome, Errno> {
     let mut keep_links = true;
@@ -119,7 +121,7 @@ pub fn edit(
         let attempt = if original.stat.0.stx_nlink > 1 && keep_links {
             in_place::change(dir, name, original, &content, reached)?
         } else {
-            replace(dir, name, &original, &content, reached)?
+            replace(dir, name, &original, &content, may_switch, reached)?
         };
         match attempt {
             Attempt::Done => return Ok(Outcome::Done),
@@ -161,6 +163,7 @@ fn replace(
     name: &CStr,
     original: &Original,
     content: &[u8],
+    may_switch: &dyn Fn() -> bool,
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
     let _ = sweep::sweep(dir, sweep::STALE_AFTER);
@@ -169,6 +172,9 @@ fn replace(
     fill(fresh.fd(), original, content, reached)?;
     let (staging, fd) = fresh.named(dir)?;
     reached(Step::Named);
+    if !may_switch() {
+        return Ok(Attempt::Busy);
+    }
     switch(dir, name, staging, fd.as_fd(), original, reached)
 }
 

@@ -27,6 +27,8 @@ pub enum Step {
     Named,
     /// It has the name, and the old one is in that place.
     Switched,
+    /// It has the name, and is about to lose it again.
+    ChangesBack,
     /// The old file is gone.
     Removed,
     /// That is on disk.

@@ -33,7 +33,7 @@ pub(super) fn switch(
             &staging,
             fresh,
             original,
-            (lease.as_ref().ok(), others.as_ref().ok()),
+            lease.as_ref().ok(),
             reached,
         ),
     };
@@ -60,7 +60,7 @@ fn exchange(
     staging: &Staging<'_>,
     fresh: BorrowedFd<'_>,
     original: &Original,
-    (writers, others): (Option<&Lease<'_>>, Option<&Lease<'_>>),
+    writers: Option<&Lease<'_>>,
     reached: &mut dyn FnMut(Step),
 ) -> Result<Attempt, Errno> {
     match staging.exchange(name) {
@@ -79,10 +79,10 @@ fn exchange(
     if !wanted && staging.stat().is_ok_and(|stat| original.was_moved(&stat)) {
         return Ok(Attempt::Done);
     }
-    // Somebody waits for either file: there is no way that suits both, and the new one is in place.
-    if others.is_some_and(Lease::is_wanted) {
-        return Ok(Attempt::Done);
-    }
+    // Who waits for the new file has found it within this moment, and a client of the mount looks again. Who waits for the
+    // old one may have waited for as long as the lease is held. A third file, which an editor or another stratum has put
+    // there a moment ago, goes back as well: what it holds is nowhere else.
+    reached(Step::ChangesBack);
     let ino = Stat::of(fresh)?.0.stx_ino;
     switch_back(name, staging, ino).map_err(|_| Errno::STALE)?;
     Ok(match wanted {

@@ -20,9 +20,21 @@ impl Lower {
     /// EROFS, ETXTBSY, ENFILE).
     pub fn open_file(&self, node: &Arc<Node>, flags: OFlags) -> Result<(OwnedFd, Stat), Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let writes = flags & OFlags::RWMODE != OFlags::RDONLY && !flags.contains(OFlags::PATH);
+        // What is written must go to the file that enforcement has put in the place of this one: the kernel looks again.
+        // A file that is open for writing is not replaced, so one that has its name at this moment keeps it.
+        let is_replaced = || writes && self.replaced.has(&node.key);
+        let look_again = || {
+            self.replaced.ask_again(&node.key);
+            Err(Errno::STALE)
+        };
+        let without_name = |errno| match is_replaced() {
+            true => look_again(),
+            false => self.reopen(node, flags).ok_or(errno),
+        };
         let (dir, name) = match self.spot_of(node) {
             Ok(found) => found,
-            Err(errno) => return self.reopen(node, flags).ok_or(errno),
+            Err(errno) => return without_name(errno),
         };
         let openat = |flags| {
             past_leases(|| {
@@ -33,20 +45,20 @@ impl Lower {
         let fd = match opened {
             // The name is gone, or a symlink's, a directory's or a socket's by now.
             Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
-                return self.reopen(node, flags).ok_or(Errno::STALE);
+                return without_name(Errno::STALE);
             }
+            // The lease of whoever replaces it: it has its name still, or another file has.
+            Err(Errno::AGAIN) => return Err(Errno::AGAIN),
             // What refuses may be another object that has the name by now, such as a device (EACCES). If it is the file
             // itself, it refuses again.
-            Err(errno) => return self.reopen(node, flags).ok_or(errno),
+            Err(errno) => return without_name(errno),
             Ok(fd) => fd,
         };
         let stat = Stat::of(fd.as_fd())?;
-        // What is written must go to the file that enforcement has put in the place of this one: the kernel looks again.
-        // A file that is open for writing is not replaced, so one that has its name at this moment keeps it.
-        if flags & OFlags::RWMODE != OFlags::RDONLY && self.replaced.has(&node.key) {
+        if is_replaced() {
             let named = Stat::at(dir.as_fd(), name.as_c_str()).map(|named| named.key(node.side()));
             if named != Ok(node.key) {
-                return Err(Errno::STALE);
+                return look_again();
             }
         }
         if stat.key(node.side()) != node.key {
