@@ -92,6 +92,12 @@ impl Session {
             .name("etcfs-crew".into())
             .stack_size(128 * 1024)
             .spawn(move || relief::watch(&session, &watched))?;
+        let locks = self.fs.locks.clone();
+        locks.keeper.prepare()?;
+        std::thread::Builder::new()
+            .name("etcfs-locks".into())
+            .stack_size(64 * 1024)
+            .spawn(move || locks.keep())?;
         std::thread::Builder::new()
             .name("etcfs-turns".into())
             .stack_size(64 * 1024)

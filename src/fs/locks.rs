@@ -13,11 +13,12 @@
 //! (`budget`) or looked at by whoever is about to wait (`waits`), in a bounded number of steps; a lock that is had or
 //! refused at once never waits for that.
 //!
-//! What differs from native: locks are seen below as `OFDLCK` entries without a process (`lslocks`); of a cycle of
-//! waiting owners EDEADLK is found within one mount only, and for `F_OFD_SETLKW`, which natively waits for ever, too.
+//! What differs from native: locks are seen below as `OFDLCK` entries without a process (`lslocks`), and EDEADLK is found
+//! within one mount only.
 
 mod budget;
 mod holder;
+mod keeper;
 mod ranges;
 mod wait;
 mod waits;
@@ -27,12 +28,16 @@ pub use wait::{Asked, Locker, Wait};
 use super::budget::Account;
 use super::ids::NodeId;
 use crate::mutex::lock;
+use crate::sys::creds;
 use crate::sys::lock::{Conflict, Kind, Range};
+use crate::sys::proc::{LockCall, is_own_namespace, lock_call};
 use budget::Budget;
 use holder::{Description, Holder, Use};
+use keeper::Keeper;
 use rustix::io::Errno;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use waits::Waits;
 
@@ -70,8 +75,21 @@ pub struct Ask {
     pub kind: Option<Kind>,
     /// The process, for F_GETLK's answer; 0: not visible to this mount, or not said (the kernel names none that unlocks).
     pub pid: u32,
+    /// The thread that asks; 0: not visible to this mount.
+    pub thread: u32,
     /// The user, whose descriptors and ranges are counted.
     pub uid: u32,
+}
+
+impl Ask {
+    /// Whose lock `fcntl(2)` is asked for, as far as that can be known: not of another architecture's programs, in another
+    /// pid namespace, or without the right to look (an ordinary user's daemon at others' processes).
+    fn call(&self) -> Option<LockCall> {
+        if !is_own_namespace() {
+            return None;
+        }
+        creds::own(|| Ok(lock_call(self.thread))).ok().flatten()
+    }
 }
 
 /// The owners of locks on one node.
@@ -106,9 +124,13 @@ pub struct Locks {
     /// A node is in it while it has owners.
     nodes: scc::HashMap<NodeId, Arc<Mutex<Table>>>,
     waits: Waits,
-    /// Owners, each with a descriptor.
+    /// What goes on while nobody asks.
+    pub keeper: Arc<Keeper<(NodeId, Owner)>>,
+    /// Descriptors: each owner has one, and another where the end of its process is watched.
     owners: Budget,
     ranges: Budget,
+    /// How many locks there have been.
+    had: AtomicU64,
 }
 
 impl Locks {
@@ -117,9 +139,15 @@ impl Locks {
         Locks {
             nodes: scc::HashMap::default(),
             waits: Waits::default(),
+            keeper: Arc::default(),
             owners: Budget::new(most),
             ranges: Budget::new(MOST_RANGES),
+            had: AtomicU64::new(0),
         }
+    }
+
+    fn next_lock(&self) -> u64 {
+        self.had.fetch_add(1, Ordering::Relaxed)
     }
 
     /// How many descriptions are open.
@@ -199,7 +227,7 @@ impl Locks {
             });
         }
         if let Some(holder) = ended {
-            self.owners.give(holder.account, 1);
+            self.owners.give(holder.account, holder.descriptors());
         }
     }
 
@@ -246,6 +274,24 @@ impl Locks {
             .unwrap_or(0)
     }
 
+    /// Gives up what processes that have ended hold in the way of `ask`. The thread that looks after them may not have come
+    /// to it, and whoever has waited for a process knows that its locks are gone. True if there were any.
+    fn release_ended(self: &Arc<Locks>, node: NodeId, ask: &Ask) -> bool {
+        const MOST: usize = 64;
+        let (Some(table), Some(kind)) = (self.table(node), ask.kind) else {
+            return false;
+        };
+        let table = lock(&table);
+        let blockers = table.blockers(ask.owner, ask.range, kind);
+        let uses: Vec<_> = blockers
+            .filter(|(_, holder)| holder.is_watched())
+            .take(MOST)
+            .map(|(_, holder)| Use::new(self, node, holder))
+            .collect();
+        drop(table);
+        uses.iter().filter(|used| used.release_if_ended()).count() > 0
+    }
+
     /// True if somebody of this mount holds what keeps `ask` waiting.
     fn is_held_here(&self, node: NodeId, ask: &Ask) -> bool {
         let (Some(table), Some(kind)) = (self.table(node), ask.kind) else {
@@ -254,6 +300,16 @@ impl Locks {
         let table = lock(&table);
         table.blockers(ask.owner, ask.range, kind).next().is_some()
     }
+}
+
+/// True if the kernel may not be asked to say which process has closed a descriptor opened with `flags` (FLUSH), and so lost
+/// its POSIX locks: see `ops::lock`.
+pub fn may_lack_flush(flags: u32) -> bool {
+    let flags = flags as i32;
+    // The last one has no name by which another process could reach it.
+    flags & libc::O_ACCMODE == libc::O_RDONLY
+        || flags & (libc::O_TRUNC | libc::O_EXCL) != 0
+        || flags & libc::O_TMPFILE == libc::O_TMPFILE
 }
 
 /// All bytes there are and will be.

@@ -4,7 +4,7 @@
 //! Directories and special files never get here: their locks are the kernel's own, within this mount.
 
 use super::{Call, Handled, Leave};
-use crate::fs::locks::{Ask, Asked, Owner};
+use crate::fs::locks::{Ask, Asked, Owner, may_lack_flush};
 use crate::fs::node::Node;
 use crate::sys::lock::{Kind, Range};
 use etcfs_proto::abi::{FileLock, FlushIn, LkIn, LkOut, ReleaseIn};
@@ -81,6 +81,7 @@ fn ask(call: &Call<'_>) -> Result<Ask, Errno> {
         },
         kind,
         pid: args.lk.pid,
+        thread: call.frame.head.pid,
         uid: call.frame.head.uid,
     })
 }
@@ -91,15 +92,10 @@ fn ask(call: &Call<'_>) -> Result<Ask, Errno> {
 /// POSIX locks (`fuse_flush`, `fs/fuse/file.c`; RELEASE comes after the last close of all and names no such owner). The
 /// kernel asks once, at open, when nobody knows whether there will be a lock. So FLUSH is left out where locks are
 /// unlikely: opens for reading, and those that empty or make the file. What is locked through such a one is given up
-/// with RELEASE, which is the same unless a descriptor of it was inherited or a second one of the same process is
-/// closed first. On a node where there has been a POSIX lock, every later open gets FLUSH.
+/// with RELEASE or when the process ends, which is the same unless a second descriptor of the same process is closed
+/// first. On a node where there has been a POSIX lock, every later open gets FLUSH.
 pub fn flush_wanted(node: &Node, flags: u32) -> OpenFlags {
-    let flags = flags as i32;
-    let for_reading = flags & libc::O_ACCMODE == libc::O_RDONLY;
-    // The last one has no name by which another process could reach it.
-    let fresh =
-        flags & (libc::O_TRUNC | libc::O_EXCL) != 0 || flags & libc::O_TMPFILE == libc::O_TMPFILE;
-    if (for_reading || fresh) && !node.had_posix_locks() {
+    if may_lack_flush(flags) && !node.had_posix_locks() {
         OpenFlags::NOFLUSH
     } else {
         OpenFlags::empty()

@@ -1,5 +1,11 @@
 //! What `/proc` tells about a caller beyond the request's uid, gid and pid. Read only where a rare case needs it.
 
+mod call;
+mod sharing;
+
+pub use call::{LockCall, OWNER_CALLS, REMOVE_CALLS, is_inside, lock_call, writes_without_append};
+pub use sharing::shares_descriptors;
+
 use super::creds::Held;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -123,77 +129,6 @@ fn parse(text: &str) -> Option<Status> {
         },
     })
 }
-
-/// True if the thread, which waits for an answer, is inside one of these system calls (`/proc/TID/syscall`, proc(5);
-/// wants CAP_SYS_PTRACE for other users' threads). False also where that cannot be told, such as for programs of another
-/// architecture.
-pub fn is_inside(thread: u32, calls: &[libc::c_long]) -> bool {
-    let read = || {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let path = format!("/proc/{thread}/syscall");
-        let fd = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-        let mut text = [0; 32];
-        let len = io::read(&fd, &mut text).ok()?;
-        let number = text[..len].split(|byte| *byte == b' ').next()?;
-        std::str::from_utf8(number)
-            .ok()?
-            .parse::<libc::c_long>()
-            .ok()
-    };
-    read().is_some_and(|number| calls.contains(&number))
-}
-
-/// The system calls that remove an extended attribute; `removexattrat(2)`, Linux 6.13, has one number everywhere but on
-/// alpha.
-pub const REMOVE_CALLS: &[libc::c_long] = &[
-    libc::SYS_removexattr,
-    libc::SYS_lremovexattr,
-    libc::SYS_fremovexattr,
-    466,
-];
-
-/// The system calls that change an owner, in this architecture's numbers.
-#[cfg(any(
-    target_arch = "x86_64",
-    target_arch = "powerpc64",
-    target_arch = "s390x"
-))]
-pub const OWNER_CALLS: &[libc::c_long] = &[
-    libc::SYS_chown,
-    libc::SYS_fchown,
-    libc::SYS_lchown,
-    libc::SYS_fchownat,
-];
-/// Newer architectures have no `chown` and `lchown`.
-#[cfg(any(
-    target_arch = "aarch64",
-    target_arch = "riscv64",
-    target_arch = "loongarch64"
-))]
-pub const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
-/// 32-bit architectures have each of them twice, for 16-bit ids and for 32-bit ones.
-#[cfg(any(target_arch = "x86", target_arch = "arm"))]
-pub const OWNER_CALLS: &[libc::c_long] = &[
-    libc::SYS_chown,
-    libc::SYS_fchown,
-    libc::SYS_lchown,
-    libc::SYS_chown32,
-    libc::SYS_fchown32,
-    libc::SYS_lchown32,
-    libc::SYS_fchownat,
-];
-/// The calls of every other architecture.
-#[cfg(not(any(
-    target_arch = "x86_64",
-    target_arch = "powerpc64",
-    target_arch = "s390x",
-    target_arch = "aarch64",
-    target_arch = "riscv64",
-    target_arch = "loongarch64",
-    target_arch = "x86",
-    target_arch = "arm",
-)))]
-pub const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
 
 /// The command name of the process (or thread) `pid`, as it is in this process's pid namespace. `None` when it has
 /// ended, when it is in another namespace (the kernel then says 0), or when no `/proc` is mounted. Three system calls.

@@ -18,7 +18,7 @@ const MARK: &str = "ETCFS_TEST_LOCK_AGENT";
 const WAIT: &str = "wait";
 
 /// How long a call may take that does not have to wait for a lock.
-pub const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(60);
 /// How long a call is watched that must go on waiting.
 pub const A_WHILE: Duration = Duration::from_millis(150);
 
@@ -220,6 +220,8 @@ pub fn obey(call: &str) -> Answer {
         "count" => count(Path::new(words[3]), words[1], number(2)),
         "append" => append(Path::new(words[4]), words[1], number(2), words[3]),
         "end" => end_of(Path::new(words[3]), words[1], number(2)),
+        // A child with the same table of descriptors that locks the file and ends.
+        "shared_setlk" => shared_setlk(fd(1)),
         // A child that holds the descriptor open until it is killed.
         "inherit" => {
             // SAFETY: as above; the flag goes, so that the next program keeps the descriptor.
@@ -347,6 +349,28 @@ fn posix(fd: RawFd, command: i32, kind: &str, start: i64, len: i64) -> Answer {
         "u" => name.to_owned(),
         _ => format!("{name} {} {} {}", lock.l_start, lock.l_len, lock.l_pid),
     })
+}
+
+/// A lock of the whole file by a child that has the same table of descriptors (`CLONE_FILES`) and has ended then.
+fn shared_setlk(fd: RawFd) -> Answer {
+    let flags = libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: as fork(2): no stack is given, so the child has a copy of this one. It makes system calls only, and ends.
+    #[allow(unsafe_code)]
+    let status = unsafe {
+        let child = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as i32;
+        if child == 0 {
+            let mut lock: libc::flock = std::mem::zeroed();
+            lock.l_type = libc::F_RDLCK as _;
+            libc::_exit(i32::from(
+                libc::fcntl(fd, libc::F_SETLK, &raw mut lock) != 0,
+            ));
+        }
+        let mut status = -1;
+        libc::waitpid(child, &raw mut status, 0);
+        status
+    };
+    assert_eq!(status, 0, "the child's lock");
+    Ok(String::new())
 }
 
 fn done(result: i32) -> Answer {

@@ -8,6 +8,7 @@ mod exclusion;
 mod harness;
 mod owners;
 mod places;
+mod rings;
 mod storm;
 mod tools;
 

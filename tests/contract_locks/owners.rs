@@ -182,23 +182,69 @@ fn a_waiter_that_is_killed_leaves_nothing_behind() {
     });
 }
 
+/// Ways to open a file of which the kernel does not say that a descriptor was closed, before there are POSIX locks.
+const QUIET: [i32; 4] = [
+    RDONLY,
+    libc::O_RDWR | libc::O_TRUNC,
+    libc::O_RDWR | libc::O_CREAT | libc::O_EXCL,
+    RDWR,
+];
+
+/// The open file lives on in a child, and what its process has locked through it goes with the process: at once for who has
+/// waited for it, and for who waits for the lock. An open file's lock stays.
 #[test]
-fn a_cycle_of_waiters_is_edeadlk() {
+fn locks_end_with_their_process_while_another_keeps_the_descriptor_9_5() {
     on_both(|file| {
-        let mut agents = [Agent::new(), Agent::new(), Agent::new()];
-        let fds: Vec<i32> = agents.iter_mut().map(|a| a.open(file, RDWR)).collect();
-        for (at, agent) in agents.iter_mut().enumerate() {
-            assert_eq!(agent.call(&format!("setlk {} w {at} 1", fds[at])), ok());
+        for flags in QUIET {
+            let kind = if flags == RDONLY { "r" } else { "w" };
+            for own in [true, false] {
+                // A new file, where nobody has asked for a POSIX lock.
+                std::fs::remove_file(file).expect("rm");
+                if flags & libc::O_EXCL == 0 {
+                    std::fs::write(file, "x").expect("write");
+                }
+                let (mut holder, mut other) = (Agent::new(), Agent::new());
+                let held = holder.open(file, flags);
+                let child = holder.call(&format!("inherit {held}")).expect("a child");
+                let take = if own { "setlk" } else { "ofd_setlk" };
+                assert_eq!(holder.call(&format!("{take} {held} {kind} 0 0")), ok());
+                let mut waiter = Agent::new();
+                let (wanted, asked) = (other.open(file, RDWR), waiter.open(file, RDWR));
+                let tried = format!("setlk {wanted} w 0 5");
+                assert_eq!(other.call(&tried), AGAIN);
+                let waiting = waiter.start(&format!("setlkw {asked} w 5 5"));
+                assert!(waiter.waits(waiting));
+                holder.kill();
+                if own {
+                    assert_eq!(other.call(&tried), ok(), "{flags:o}");
+                    assert_eq!(waiter.answer(waiting), ok(), "{flags:o}");
+                    end(&child);
+                } else {
+                    assert_eq!(other.call(&tried), AGAIN, "{flags:o}");
+                    assert!(waiter.waits(waiting), "{flags:o}");
+                    end(&child);
+                    assert_eq!(waiter.answer(waiting), ok(), "{flags:o}");
+                }
+            }
         }
-        let first = agents[0].start(&format!("setlkw {} w 1 1", fds[0]));
-        let second = agents[1].start(&format!("setlkw {} w 2 1", fds[1]));
-        assert!(agents[0].waits(first) && agents[1].waits(second));
-        let third = agents[2].call(&format!("setlkw {} w 0 1", fds[2]));
-        assert_eq!(third, Err(Errno::DEADLK));
-        assert_eq!(agents[2].call(&format!("setlk {} u 2 1", fds[2])), ok());
-        assert_eq!(agents[1].answer(second), ok());
-        assert_eq!(agents[1].call(&format!("setlk {} u 0 0", fds[1])), ok());
-        assert_eq!(agents[0].answer(first), ok());
+    });
+}
+
+/// The owner is the table of descriptors: it lives on in the parent.
+#[test]
+fn a_lock_of_a_child_that_shares_the_descriptors_outlives_it_9_5() {
+    on_both(|file| {
+        std::fs::remove_file(file).expect("rm");
+        std::fs::write(file, "x").expect("write");
+        let (mut holder, mut other) = (Agent::new(), Agent::new());
+        let held = holder.open(file, RDONLY);
+        let wanted = other.open(file, RDWR);
+        assert_eq!(holder.call(&format!("shared_setlk {held}")), ok());
+        let call = format!("setlk {wanted} w 0 0");
+        std::thread::sleep(agent::A_WHILE);
+        assert_eq!(other.call(&call), AGAIN);
+        holder.kill();
+        assert_eq!(other.call(&call), ok());
     });
 }
 

@@ -55,13 +55,18 @@ pub fn one_file(env: &Env, options: &[&str]) -> (Etcfs, PathBuf, PathBuf) {
 
 /// Runs the same calls on a native file and on mounts without and with passthrough: the expectations hold for all.
 pub fn on_both(case: impl Fn(&Path) + Copy + Send + 'static) {
+    on_both_and_beneath(move |file, _| case(file));
+}
+
+/// The same, with the lower file beside each.
+pub fn on_both_and_beneath(case: impl Fn(&Path, &Path) + Copy + Send + 'static) {
     for options in [&[][..], &["passthrough"]] {
         private(DEADLINE, move |env| {
-            let (_etcfs, mount, native) = one_file(env, options);
+            let (etcfs, mount, native) = one_file(env, options);
             eprintln!("natively");
-            case(&native);
+            case(&native, &native);
             eprintln!("on the mount, {options:?}");
-            case(&mount);
+            case(&mount, &etcfs.local().join("f"));
         });
     }
 }

@@ -1,11 +1,14 @@
 //! One owner's open file description of one file, and what is locked through it.
 
+use super::keeper::Process;
 use super::{Ask, Locks, Owner, WHOLE};
 use crate::fs::budget::Account;
 use crate::fs::ids::NodeId;
 use crate::mutex::lock;
+use crate::sys::creds;
 use crate::sys::lock as sys;
 use crate::sys::lock::{Conflict, Kind, Range};
+use crate::sys::proc::{LockCall, shares_descriptors};
 use arc_swap::ArcSwap;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -32,12 +35,28 @@ pub struct Holder {
     /// Held while the lower lock is changed and the change noted, so that both happen in one order. What it guards is the
     /// number of changes so far. Nobody waits for a lock with it.
     changes: Mutex<u64>,
+    /// With which process its locks end.
+    watch: Mutex<Watch>,
     /// Held for table work only.
     held: Mutex<Held>,
 }
 
+/// With which process an owner's locks end, for those of which the kernel may not say it.
+#[derive(Default)]
+enum Watch {
+    /// Nobody has looked.
+    #[default]
+    Unknown,
+    /// With none: an open file's, or those of several processes that share a table of descriptors.
+    Nobodys,
+    /// With this one.
+    Of(Process<(NodeId, Owner)>),
+}
+
 #[derive(Default)]
 struct Held {
+    /// When the first of what is held was locked, in the order of all locks of the mount.
+    since: u64,
     ranges: super::ranges::Ranges,
     flocked: bool,
     /// The handles through which ranges were locked and that are still open.
@@ -55,6 +74,7 @@ impl Holder {
             account: Account::of(ask.uid),
             owner: ask.owner,
             changes: Mutex::new(0),
+            watch: Mutex::default(),
             held: Mutex::default(),
         }
     }
@@ -68,6 +88,21 @@ impl Holder {
     /// True if the lower file is open for writing here.
     pub fn is_writable(&self) -> bool {
         self.description.load().writable
+    }
+
+    /// When the first of what it holds was locked: a number that grows.
+    pub fn holds_since(&self) -> u64 {
+        lock(&self.held).since
+    }
+
+    /// True if the end of its process is watched.
+    pub fn is_watched(&self) -> bool {
+        matches!(*lock(&self.watch), Watch::Of(_))
+    }
+
+    /// How many descriptors it has.
+    pub fn descriptors(&self) -> usize {
+        1 + usize::from(self.is_watched())
     }
 
     /// True if a rival would have to wait for `kind` on `range`.
@@ -193,6 +228,67 @@ impl Use {
         self.unlock_all();
     }
 
+    /// Has the locks go with the process that asks, if they are its own.
+    pub fn watch(&self, ask: &Ask) {
+        let account = self.holder.account;
+        let mut watch = lock(&self.holder.watch);
+        match &*watch {
+            Watch::Nobodys => {}
+            Watch::Of(process) if process.pid == ask.pid => {}
+            // Another process with the same table of descriptors: the end of one of them is not the end of the owner.
+            Watch::Of(_) => {
+                *watch = Watch::Nobodys;
+                self.locks.owners.give(account, 1);
+            }
+            Watch::Unknown => {
+                if self.locks.owners.take(account, 1).is_err() {
+                    return;
+                }
+                *watch = match self.process_of(ask) {
+                    Some(process) => Watch::Of(process),
+                    None => {
+                        self.locks.owners.give(account, 1);
+                        Watch::Nobodys
+                    }
+                };
+            }
+        }
+    }
+
+    /// The process that asks, if its locks end with it alone.
+    fn process_of(&self, ask: &Ask) -> Option<Process<(NodeId, Owner)>> {
+        let of_process = ask.call() == Some(LockCall::OfProcess);
+        if !of_process || creds::own(|| Ok(shares_descriptors(ask.pid))) != Ok(false) {
+            return None;
+        }
+        let thing = (self.node, self.holder.owner);
+        self.locks.keeper.watch(thing, ask.pid)
+    }
+
+    /// Unlocks everything if its process has ended, whose number for owners may be another one's by now. True if so.
+    pub fn release_if_ended(&self) -> bool {
+        let ended = match &*lock(&self.holder.watch) {
+            Watch::Of(process) if process.has_ended() => Some(process.id),
+            _ => None,
+        };
+        ended.is_some_and(|id| self.give_up_of(id))
+    }
+
+    /// Unlocks everything, unless it is of another process than that of watch `id`. True if it was of that.
+    pub fn give_up_of(&self, id: u64) -> bool {
+        let mut changes = lock(&self.holder.changes);
+        let mut watch = lock(&self.holder.watch);
+        if !matches!(&*watch, Watch::Of(process) if process.id == id) {
+            return false;
+        }
+        *watch = Watch::Unknown;
+        drop(watch);
+        self.locks.owners.give(self.holder.account, 1);
+        *changes += 1;
+        self.unlock_all();
+        true
+    }
+
     /// Notes that handle `fh` is closed, and unlocks everything if it was the last one.
     pub fn give_up_handle(&self, fh: u64) {
         let mut changes = lock(&self.holder.changes);
@@ -224,6 +320,7 @@ impl Use {
             ranges
         };
         self.locks.ranges.give(self.holder.account, ranges);
+        self.locks.changed(self.node, self.holder.owner);
     }
 
     /// Changes the lower lock and notes that.
@@ -249,23 +346,30 @@ impl Use {
 
     fn note(&self, ask: &Ask, done: bool, mut room: Room<'_>) {
         let mut held = lock(&self.holder.held);
+        let mut new_handle = false;
         if let Owner::Flock(_) = ask.owner {
             // The kernel gives the old lock up before it looks whether the new one can be had.
             held.flocked = done && ask.kind.is_some();
         } else if done {
             let before = held.ranges.len();
+            if before == 0 {
+                held.since = self.locks.next_lock();
+            }
             held.ranges.set(ask.range, ask.kind);
             let after = held.ranges.len();
             // What is more keeps the room that was taken for it, what is less gives room back with the rest.
             room.ranges = (room.ranges + before).saturating_sub(after);
             if ask.kind.is_some() {
                 held.pid = ask.pid;
-                let new = held.handles.insert(ask.fh);
-                drop(held);
-                if new && let Some(table) = self.locks.table(self.node) {
-                    lock(&table).through.insert((ask.fh, ask.owner));
-                }
+                new_handle = held.handles.insert(ask.fh);
             }
+        }
+        drop(held);
+        if new_handle && let Some(table) = self.locks.table(self.node) {
+            lock(&table).through.insert((ask.fh, ask.owner));
+        }
+        if done {
+            self.locks.changed(self.node, ask.owner);
         }
     }
 

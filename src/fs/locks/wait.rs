@@ -2,13 +2,14 @@
 
 use super::holder::{Description, Use};
 use super::waits::WaitId;
-use super::{Ask, Locks, Owner};
+use super::{Ask, Locks, Owner, may_lack_flush};
 use crate::fs::attributes::Notices;
 use crate::fs::lower::Lower;
 use crate::fs::node::Node;
 use crate::sys::lease::may_wait;
 use crate::sys::lock as sys;
-use crate::sys::lock::{Conflict, Kind};
+use crate::sys::lock::{Conflict, Kind, become_wakeable};
+use crate::sys::proc::LockCall;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub struct Wait {
 
 /// How long to wait.
 enum Until {
-    /// Until it can be had. In the graph of waits unless it is for `flock(2)`: natively nobody looks for cycles of that.
+    /// Until it can be had. In the graph of waits unless it is an open file's: natively nobody looks for rings of those.
     Had(Option<WaitId>),
     /// For a moment: see [`Locker::set_lock`].
     Settled,
@@ -44,7 +45,8 @@ impl Wait {
     /// Waits. To be called again after EINTR, unless the client has given up.
     ///
     /// # Errors
-    /// EINTR when the thread was woken, EAGAIN when the lock was not to be waited for, and what locking answers.
+    /// EINTR when the thread was woken, EAGAIN when the lock was not to be waited for, EDEADLK when waiting for it would never
+    /// end, and what locking answers.
     pub fn block(&self) -> Result<(), Errno> {
         self.until_had()?;
         self.notices.show_as_left(&self.node);
@@ -52,7 +54,10 @@ impl Wait {
     }
 
     fn until_had(&self) -> Result<(), Errno> {
-        if let Until::Had(_) = self.until {
+        if let Until::Had(wait) = self.until {
+            if let Some(id) = wait {
+                self.used.locks().waits_in(id, become_wakeable())?;
+            }
             return self.used.wait(&self.ask, self.kind);
         }
         for pause in SETTLING {
@@ -126,7 +131,10 @@ impl Locker {
             node.note_posix_locks();
         }
         let used = match (self.locks.find(node.id, ask.owner), ask.kind) {
-            (Some(used), _) => used,
+            (Some(used), _) => {
+                used.release_if_ended();
+                used
+            }
             (None, None) => return Ok(Asked::Done),
             (None, Some(_)) => self
                 .locks
@@ -140,15 +148,20 @@ impl Locker {
         if ask.kind.is_none() && node.has_pages() && node.handles().any_writable() && may_wait() {
             self.notices.drop_pages(node);
         }
-        match (used.set(ask), ask.kind) {
+        if ask.kind.is_some() && may_outlive(node, ask) {
+            used.watch(ask);
+        }
+        let mut set = used.set(ask);
+        if set == Err(Errno::AGAIN) && self.locks.release_ended(node.id, ask) {
+            set = used.set(ask);
+        }
+        match (set, ask.kind) {
             (Err(Errno::AGAIN), Some(kind)) => {
-                let until = match (wait, ask.owner) {
-                    (true, Owner::Posix(_)) => {
-                        Until::Had(Some(self.locks.begin_wait(node.id, ask, kind)?))
-                    }
-                    (true, Owner::Flock(_)) => Until::Had(None),
-                    (false, _) if self.locks.is_held_here(node.id, ask) => Until::Settled,
-                    (false, _) => return Err(Errno::AGAIN),
+                let until = match wait {
+                    true if is_an_open_files(ask) => Until::Had(None),
+                    true => Until::Had(Some(self.locks.begin_wait(node.id, ask, kind)?)),
+                    false if self.locks.is_held_here(node.id, ask) => Until::Settled,
+                    false => return Err(Errno::AGAIN),
                 };
                 let ask = *ask;
                 Ok(Asked::Waits(Box::new(Wait {
@@ -177,6 +190,7 @@ impl Locker {
         let Some(kind) = ask.kind else {
             return Err(Errno::INVAL);
         };
+        self.locks.release_ended(node.id, ask);
         let conflict = match self.locks.find(node.id, ask.owner) {
             Some(used) => sys::ofd_get(&used.description().fd, ask.range, kind)?,
             None => {
@@ -224,4 +238,18 @@ impl Locker {
             Err(errno) => Err(errno),
         }
     }
+}
+
+/// True if the kernel may not say when the process that asks has closed the file.
+fn may_outlive(node: &Node, ask: &Ask) -> bool {
+    let Owner::Posix(_) = ask.owner else {
+        return false;
+    };
+    let file = node.handles().file(ask.fh);
+    file.is_none_or(|file| may_lack_flush(file.flags))
+}
+
+/// True if the lock is an open file's, and not a process's. Looked at where somebody is going to wait.
+fn is_an_open_files(ask: &Ask) -> bool {
+    matches!(ask.owner, Owner::Flock(_)) || ask.call() == Some(LockCall::OfOpenFile)
 }

@@ -1,111 +1,313 @@
-//! Who waits for whom: the graph in which a cycle is EDEADLK.
+//! Who waits for whom: a ring of waiting owners is EDEADLK for the one that closes it.
+//!
+//! The rule is the kernel's (`posix_locks_deadlock`, fs/locks.c). An owner that waits does so for one other, the first whose
+//! lock is in its way; whoever begins to wait, or must go on waiting after that one has given way, follows from owner to
+//! owner, at most [`RING`] of them, and has closed a ring if it comes to itself. The lower kernel does not do this for
+//! locks of open file descriptions, as all of ours are there.
 
 use super::{Ask, Locks, Owner};
 use crate::fs::ids::NodeId;
 use crate::mutex::lock;
-use crate::sys::lock::{Kind, Range};
+use crate::sys::lock::{Kind, Range, Thread, wake};
 use rustix::io::Errno;
-use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-/// How many owners and waits a search for a cycle looks at before it gives up, as the kernel's own does after ten
-/// (`posix_locks_deadlock` of `fs/locks.c`): nobody is to make the others wait with a graph built on purpose. A look takes
-/// about 50 ns.
+/// How many owners a search follows before it gives up (`MAX_DEADLK_ITERATIONS`).
+const RING: usize = 10;
+
+/// How many owners a search looks at, to find the first that is in the way, before it takes the first of those: nobody is
+/// to make the others wait with a crowd gathered on purpose. A look takes about 50 ns.
 const STEPS: usize = 1024;
+
+/// How long a thread has that was woken before it is woken again: a signal that comes between its last look and its system
+/// call is lost.
+const NUDGE: Duration = Duration::from_millis(1);
+
+/// How many waits of one owner a search looks at.
+const THREADS: usize = 16;
+
+/// How many waits are looked at again before others get the lock of the graph.
+const AT_ONCE: usize = 4;
 
 /// What owners wait for.
 #[derive(Default)]
 pub struct Waits {
-    by_owner: Mutex<HashMap<Owner, Vec<Edge>>>,
+    graph: Mutex<Graph>,
+    /// How many wait on each node, to be asked without the lock of the graph, and in all.
+    by_node: scc::HashMap<NodeId, usize>,
+    all: AtomicUsize,
     next: AtomicU64,
 }
 
+#[derive(Default)]
+struct Graph {
+    by_owner: HashMap<Owner, Vec<Edge>>,
+    by_blocker: BTreeMap<(NodeId, Option<Owner>), BTreeSet<WaitId>>,
+}
+
+/// A wait that [`Locks::begin_wait`] has noted: a number that grows, and who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WaitId(u64, Owner);
+
 /// An owner that waits.
+#[derive(Clone, Copy)]
 struct Edge {
-    id: u64,
+    id: WaitId,
     node: NodeId,
     range: Range,
     kind: Kind,
+    /// For whom. `None`: for nobody of this mount, as far as is known; it may have what it waits for already.
+    blocker: Option<Owner>,
+    /// Where it waits.
+    thread: Option<Thread>,
+    /// It has closed a ring, and is to be told so.
+    doomed: bool,
 }
 
-/// A wait that [`Locks::begin_wait`] has noted.
-#[derive(Debug, Clone, Copy)]
-pub struct WaitId(Owner, u64);
+impl Graph {
+    fn edge(&self, id: WaitId) -> Option<Edge> {
+        let mut edges = self.by_owner.get(&id.1)?.iter();
+        edges.find(|edge| edge.id == id).copied()
+    }
+
+    fn insert(&mut self, edge: Edge) {
+        let waits_for = (edge.node, edge.blocker);
+        self.by_blocker
+            .entry(waits_for)
+            .or_default()
+            .insert(edge.id);
+        self.by_owner.entry(edge.id.1).or_default().push(edge);
+    }
+
+    fn remove(&mut self, id: WaitId) -> Option<Edge> {
+        let edges = self.by_owner.get_mut(&id.1)?;
+        let at = edges.iter().position(|edge| edge.id == id)?;
+        let edge = edges.remove(at);
+        if edges.is_empty() {
+            self.by_owner.remove(&id.1);
+        }
+        let waits_for = (edge.node, edge.blocker);
+        if let Some(ids) = self.by_blocker.get_mut(&waits_for) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_blocker.remove(&waits_for);
+            }
+        }
+        Some(edge)
+    }
+
+    fn change(&mut self, id: WaitId, change: impl FnOnce(&mut Edge)) {
+        if let Some(mut edge) = self.remove(id) {
+            change(&mut edge);
+            self.insert(edge);
+        }
+    }
+
+    /// For whom an owner waits. Its threads may wait for several; then it is the newest wait that counts, of those whose lock
+    /// has not been had this moment.
+    fn owner_waits_for(&mut self, owner: Owner, look: &mut Look<'_>) -> Option<Owner> {
+        let mut edges = self.by_owner.get(&owner)?.clone();
+        edges.sort_unstable_by_key(|edge| edge.id);
+        let newest = edges.into_iter().rev().filter(|edge| !edge.doomed);
+        newest
+            .take(THREADS)
+            .find_map(|edge| self.waits_for(edge, look))
+    }
+
+    /// For whom a wait is, looked at anew where that owner is not in its way any more.
+    fn waits_for(&mut self, edge: Edge, look: &mut Look<'_>) -> Option<Owner> {
+        if edge
+            .blocker
+            .is_some_and(|owner| look.is_in_the_way(&edge, owner))
+        {
+            return edge.blocker;
+        }
+        let blocker = look.first_in_the_way(&edge);
+        self.change(edge.id, |edge| edge.blocker = blocker);
+        blocker
+    }
+
+    /// True if `owner` waits for itself when it waits for `blocker`.
+    fn closes_a_ring(
+        &mut self,
+        owner: Owner,
+        mut blocker: Option<Owner>,
+        look: &mut Look<'_>,
+    ) -> bool {
+        for _ in 0..=RING {
+            let Some(next) = blocker.and_then(|owner| self.owner_waits_for(owner, look)) else {
+                return false;
+            };
+            if next == owner {
+                return true;
+            }
+            blocker = Some(next);
+        }
+        false
+    }
+}
 
 impl Locks {
-    /// Notes that `ask.owner` is going to wait, unless that closes a cycle.
+    /// Notes that `ask.owner` is going to wait, unless that closes a ring.
     ///
     /// # Errors
     /// EDEADLK.
     pub(super) fn begin_wait(&self, node: NodeId, ask: &Ask, kind: Kind) -> Result<WaitId, Errno> {
-        let edge = Edge {
-            id: self.waits.next.fetch_add(1, Ordering::Relaxed),
+        let waits = &self.waits;
+        let id = WaitId(waits.next.fetch_add(1, Ordering::Relaxed), ask.owner);
+        let mut edge = Edge {
+            id,
             node,
             range: ask.range,
             kind,
+            blocker: None,
+            thread: None,
+            doomed: false,
         };
-        let id = WaitId(ask.owner, edge.id);
-        let mut waits = lock(&self.waits.by_owner);
-        let mut search = Search {
-            locks: self,
-            steps: STEPS,
-            seen: HashSet::new(),
-            next: Vec::new(),
-        };
-        search.blockers(ask.owner, &edge);
-        while let Some(owner) = search.next.pop() {
-            if owner == ask.owner {
-                return Err(Errno::DEADLK);
-            }
-            for edge in waits.get(&owner).into_iter().flatten() {
-                search.blockers(owner, edge);
-            }
+        let mut graph = lock(&waits.graph);
+        // Before anybody's locks are looked at: who gives one up afterwards has this wait looked at again.
+        waits.all.fetch_add(1, Ordering::AcqRel);
+        *waits.by_node.entry_sync(node).or_default() += 1;
+        let mut look = Look::new(self);
+        edge.blocker = look.first_in_the_way(&edge);
+        if graph.closes_a_ring(ask.owner, edge.blocker, &mut look) {
+            waits.less(node);
+            return Err(Errno::DEADLK);
         }
-        waits.entry(ask.owner).or_default().push(edge);
+        graph.insert(edge);
         Ok(id)
     }
 
-    /// Takes a wait back.
-    pub(super) fn end_wait(&self, WaitId(owner, id): WaitId) {
-        let mut waits = lock(&self.waits.by_owner);
-        if let Some(edges) = waits.get_mut(&owner) {
-            edges.retain(|edge| edge.id != id);
-            if edges.is_empty() {
-                waits.remove(&owner);
-            }
+    /// Notes which thread waits.
+    ///
+    /// # Errors
+    /// EDEADLK where the wait has closed a ring.
+    pub(super) fn waits_in(&self, id: WaitId, thread: Thread) -> Result<(), Errno> {
+        let mut graph = lock(&self.waits.graph);
+        graph.change(id, |edge| edge.thread = Some(thread));
+        match graph.edge(id) {
+            Some(edge) if edge.doomed => Err(Errno::DEADLK),
+            _ => Ok(()),
         }
+    }
+
+    /// Looks after the locks while nobody asks for any: the locks of processes that have ended go, and waits are looked at
+    /// again. Returns at the end of the process only, and sleeps without a timer while nothing happens.
+    pub fn keep(self: &Arc<Locks>) {
+        let mut doomed: Vec<WaitId> = Vec::new();
+        loop {
+            let soon = (!doomed.is_empty()).then_some(NUDGE);
+            let Some(happened) = self.keeper.sleep(soon) else {
+                return;
+            };
+            for (watch, (node, owner)) in happened.ended {
+                if let Some(used) = self.find(node, owner) {
+                    used.give_up_of(watch);
+                }
+            }
+            for (node, owner) in happened.changed {
+                doomed.extend(self.look_at_waits(node, owner));
+            }
+            doomed.retain(|&id| self.end_ring(id));
+        }
+    }
+
+    /// Takes a wait back.
+    pub(super) fn end_wait(&self, id: WaitId) {
+        if let Some(edge) = lock(&self.waits.graph).remove(id) {
+            self.waits.less(edge.node);
+        }
+    }
+
+    /// Says that `owner`'s locks on `node` have changed: who waits there may wait for somebody else now.
+    pub(super) fn changed(&self, node: NodeId, owner: Owner) {
+        let waits = &self.waits;
+        if waits.all.load(Ordering::Acquire) > 0 && waits.by_node.contains_sync(&node) {
+            self.keeper.look_again((node, owner));
+        }
+    }
+
+    /// Looks again at those who wait for `owner` on `node`, or for nobody that was known. Answers who has closed a ring.
+    fn look_at_waits(&self, node: NodeId, owner: Owner) -> Vec<WaitId> {
+        let concerned = |graph: &Graph| {
+            let groups = [Some(owner), None].map(|blocker| graph.by_blocker.get(&(node, blocker)));
+            let ids = groups.into_iter().flatten().flatten().copied();
+            ids.collect::<BTreeSet<_>>()
+        };
+        let ids: Vec<WaitId> = concerned(&lock(&self.waits.graph)).into_iter().collect();
+        let mut doomed = Vec::new();
+        for some in ids.chunks(AT_ONCE) {
+            let mut graph = lock(&self.waits.graph);
+            for &id in some {
+                let Some(edge) = graph.edge(id).filter(|edge| !edge.doomed) else {
+                    continue;
+                };
+                let mut look = Look::new(self);
+                let blocker = graph.waits_for(edge, &mut look);
+                // Also where it is who it was: another search may have found that out, for a ring of its own.
+                if graph.closes_a_ring(id.1, blocker, &mut look) {
+                    graph.change(id, |edge| edge.doomed = true);
+                    doomed.push(id);
+                }
+            }
+            drop(graph);
+            std::thread::yield_now();
+        }
+        doomed
+    }
+
+    /// Wakes a thread whose wait has closed a ring. False if it has left, or not come yet: it looks for itself then.
+    fn end_ring(&self, id: WaitId) -> bool {
+        let graph = lock(&self.waits.graph);
+        // Under the lock: a wait is taken back before its thread ends, so the signal reaches no later one.
+        let thread = graph.edge(id).and_then(|edge| edge.thread);
+        thread.map(wake).is_some()
     }
 }
 
-/// A search for a cycle.
-struct Search<'a> {
-    locks: &'a Locks,
-    /// How many looks are left.
-    steps: usize,
-    seen: HashSet<Owner>,
-    next: Vec<Owner>,
+impl Waits {
+    fn less(&self, node: NodeId) {
+        self.all.fetch_sub(1, Ordering::AcqRel);
+        self.by_node.remove_if_sync(&node, |count| {
+            *count -= 1;
+            *count == 0
+        });
+    }
 }
 
-impl Search<'_> {
-    /// Adds those whom `waiting` waits for by `edge`.
-    fn blockers(&mut self, waiting: Owner, edge: &Edge) {
-        let Some(table) = self.locks.table(edge.node) else {
-            return;
-        };
+/// A look at the owners of locks, of which there are so many.
+struct Look<'a> {
+    locks: &'a Locks,
+    left: usize,
+}
+
+impl Look<'_> {
+    fn new(locks: &Locks) -> Look<'_> {
+        Look { locks, left: STEPS }
+    }
+
+    /// True if a lock of `owner` keeps `edge` waiting.
+    fn is_in_the_way(&mut self, edge: &Edge, owner: Owner) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.locks.table(edge.node).is_some_and(|table| {
+            let holder = lock(&table).owners.get(&owner).cloned();
+            holder.is_some_and(|holder| holder.is_in_the_way(edge.range, edge.kind))
+        })
+    }
+
+    /// The owner that keeps `edge` waiting and has had locks on the file for longest.
+    fn first_in_the_way(&mut self, edge: &Edge) -> Option<Owner> {
+        let table = self.locks.table(edge.node)?;
         let table = lock(&table);
-        self.steps = self.steps.saturating_sub(1);
-        for (&owner, holder) in &table.owners {
-            if self.steps == 0 {
-                return;
-            }
-            self.steps -= 1;
-            if owner.is_rival_of(waiting)
-                && holder.is_in_the_way(edge.range, edge.kind)
-                && self.seen.insert(owner)
-            {
-                self.next.push(owner);
-            }
-        }
+        let looked_at = table.owners.iter().take(self.left);
+        self.left -= looked_at.len();
+        looked_at
+            .filter(|(owner, _)| owner.is_rival_of(edge.id.1))
+            .filter(|(_, holder)| holder.is_in_the_way(edge.range, edge.kind))
+            .min_by_key(|(_, holder)| holder.holds_since())
+            .map(|(&owner, _)| owner)
     }
 }

@@ -90,6 +90,7 @@ const PLAIN: &[libc::c_long] = &[
     libc::SYS_capget,
     libc::SYS_capset,
     libc::SYS_pidfd_open,
+    libc::SYS_kcmp,
     libc::SYS_getuid,
     libc::SYS_geteuid,
     libc::SYS_getgid,
