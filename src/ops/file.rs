@@ -7,7 +7,7 @@ use crate::fs::ids::NodeId;
 use crate::fs::node::Node;
 use crate::fs::open::Opened;
 use crate::fs::stat::Stat;
-use crate::sys::creds;
+use crate::sys::{creds, proc};
 use etcfs_proto::abi::{
     CopyFileRangeIn, CopyFileRangeOut, FallocateIn, FsyncIn, LseekIn, LseekOut, OpenIn, OpenOut,
     ReadIn, ReleaseIn, WriteIn, WriteOut,
@@ -130,7 +130,8 @@ pub fn write(call: &mut Call<'_>) -> Handled {
     if mapped && Stat::of(file.fd.as_fd())?.is_append_only() {
         return Err(Errno::PERM.into());
     }
-    let append = args.flags & libc::O_APPEND as u32 != 0 && !mapped;
+    let append =
+        args.flags & libc::O_APPEND as u32 != 0 && !mapped && !is_placed(call, &file, args.offset)?;
     let mut done = 0;
     while done < data.len() {
         let rest = &data[done..];
@@ -159,6 +160,21 @@ pub fn write(call: &mut Call<'_>) -> Handled {
         padding: 0,
     });
     Ok(())
+}
+
+/// True if a WRITE through an O_APPEND handle is to go where it says (RWF_NOAPPEND), which the kernel does not tell. What
+/// appends is sent with the end that the kernel knows; only where that is not the end is the client looked at.
+fn is_placed(call: &Call<'_>, file: &File, offset: u64) -> Result<bool, Errno> {
+    let thread = call.frame.head.pid;
+    let stat = Stat::of(file.fd.as_fd())?;
+    let placed = thread != 0
+        && stat.0.stx_size != offset
+        && creds::own(|| Ok(proc::writes_without_append(thread))) == Ok(true);
+    // As `kiocb_set_rw_flags` does, which has not seen the attribute on the inode of the mount.
+    if placed && stat.is_append_only() {
+        return Err(Errno::PERM);
+    }
+    Ok(placed)
 }
 
 /// RELEASE: the last use of the handle is over.

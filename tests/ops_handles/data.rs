@@ -1,6 +1,6 @@
 //! Contents: holes, allocation, copies, appends, truncation and unnamed files as natively (B17, B35).
 
-use crate::harness::errno;
+use crate::harness::{Etcfs, Opts, Pair, errno};
 use crate::{compared, contents, open};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom, copy_file_range, fallocate, fstat,
@@ -179,6 +179,32 @@ fn appends_go_to_the_end_and_truncation_sets_the_length() {
         let seen = seen.expect("works natively");
         assert_eq!(seen.0, b"one TWO three!");
         assert_eq!(seen.3, b"One\0\0\0");
+    });
+}
+
+/// RWF_NOAPPEND of Linux 6.9. With passthrough the kernel's own handle of the lower file appends (README).
+#[test]
+fn a_write_that_must_not_append_goes_where_it_says_9_13() {
+    crate::private(crate::DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let mut pair = Pair::of(&etcfs);
+        let no_append = rustix::io::ReadWriteFlags::from_bits_retain(0x20);
+        let seen = pair.same("pwritev2", |root| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+            let log = open(root, "log", flags)?;
+            let other = open(root, "log", OFlags::RDWR)?;
+            rustix::io::write(&log, b"one two")?;
+            let there = [std::io::IoSlice::new(b"O")];
+            let placed = rustix::io::pwritev2(&log, &there, 0, no_append);
+            pwrite(&other, b"!", 7)?;
+            rustix::io::write(&log, b"?")?;
+            Ok((placed, contents(&other)?))
+        });
+        let native = seen.expect("works natively");
+        if native.0.is_ok() {
+            assert_eq!(native.1, b"One two!?");
+        }
+        pair.finish();
     });
 }
 
