@@ -119,7 +119,7 @@ impl Control {
         let mut reasons: Vec<String> = backing.reasons().into_iter().map(|r| r.text).collect();
         if !self.start.passthrough {
             reasons.push(
-                "it was not asked for: -o passthrough, or ETCFS_ENABLE_PASSTHROUGH=1 in the environment"
+                "it was not asked for (-o passthrough, or ETCFS_ENABLE_PASSTHROUGH=1 in the environment)"
                     .to_owned(),
             );
         }

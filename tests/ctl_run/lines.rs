@@ -131,7 +131,13 @@ fn in_the_background_lines_go_to_syslog_and_to_the_kernels_log() {
         let no_path = etcfs.write_config(&["add_global"]);
         no_path.expect_err("no path, no command");
         let line = logs.line();
-        let prefix = format!("<27>etcfs[{}]: ", etcfs.pid());
+        // The stratum, for the daemons of all serve an /etc; the file; what was refused.
+        let mnt = etcfs.mnt();
+        let prefix = format!(
+            "<27>etcfs[{}]: here: {}/{CONFIG}: line \"",
+            etcfs.pid(),
+            mnt.display()
+        );
         assert!(line.starts_with(&prefix), "{line}");
         assert!(line.contains("add_global"), "{line}");
         while logs.kernel().is_empty() {
