@@ -1,9 +1,10 @@
 //! How long the kernel may keep what it was told of an object's attributes.
 //!
 //! A tick of its clock saves the request that would follow every LOOKUP, and nobody sees anything old by name. A client
-//! with an open file does: the end that it looks for is where it then writes. So nothing is kept while a file is open that
-//! another party may change at this moment: a global one, which other strata have too, and any file that a client writes.
-//! What was kept before the first such open is dropped by a notice.
+//! with an open file does: the end that it looks for is where it then writes. So nothing is kept while a file is open. What was
+//! kept before is dropped by a notice where another party may change the file at this moment: a global one, which other strata
+//! have too, and any file that a client writes. For readers of local files that would be one more call for each open; they may
+//! see what was true a tick ago, in the tick in which they have opened it.
 //!
 //! Another one is sent before a client is told that it has a lock, so that it sees the file as the last holder left it: also
 //! where nothing is kept, because an answer to somebody else may be on its way to the kernel that was true before.
@@ -91,7 +92,11 @@ impl Drop for Opening<'_> {
 
 /// True if the kernel may keep the attributes of `node` for a tick.
 pub fn may_be_kept(node: &Node) -> bool {
-    node.kind() != libc::S_IFREG || !is_changing(node, &node.handles())
+    let is_open = || {
+        let handles = node.handles();
+        handles.backing.opens() != (0, 0) || handles.opening > 0
+    };
+    node.kind() != libc::S_IFREG || !is_open()
 }
 
 impl Notices {
@@ -102,7 +107,7 @@ impl Notices {
             return None;
         }
         let mut handles = node.handles();
-        if !is_changing(node, &handles) {
+        if !are_dropped(node, &handles) {
             self.drop_attributes(node.id);
         }
         handles.opening += 1;
@@ -110,7 +115,8 @@ impl Notices {
     }
 }
 
-fn is_changing(node: &Node, handles: &Handles) -> bool {
+/// True if an open has had the kernel's attributes dropped, and none have been kept since.
+fn are_dropped(node: &Node, handles: &Handles) -> bool {
     let open = match node.side() {
         Side::Global => handles.backing.opens() != (0, 0),
         Side::Local => handles.any_writable(),

@@ -102,7 +102,32 @@ fn an_open_file_knows_its_end_when_another_stratum_has_written_9_1() {
     }
 }
 
-/// A reader's handle of a local file may be behind for a tick of the kernel's clock (README).
+/// Also where it is looked at by name meanwhile. A reader's open drops nothing, so it may be behind for the tick of the kernel's
+/// clock in which it was opened (`etcfsctl help locks`).
+#[test]
+fn a_local_file_open_for_reading_knows_its_end_after_a_tick_9_1() {
+    use std::io::{Seek as _, SeekFrom, Write as _};
+    for options in MODES {
+        private(DEADLINE, move |env| {
+            let (_etcfs, [mount, beneath]) = local_places(env, options);
+            let mut file = fs::File::open(&mount).expect("open");
+            let mut other = fs::File::options()
+                .append(true)
+                .open(&beneath)
+                .expect("open");
+            std::thread::sleep(Duration::from_millis(50));
+            let first = fs::metadata(&beneath).expect("stat").len();
+            for n in 1..=300 {
+                fs::metadata(&mount).expect("stat");
+                other.write_all(b"x").expect("append");
+                let end = file.seek(SeekFrom::End(0)).expect("seek");
+                let size = file.metadata().expect("fstat").len();
+                assert_eq!((end, size), (first + n, first + n), "{options:?}");
+            }
+        });
+    }
+}
+
 #[test]
 fn a_file_open_for_writing_knows_its_end_when_it_was_written_beneath_9_1() {
     for options in MODES {
