@@ -85,12 +85,14 @@ impl Link {
         self.known.as_ref()?.target.as_deref()
     }
 
-    /// Forgets everything of the inode but a directory's way back.
-    pub fn forget(&mut self, is_dir: bool) {
-        match &mut self.known {
-            Some(known) if is_dir => known.target = None,
-            known => *known = None,
-        }
+    /// Forgets everything of the inode but the way back to it.
+    pub fn forget_all_but(&mut self, back: Option<FileHandle>) {
+        self.known = back.map(|handle| {
+            Box::new(Known {
+                handle: Some(handle),
+                target: None,
+            })
+        });
     }
 
     /// Remembers where the symlink leads.
@@ -321,7 +323,7 @@ impl Nodes {
             && node.kind() == kind
             && self.revive(&node)
         {
-            self.note(&node, parent, name);
+            self.found_again(&node, parent, name);
             return node;
         }
         let fresh = || {
@@ -335,7 +337,7 @@ impl Nodes {
                 let node = entry.get().clone();
                 if node.key == key && node.kind() == kind && self.revive(&node) {
                     drop(entry);
-                    self.note(&node, parent, name);
+                    self.found_again(&node, parent, name);
                     return node;
                 }
                 let node = fresh();
@@ -348,6 +350,14 @@ impl Nodes {
                 node
             }
         }
+    }
+
+    fn found_again(&self, node: &Node, parent: NodeId, name: &CStr) {
+        // Where it has just been found, a file needs no other way, which would be kept as long as the node.
+        if node.lookups() == 1 && !node.is_dir() {
+            node.link().forget_all_but(None);
+        }
+        self.note(node, parent, name);
     }
 
     /// How often a directory was found elsewhere than before; part of a [`PlaceEpoch`].

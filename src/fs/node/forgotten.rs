@@ -5,10 +5,11 @@
 //! same again: what was found meanwhile by a path, too. So the latest to be forgotten stay in the table, without a descriptor,
 //! and the lower file system says whether the inode is still there.
 
-use super::{GONE, LEAVING, Node, Nodes};
+use super::{GONE, LEAVING, NameBuf, Node, Nodes};
 use crate::fs::ids::NodeId;
 use crate::fs::stat::Stat;
 use crate::mutex::lock;
+use crate::sys::file_handle::FileHandle;
 use rustix::fd::AsFd as _;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ impl Nodes {
         let Some(node) = self.get(id) else { return };
         // Whether it can be asked for again is judged while the kernel still knows it.
         let stays = node.lookups() <= count && may_stay(&node);
+        let back = stays.then(|| self.way_back(&node)).flatten();
         let less = |n: u64| match n {
             0 | LEAVING | GONE => None,
             n if n <= count => Some(LEAVING),
@@ -67,7 +69,7 @@ impl Nodes {
         node.posix_locks.store(false, Ordering::Relaxed);
         node.told_ids.store(0, Ordering::Relaxed);
         node.no_acl.store(0, Ordering::Relaxed);
-        node.link().forget(node.is_dir());
+        node.link().forget_all_but(back);
         let dir = node.dir.swap(None);
         let handles = lock(&node.handles).take();
         self.asleep.fetch_add(1, Ordering::Relaxed);
@@ -78,6 +80,24 @@ impl Nodes {
             true => self.keep_for_later(id),
             false => self.drop_asleep(&node),
         }
+    }
+
+    /// The way back to a node whose name may be changed beneath before it is asked for again. One system call for what is
+    /// no directory and lies in one that is in use; none where that is not so, and the name is all that is known then.
+    fn way_back(&self, node: &Node) -> Option<FileHandle> {
+        let (parent, name) = {
+            let link = node.link();
+            if let Some(known) = link.handle() {
+                return Some(known.clone());
+            }
+            (self.get(link.parent)?, NameBuf::new(&link.name))
+        };
+        let dir = parent
+            .dir
+            .load_full()
+            .filter(|_| parent.side() == node.side())?;
+        // Should another object have the name, its handle leads to no inode of this identity.
+        FileHandle::at(&*dir, name.as_c_str()).ok()
     }
 
     /// Remembers that a node was forgotten. The one that was so for longest goes.
