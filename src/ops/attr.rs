@@ -147,7 +147,7 @@ fn without_attributes(call: &Call<'_>, node: &Node, fd: BorrowedFd<'_>) -> Resul
     let mode = u32::from(stat.0.stx_mode);
     let writes = || {
         let thread = call.frame.head.pid;
-        let changes_owner = creds::own(|| Ok(proc::is_inside(thread, proc::OWNER_CALLS)));
+        let changes_owner = creds::own(|| Ok(proc::changes_owner(thread)));
         node.handles().any_writable() && changes_owner == Ok(false)
     };
     if mode & (libc::S_ISUID | libc::S_ISGID) == 0 || !writes() {

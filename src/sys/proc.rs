@@ -3,7 +3,9 @@
 mod call;
 mod sharing;
 
-pub use call::{LockCall, OWNER_CALLS, REMOVE_CALLS, is_inside, lock_call, writes_without_append};
+pub use call::{
+    LockCall, REMOVE_CALLS, changes_owner, is_inside, lock_call, writes_without_append,
+};
 pub use sharing::shares_descriptors;
 
 use super::creds::Held;

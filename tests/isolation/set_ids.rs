@@ -2,6 +2,7 @@
 //! what was set beneath the mount goes at a write through an older descriptor.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
@@ -162,4 +163,62 @@ fn set_id_bits_that_were_set_beneath_go_at_an_older_descriptors_write() {
             }
         });
     }
+}
+
+/// `fchown32(fd, -1, -1)` as a 32-bit program calls it, in a process of its own: its error number, or `None` where the kernel
+/// runs no such programs.
+#[cfg(target_arch = "x86_64")]
+fn fchown_of_a_32_bit_program(fd: &fs::File) -> Option<i32> {
+    const FCHOWN32: i64 = 207;
+    let fd = i64::from(fd.as_raw_fd());
+    // SAFETY: the child makes two system calls and touches no memory.
+    #[allow(unsafe_code)]
+    let status = unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let mut result = FCHOWN32;
+            std::arch::asm!(
+                "push rbx", "mov rbx, {fd}", "int 0x80", "pop rbx",
+                fd = in(reg) fd, inout("rax") result, in("rcx") -1i64, in("rdx") -1i64,
+                out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            );
+            libc::_exit(-(result as i32));
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        status
+    };
+    libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
+}
+
+/// The numbers of its calls mean others to a 64-bit kernel, and so it could take set-group-id from a file that somebody has
+/// open for writing.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_32_bit_program_that_changes_no_owner_is_refused_as_natively() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, options(false));
+        for mode in [0o2644, 0o2755, 0o4755] {
+            let [mount, native] = [etcfs.mnt(), etcfs.native()].map(|dir| {
+                let path = dir.join("f");
+                fs::write(&path, "text").expect("write");
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
+                let _writer = fs::OpenOptions::new()
+                    .append(true)
+                    .open(&path)
+                    .expect("open");
+                let refused = as_user(&User::plain(1000), || {
+                    fchown_of_a_32_bit_program(&fs::File::open(&path).expect("open"))
+                });
+                let left = fs::metadata(&path).expect("stat").mode() & 0o7777;
+                (refused, left)
+            });
+            assert_eq!(mount, native, "{mode:o}");
+            let Some(refused) = native.0 else {
+                println!("not run: this kernel runs no 32-bit programs");
+                return;
+            };
+            assert_eq!((refused, native.1), (libc::EPERM, mode), "{mode:o}");
+        }
+    });
 }

@@ -1,6 +1,6 @@
 //! Which system call a thread is in, as `/proc/TID/syscall` (proc(5)) says: it wants CAP_SYS_PTRACE for other users'
-//! threads, and a thread that waits for an answer is in the one that asked. Nothing is known of programs of another
-//! architecture, whose numbers mean other calls.
+//! threads, and a thread that waits for an answer is in the one that asked. Numbers of 32-bit programs mean other calls on a
+//! 64-bit machine.
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io;
@@ -36,6 +36,22 @@ fn parse(text: &str) -> Option<Inside> {
 /// True if the thread is inside one of these system calls. False also where that cannot be told.
 pub fn is_inside(thread: u32, calls: &[libc::c_long]) -> bool {
     inside(thread).is_some_and(|inside| calls.contains(&inside.number))
+}
+
+/// True if the thread is inside a call that changes an owner, or that says it changes none: a program of the other word size
+/// that the kernel runs has other numbers, which here mean other calls, but none of those has -1 where the ids are. False also
+/// where that cannot be told.
+pub fn changes_owner(thread: u32) -> bool {
+    inside(thread).is_some_and(|inside| {
+        let asks_for_none = |first: usize| {
+            let is_none = |id: &u64| matches!(*id as u32, u32::MAX | 0xffff);
+            inside.args[first..first + 2].iter().all(is_none)
+        };
+        OWNER_CALLS.contains(&inside.number)
+            || OWNER_CALLS_32
+                .iter()
+                .any(|&(number, first)| inside.number == number && asks_for_none(first))
+    })
 }
 
 /// Whose lock `fcntl(2)` is asked for.
@@ -87,7 +103,7 @@ pub const REMOVE_CALLS: &[libc::c_long] = &[
     target_arch = "powerpc64",
     target_arch = "s390x"
 ))]
-pub const OWNER_CALLS: &[libc::c_long] = &[
+const OWNER_CALLS: &[libc::c_long] = &[
     libc::SYS_chown,
     libc::SYS_fchown,
     libc::SYS_lchown,
@@ -99,10 +115,10 @@ pub const OWNER_CALLS: &[libc::c_long] = &[
     target_arch = "riscv64",
     target_arch = "loongarch64"
 ))]
-pub const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
+const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
 /// 32-bit architectures have each of them twice, for 16-bit ids and for 32-bit ones.
 #[cfg(any(target_arch = "x86", target_arch = "arm"))]
-pub const OWNER_CALLS: &[libc::c_long] = &[
+const OWNER_CALLS: &[libc::c_long] = &[
     libc::SYS_chown,
     libc::SYS_fchown,
     libc::SYS_lchown,
@@ -122,7 +138,36 @@ pub const OWNER_CALLS: &[libc::c_long] = &[
     target_arch = "x86",
     target_arch = "arm",
 )))]
-pub const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
+const OWNER_CALLS: &[libc::c_long] = &[libc::SYS_fchown, libc::SYS_fchownat];
+
+/// Those of 32-bit programs, and which argument is the user's id: `lchown`, `fchown`, `chown` of 16-bit ids, the same of
+/// 32-bit ones, and `fchownat`; on x86-64 those of x32, too (arch/x86/entry/syscalls, arch/arm/tools/syscall.tbl).
+#[cfg(target_arch = "x86_64")]
+const OWNER_CALLS_32: &[(libc::c_long, usize)] = &[
+    (16, 1),
+    (95, 1),
+    (182, 1),
+    (198, 1),
+    (207, 1),
+    (212, 1),
+    (298, 2),
+    (0x4000_0000 | libc::SYS_chown, 1),
+    (0x4000_0000 | libc::SYS_fchown, 1),
+    (0x4000_0000 | libc::SYS_lchown, 1),
+    (0x4000_0000 | libc::SYS_fchownat, 2),
+];
+#[cfg(target_arch = "aarch64")]
+const OWNER_CALLS_32: &[(libc::c_long, usize)] = &[
+    (16, 1),
+    (95, 1),
+    (182, 1),
+    (198, 1),
+    (207, 1),
+    (212, 1),
+    (325, 2),
+];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const OWNER_CALLS_32: &[(libc::c_long, usize)] = &[];
 
 #[cfg(test)]
 mod tests {
