@@ -139,9 +139,12 @@ fn bedrock_names_each_thing_with_its_remedy() {
         ),
         (
             "no program",
-            |root| fs::remove_file(root.path("bedrock/libexec/etcfs")).expect("remove"),
+            |root| {
+                fs::remove_file(root.path("bedrock/libexec/etcfs")).expect("remove");
+                fs::create_dir(root.path("bedrock/libexec/etcfs")).expect("mkdir");
+            },
             &[&[
-                "/bedrock/libexec/etcfs: it cannot be read: No such file",
+                "/bedrock/libexec/etcfs: it cannot be read: Is a directory",
                 "; copy etcfs there",
             ]],
         ),

@@ -55,7 +55,8 @@ struct Look<'a> {
 
 /// Looks, and prints what there is to say.
 pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
-    match look(how, &args.root) {
+    let root = std::path::absolute(&args.root).context("--root wants a directory")?;
+    match look(how, &root) {
         Ok(findings) => print(how, &findings),
         Err(error) => {
             crate::say(&format!("etcfsctl: {error:#}"));
@@ -214,6 +215,8 @@ impl Look<'_> {
                 "this is another program than the one that etcfsctl belongs to",
                 "keep it as etcfs.c, copy this etcfs in its place, reboot",
             ),
+            // A tree that is no running Bedrock.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => self.say(
                 &self.within(&file),
                 format!("it cannot be read: {}", plain(&error.to_string())),
@@ -224,15 +227,13 @@ impl Look<'_> {
 
     /// Asks the daemons whose mounts are below the root.
     fn at_daemons(&mut self, how: &How, new_enough: bool) -> Result<()> {
-        let root = std::path::absolute(self.root).context("the root directory")?;
         for mount in find::mounts()? {
-            if !mount.at.starts_with(&root) {
+            if !mount.at.starts_with(self.root) {
                 continue;
             }
             let path = self.within(&mount.at);
             if door::serving(mount.device, mount.user).is_none() {
-                let stratum = mount.at.parent().unwrap_or(&root);
-                let stratum = self.within(stratum);
+                let stratum = self.within(mount.at.parent().unwrap_or(self.root));
                 self.say(
                     &path,
                     "no daemon of this program serves it: it is dead (Socket not connected), another program, or not to be seen \
