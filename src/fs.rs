@@ -19,6 +19,7 @@ pub mod listing;
 pub mod locks;
 pub mod lower;
 pub mod made;
+pub mod mark;
 pub mod node;
 pub mod open;
 pub mod passthrough;

@@ -93,7 +93,7 @@ fn fstab_options(text: &[u8], mountpoint: &Path) -> Vec<OsString> {
     let fields = |line: &[u8]| -> Vec<Vec<u8>> {
         line.split(|b| b.is_ascii_whitespace())
             .filter(|field| !field.is_empty())
-            .map(crate::mount::unescape)
+            .map(crate::mount::mountinfo::unescape)
             .collect()
     };
     text.split(|&b| b == b'\n')

@@ -21,10 +21,11 @@ pub(in crate::fs) mod metadata;
 mod share;
 
 use super::asker::Asker;
+use super::lower::walk;
+use super::mark::Mark;
 use super::staging::sweep;
 use super::staging::{Staging, open_pinned, open_regular};
 use super::stat::Stat;
-use crate::fs::lower::walk::DIR_FLAGS;
 use crate::sys::creds::{looking, own, set_umask};
 use crate::sys::file_handle::FileHandle;
 use crate::sys::object;
@@ -32,7 +33,7 @@ use crate::sys::xattr::Target;
 pub use errand::Errand;
 use fresh::Fresh;
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{Access, AtFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxTimestamp};
+use rustix::fs::{Access, AtFlags, OFlags, RenameFlags, StatxAttributes};
 use rustix::io::Errno;
 pub use share::Share;
 use std::ffi::CStr;
@@ -121,7 +122,7 @@ pub fn rename_natively(work: &Move<'_>, asker: &dyn Asker) -> Result<(), Errno> 
         .and_then(|handle| looking(|| handle.open(work.to, OFlags::PATH | OFlags::DIRECTORY)))
         .map_err(|_| Errno::XDEV)?;
     // Two file systems of a kind may use the same handle for different directories.
-    if !same_inode(&Stat::of(again.as_fd())?, &here) {
+    if !Mark::of(&Stat::of(again.as_fd())?).is_same_inode(&Mark::of(&here)) {
         return Err(Errno::XDEV);
     }
     rename(again.as_fd())
@@ -161,7 +162,7 @@ pub fn copy_across(
         may_remove(&work, &source)?;
         match Stat::at(work.to, work.new) {
             // rename(2): two names of one inode, and nothing to do.
-            Ok(target) if same_inode(&target, &source) => {
+            Ok(target) if Mark::of(&target).is_same_inode(&Mark::of(&source)) => {
                 return if work.no_replace {
                     Err(Errno::EXIST)
                 } else {
@@ -201,24 +202,6 @@ fn may_remove(work: &Move<'_>, source: &Stat) -> Result<(), Errno> {
     }
 }
 
-fn same_inode(a: &Stat, b: &Stat) -> bool {
-    a.dev() == b.dev() && a.0.stx_ino == b.0.stx_ino
-}
-
-/// True if the contents may have changed between the two looks.
-fn data_changed(before: &Stat, after: &Stat) -> bool {
-    let time = |t: &StatxTimestamp| (t.tv_sec, t.tv_nsec);
-    !same_inode(before, after)
-        || before.0.stx_size != after.0.stx_size
-        || time(&before.0.stx_mtime) != time(&after.0.stx_mtime)
-}
-
-/// True if anything but the access time may have changed between the two looks.
-fn changed(before: &Stat, after: &Stat) -> bool {
-    let ctime = |s: &Stat| (s.0.stx_ctime.tv_sec, s.0.stx_ctime.tv_nsec);
-    data_changed(before, after) || ctime(before) != ctime(after)
-}
-
 fn copy_file(
     work: &Move<'_>,
     errand: &Errand<'_>,
@@ -237,7 +220,7 @@ fn copy_file(
         other => other?,
     };
     let source_stat = Stat::of(source.as_fd())?;
-    if !same_inode(&source_stat, found) {
+    if !Mark::of(&source_stat).is_same_inode(&Mark::of(found)) {
         return Ok(Attempt::Changed { published: false });
     }
     reached(Step::Found);
@@ -260,7 +243,7 @@ fn copy_file(
         reached(Step::Synced);
         Stat::of(source.as_fd())
     })?;
-    if changed(&source_stat, &dressed) {
+    if Mark::of(&source_stat) != Mark::of(&dressed) {
         return Ok(Attempt::Changed { published: false });
     }
     arrive(work, errand, fresh, reached)?;
@@ -275,7 +258,8 @@ fn copy_special(
 ) -> Result<Attempt, Errno> {
     let source = looking(|| open_pinned(work.from, work.old))?;
     let source_stat = Stat::of(source.as_fd())?;
-    if source_stat.kind() != found.kind() || !same_inode(&source_stat, found) {
+    if source_stat.kind() != found.kind() || !Mark::of(&source_stat).is_same_inode(&Mark::of(found))
+    {
         return Ok(Attempt::Changed { published: false });
     }
     reached(Step::Found);
@@ -304,7 +288,7 @@ fn arrive(
     own(|| {
         publish(work, fresh, reached)?;
         reached(Step::Published);
-        sync_dir(work.to)?;
+        walk::sync(work.to)?;
         reached(Step::Durable);
         Ok(())
     })
@@ -331,17 +315,6 @@ fn publish(work: &Move<'_>, fresh: Fresh<'_>, reached: &mut dyn FnMut(Step)) -> 
     }
 }
 
-/// Writes the directory's names to disk.
-fn sync_dir(dir: BorrowedFd<'_>) -> Result<(), Errno> {
-    // The descriptor at hand may be O_PATH.
-    let dir = rustix::fs::openat(dir, c".", DIR_FLAGS, Mode::empty())?;
-    match rustix::fs::fsync(&dir) {
-        // File systems without a disk may not know how.
-        Err(Errno::INVAL) => Ok(()),
-        other => other,
-    }
-}
-
 /// Removes the source, if its name still leads to what was copied.
 ///
 /// `unlinkat` takes a name, and what that leads to may have been exchanged since the last look. So it is first taken to
@@ -365,7 +338,7 @@ fn remove_source(
 ) -> Result<Attempt, Errno> {
     let again = Attempt::Changed { published: true };
     if let Some(fd) = open
-        && changed(copied, &Stat::of(fd)?)
+        && Mark::of(copied) != Mark::of(&Stat::of(fd)?)
     {
         return Ok(again);
     }
@@ -379,7 +352,7 @@ fn remove_source(
     }
     reached(Step::SetAside);
     // The rename itself has changed ctime.
-    if data_changed(copied, &aside.stat()?) {
+    if !Mark::of(copied).has_same_data(&Mark::of(&aside.stat()?)) {
         let back = aside.put_at_free_name(work.old);
         if back.is_err() {
             aside.leave();

@@ -17,7 +17,8 @@ mod seen;
 mod superseded;
 mod switch;
 
-pub use seen::{Gate, Mark, PAUSE, Seen, Telling, Verdict};
+use super::mark::Mark;
+use seen::{Gate, Seen, Telling, Verdict};
 
 use super::ids::Side;
 use super::journal::{Entry, Found, Journal, Process};

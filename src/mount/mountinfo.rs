@@ -12,7 +12,7 @@ use rustix::io::{Errno, Result};
 use rustix::path::Arg;
 
 /// The type of every etcfs mount, the C program's included.
-pub(super) const FSTYPE: &str = "fuse.etcfs";
+pub const FSTYPE: &str = "fuse.etcfs";
 
 /// `STATX_MNT_ID_UNIQUE` (Linux 6.8): asks for a number that is never given to a second mount. Kernels without it ignore
 /// the bit and answer `STATX_MNT_ID` (5.8).
@@ -20,9 +20,14 @@ const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// One mount: the mount it sits on, where as seen from the reader's root, its type and its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub struct Entry {
+    /// The id of the mount that it sits on.
     pub parent: u64,
+    /// The number of its file system: major and minor.
+    pub device: (u32, u32),
+    /// Its mountpoint.
     pub at: Vec<u8>,
+    /// The type of its file system.
     pub fstype: String,
     /// Who has mounted it; FUSE file systems tell.
     pub user: Option<u32>,
@@ -66,13 +71,17 @@ impl Table {
     }
 }
 
-/// `id parent major:minor root mountpoint options [optional fields] - type source options`
-fn parse(line: &[u8]) -> Option<(u64, Entry)> {
+/// One line, without the newline, and the mount's id: `id parent major:minor root mountpoint options [optional fields] -
+/// type source options` (proc_pid_mountinfo(5)).
+pub fn parse(line: &[u8]) -> Option<(u64, Entry)> {
     let mut fields = line.split(|&byte| byte == b' ');
     let text = |field: Option<&[u8]>| String::from_utf8(field?.to_vec()).ok();
     let id = text(fields.next())?.parse().ok()?;
     let parent = text(fields.next())?.parse().ok()?;
-    let at = unescape(fields.nth(2)?);
+    let device = text(fields.next())?;
+    let (major, minor) = device.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let at = unescape(fields.nth(1)?);
     fields.find(|field| *field == b"-")?;
     let fstype = text(fields.next())?;
     let options = text(fields.nth(1)).unwrap_or_default();
@@ -80,6 +89,7 @@ fn parse(line: &[u8]) -> Option<(u64, Entry)> {
     let user = user.and_then(|id| id.parse().ok());
     let entry = Entry {
         parent,
+        device,
         at,
         fstype,
         user,
@@ -186,12 +196,14 @@ mod tests {
         );
         let ext3 = Entry {
             parent: 35,
+            device: (98, 0),
             at: b"/mnt2".to_vec(),
             fstype: "ext3".to_owned(),
             user: None,
         };
         let etcfs = Entry {
             parent: 36,
+            device: (0, 44),
             at: b"/a -\\b".to_vec(),
             fstype: FSTYPE.to_owned(),
             user: Some(0),

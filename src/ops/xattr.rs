@@ -9,7 +9,7 @@ use crate::fs::ids::NodeId;
 use crate::fs::stat::Stat;
 use crate::sys::creds::{self, looking};
 use crate::sys::proc;
-use crate::sys::xattr::{self, Target};
+use crate::sys::xattr::{self, LARGEST, Target, is_acl};
 use etcfs_proto::abi::{GetxattrIn, GetxattrOut};
 use etcfs_proto::flags::{InitFlags, SetxattrFlags};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -26,9 +26,6 @@ const ACCESS_ACL: &CStr = c"system.posix_acl_access";
 
 /// File capabilities, which the kernel asks for at execve(2) and before writes.
 const CAPABILITY: &CStr = c"security.capability";
-
-/// The largest attribute value or list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`): 64 KiB.
-const LARGEST: usize = 65_536;
 
 /// GETXATTR. Size 0 asks for the length.
 pub fn getxattr(call: &mut Call<'_>) -> Handled {
@@ -97,10 +94,6 @@ fn get_pinned(
     } else {
         looking(|| xattr::get(target, name, space))
     }
-}
-
-fn is_acl(name: &[u8]) -> bool {
-    name.starts_with(b"system.posix_acl_")
 }
 
 /// LISTXATTR. Size 0 asks for the length. `trusted.*` is for the eyes of those who have CAP_SYS_ADMIN, as natively.

@@ -13,6 +13,14 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
+/// The largest attribute value and the longest list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`): 64 KiB.
+pub const LARGEST: usize = 65_536;
+
+/// True for the name of an access control list, of access or inherited (`XATTR_NAME_POSIX_ACL_ACCESS` and `_DEFAULT`).
+pub fn is_acl(name: &[u8]) -> bool {
+    name.starts_with(b"system.posix_acl_")
+}
+
 /// What to act on.
 #[derive(Clone, Copy)]
 pub enum Target<'a> {

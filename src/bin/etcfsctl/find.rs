@@ -1,7 +1,7 @@
 //! Which mount is meant, from the mount table alone.
 
 use anyhow::{Context as _, Result, bail};
-use etcfs::mount::unescape;
+use etcfs::mount::mountinfo::{self, FSTYPE};
 use etcfs::printable::printable;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -32,26 +32,18 @@ pub fn mounts() -> Result<Vec<Mount>> {
     Ok(parse(&text))
 }
 
-/// The fields of proc_pid_mountinfo(5): `id parent major:minor root mountpoint options [tags] - type source super`.
 fn parse(text: &[u8]) -> Vec<Mount> {
-    let text = String::from_utf8_lossy(text);
-    let mount = |line: &str| {
-        let (front, back) = line.split_once(" - ")?;
-        let front: Vec<&str> = front.split(' ').collect();
-        let mut back = back.split(' ');
-        if back.next() != Some("fuse.etcfs") {
-            return None;
-        }
-        let options = back.nth(1)?;
-        let user = options.split(',').find_map(|o| o.strip_prefix("user_id="));
-        let (major, minor) = front.get(2)?.split_once(':')?;
+    let mount = |line: &[u8]| {
+        let (_, entry) = mountinfo::parse(line)?;
         Some(Mount {
-            at: OsString::from_vec(unescape(front.get(4)?.as_bytes())).into(),
-            device: (major.parse().ok()?, minor.parse().ok()?),
-            user: user?.parse().ok()?,
+            user: entry.user.filter(|_| entry.fstype == FSTYPE)?,
+            at: OsString::from_vec(entry.at).into(),
+            device: entry.device,
         })
     };
-    text.lines().filter_map(mount).collect()
+    text.split(|&byte| byte == b'\n')
+        .filter_map(mount)
+        .collect()
 }
 
 /// The mount at `wanted`, or the only one.

@@ -3,15 +3,12 @@
 use super::Errand;
 use crate::fs::stat::Stat;
 use crate::sys::object;
-use crate::sys::xattr::{self, Target};
+use crate::sys::xattr::{self, LARGEST, Target, is_acl};
 use rustix::fd::BorrowedFd;
 use rustix::fs::{StatxTimestamp, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::ffi::{CStr, CString};
-
-/// The largest attribute value and the longest list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`): 64 KiB.
-const LARGEST: usize = 65_536;
+use std::ffi::CString;
 
 /// Gives `fresh` (as the attribute calls and as the others take it) what `stat` and the attributes of `source` say.
 ///
@@ -57,7 +54,7 @@ fn unable(errno: Errno) -> Errno {
 fn attributes(source: Target<'_>, fresh: Target<'_>, errand: &Errand<'_>) -> Result<(), Errno> {
     let wanted = names(source)?;
     for name in names(fresh)?.difference(&wanted) {
-        if is_acl(name) {
+        if is_acl(name.to_bytes()) {
             xattr::remove(fresh, name)?;
         }
     }
@@ -72,17 +69,13 @@ fn attributes(source: Target<'_>, fresh: Target<'_>, errand: &Errand<'_>) -> Res
         errand.copied(len as u64)?;
         match xattr::set(fresh, name, &value[..len], XattrFlags::empty()) {
             Ok(()) => {}
-            Err(errno @ (Errno::PERM | Errno::OPNOTSUPP)) if !is_acl(name) => {
+            Err(errno @ (Errno::PERM | Errno::OPNOTSUPP)) if !is_acl(name.to_bytes()) => {
                 errand.leave_out(name, errno);
             }
             Err(errno) => return Err(unable(errno)),
         }
     }
     Ok(())
-}
-
-fn is_acl(name: &CStr) -> bool {
-    name.to_bytes().starts_with(b"system.posix_acl_")
 }
 
 /// The names of all attributes; none where the file system has none.

@@ -13,7 +13,7 @@
 //! the old content: content is worth more than a link.
 
 use super::original::{Attempt, Original, Step};
-use super::seen::Mark;
+use crate::fs::mark::Mark;
 use crate::fs::staging::{is_ours_alone, open_regular};
 use crate::fs::stat::Stat;
 use crate::sys::lease::Lease;

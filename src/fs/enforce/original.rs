@@ -1,6 +1,6 @@
 //! A file that is to be edited, as it was read.
 
-use super::seen::Mark;
+use crate::fs::mark::Mark;
 use crate::fs::staging::open_regular;
 use crate::fs::stat::Stat;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -96,21 +96,11 @@ impl Original {
 
     /// True if `now` is this file and it was not written to, its change time aside: a rename has just moved it.
     pub fn was_moved(&self, now: &Stat) -> bool {
-        let essence = |stat: &Stat| {
+        let rights = |stat: &Stat| {
             let s = &stat.0;
-            let mtime = (s.stx_mtime.tv_sec, s.stx_mtime.tv_nsec);
-            (
-                stat.dev(),
-                s.stx_ino,
-                s.stx_size,
-                mtime,
-                s.stx_mode,
-                s.stx_uid,
-                s.stx_gid,
-                s.stx_nlink,
-            )
+            (s.stx_mode, s.stx_uid, s.stx_gid, s.stx_nlink)
         };
-        essence(now) == essence(&self.stat)
+        Mark::of(now).has_same_data(&Mark::of(&self.stat)) && rights(now) == rights(&self.stat)
     }
 }
 

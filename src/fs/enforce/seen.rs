@@ -2,11 +2,11 @@
 //! look that a lookup takes anyway (contract U2).
 
 use crate::fs::journal::{Found, Process};
+use crate::fs::mark::Mark;
 use crate::fs::stat::Stat;
 use crate::mutex::lock;
 use arc_swap::ArcSwapOption;
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -16,42 +16,6 @@ pub const PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause between attempts that fail again and again on the same object.
 const PAUSE_MAX: Duration = Duration::from_secs(64);
-
-/// How old a change must be for a look to prove that there was none after it. Change times advance in steps of the
-/// kernel's tick, 10 ms at most: two changes within one step look like one.
-const SETTLED: Duration = Duration::from_millis(25);
-
-/// One state of one object. Any change of the object, and any other object in its place, has another mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    dev: u64,
-    ino: u64,
-    size: u64,
-    mtime: (i64, u32),
-    ctime: (i64, u32),
-}
-
-impl Mark {
-    /// The state that `stat` shows.
-    pub fn of(stat: &Stat) -> Mark {
-        let time = |t: &rustix::fs::StatxTimestamp| (t.tv_sec, t.tv_nsec);
-        Mark {
-            dev: stat.dev(),
-            ino: stat.0.stx_ino,
-            size: stat.0.stx_size,
-            mtime: time(&stat.0.stx_mtime),
-            ctime: time(&stat.0.stx_ctime),
-        }
-    }
-
-    /// True if a later change cannot have this mark too.
-    fn is_settled(&self) -> bool {
-        let now = clock_gettime(ClockId::Realtime);
-        let then = Duration::new(self.ctime.0.max(0).unsigned_abs(), self.ctime.1);
-        let now = Duration::new(now.tv_sec.max(0).unsigned_abs(), now.tv_nsec as u32);
-        now.saturating_sub(then) > SETTLED
-    }
-}
 
 /// What is known of one override. It outlives changes of other rules and is forgotten when the override is replaced.
 #[derive(Debug, Default)]

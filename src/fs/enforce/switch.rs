@@ -1,11 +1,11 @@
 //! The moment in which a new file takes an old one's place, and the way back.
 
 use super::original::{Attempt, Original, Step};
+use crate::fs::lower::walk;
 use crate::fs::staging::Staging;
 use crate::fs::stat::Stat;
 use crate::sys::lease::Lease;
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
@@ -46,7 +46,7 @@ pub(super) fn switch(
     }
     reached(Step::Removed);
     drop((writers, others));
-    sync_dir(dir)?;
+    walk::sync(dir)?;
     reached(Step::Durable);
     Ok(Attempt::Done)
 }
@@ -108,15 +108,4 @@ fn switch_back(name: &CStr, staging: &Staging<'_>, ino: u64) -> Result<(), Errno
         // Somebody has put a third file at the name since the first exchange. It is the latest and goes back.
     }
     Ok(())
-}
-
-/// Puts the names in `dir` on disk.
-fn sync_dir(dir: BorrowedFd<'_>) -> Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::openat(dir, c".", flags, Mode::empty()) {
-        Ok(fd) => rustix::fs::fsync(fd),
-        // A directory that this daemon may not read.
-        Err(Errno::ACCESS) => Ok(()),
-        Err(errno) => Err(errno),
-    }
 }

@@ -48,6 +48,18 @@ pub fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno>
     }
 }
 
+/// Puts the names in `dir`, whose descriptor may be `O_PATH`, on disk. File systems without a disk may not know how, and a
+/// directory that the daemon may not read it cannot ask for: both are left.
+///
+/// # Errors
+/// EIO, ENOSPC, EDQUOT as `fsync(2)`.
+pub fn sync(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    match rustix::fs::openat(dir, c".", DIR_FLAGS, Mode::empty()).and_then(rustix::fs::fsync) {
+        Err(Errno::INVAL | Errno::ACCESS) => Ok(()),
+        other => other,
+    }
+}
+
 /// Makes what is missing of the directory `path` below `base`, with mode 0755 (contract D40).
 pub fn make_dirs(base: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     let mut at = open_dir(base, c".")?;

@@ -2,7 +2,7 @@
 //! more capabilities than it may look with, and what is root's is changed by root alone.
 #![no_main]
 
-#[path = "../../../tests/kernel/mod.rs"]
+#[path = "../../kernel/mod.rs"]
 mod kernel;
 
 use std::sync::Mutex;
