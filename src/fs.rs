@@ -1,4 +1,22 @@
 //! The model: nodes, handles, sides and rules over two lower directories. Nothing here knows an opcode or a reply.
+//!
+//! # The rooms, from the bottom up
+//!
+//! A room imports from those above it in this list only, and [`Fs`] owns the parts and knows how they hang together.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`ids`], [`settings`], [`asker`], [`kernel`], [`budget`] | what things are called, what the daemon was told, who asks, what is asked of the kernel, who is charged |
+//! | [`stat`], [`mark`], [`made`] | what a lower object is, whether it has changed, whether it is the one just made |
+//! | [`staging`] | temporary names, places of the daemon's own, and what killed daemons have left |
+//! | [`rules`], [`config`], [`config_handle`], [`inject`] | which names are global, what overrides want, the text of it all, and what injection makes of a file's bytes: no I/O |
+//! | [`backing`], [`handle`], [`node`] | the tables: backing ids, open files and directories, known inodes and where each was last found |
+//! | [`lower`] | from a name to a lower directory and a side, from there to a node, and from a node back to its inode |
+//! | [`attributes`], [`passthrough`], [`locks`], [`grants`], [`closing`] | what the kernel may keep, which files it reads by itself, clients' locks, set-id programs and devices, files that hang when they are closed |
+//! | [`open`], [`listing`] | opening files and listing directories for clients |
+//! | [`cross`] | a rename from one side to the other |
+//! | [`enforce`], [`journal`] | overrides, enforced, and what was done for them |
+//! | [`configuration`], [`whereabouts`] | changing the configuration; telling where something is |
 
 pub mod asker;
 pub mod attributes;
@@ -15,6 +33,7 @@ pub mod handle;
 pub mod ids;
 pub mod inject;
 pub mod journal;
+pub mod kernel;
 pub mod listing;
 pub mod locks;
 pub mod lower;

@@ -8,6 +8,7 @@ mod buffer;
 mod connection;
 mod crew;
 mod debt;
+mod device;
 #[cfg(test)]
 mod fake;
 mod handshake;
@@ -51,7 +52,7 @@ impl Session {
             .agreed
             .passthrough
             .then_some(self.agreed.max_stack_depth);
-        if !self.fs.passthrough.enable(self.dev.clone(), reach, agreed) {
+        if !self.fs.passthrough.enable(self.kernel(), reach, agreed) {
             return Ok(());
         }
         let session = self.clone();

@@ -21,45 +21,37 @@
 use super::handle::Handles;
 use super::ids::NodeId;
 use super::ids::Side;
+use super::kernel::Kernel;
 use super::node::Node;
 use crate::sys::lease::may_wait;
-use etcfs_proto::Reply;
-use etcfs_proto::notify::Notice;
-use rustix::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 /// The way to tell the kernel. Nothing is told before [`Notices::enable`].
 #[derive(Default)]
 pub struct Notices {
-    dev: OnceLock<Arc<OwnedFd>>,
+    kernel: OnceLock<Arc<dyn Kernel>>,
 }
 
 impl Notices {
-    /// Tells the kernel through `dev`, whose INIT has been answered.
-    pub fn enable(&self, dev: Arc<OwnedFd>) {
-        let _ = self.dev.set(dev);
+    /// Tells `kernel`.
+    pub fn enable(&self, kernel: Arc<dyn Kernel>) {
+        let _ = self.kernel.set(kernel);
     }
 
-    /// Has the kernel ask for a node's attributes when it needs them next. Data is left alone, so this never waits
-    /// (`fuse_reverse_inval_inode`).
+    /// See [`Kernel::drop_attributes`].
     pub fn drop_attributes(&self, node: NodeId) {
-        self.send(Notice::InvalInode {
-            nodeid: node.0,
-            off: -1,
-            len: 0,
-        });
+        if let Some(kernel) = self.kernel.get() {
+            kernel.drop_attributes(node);
+        }
     }
 
-    /// Has the kernel write what was stored in mappings of a file, and ask for its pages and attributes when it needs them
-    /// next. This waits for requests about those pages, so no thread that answers them may do it.
+    /// See [`Kernel::drop_pages`].
     pub fn drop_pages(&self, node: &Node) {
         // One that comes between the two is dropped without need, or noted again.
         node.drop_pages();
-        self.send(Notice::InvalInode {
-            nodeid: node.id.0,
-            off: 0,
-            len: 0,
-        });
+        if let Some(kernel) = self.kernel.get() {
+            kernel.drop_pages(node.id);
+        }
     }
 
     /// Has the kernel ask anew for what it keeps of a file, for a client that is about to be told that it has a lock. A
@@ -70,13 +62,6 @@ impl Notices {
         } else {
             self.drop_attributes(node.id);
         }
-    }
-
-    fn send(&self, notice: Notice<'_>) {
-        let Some(dev) = self.dev.get() else { return };
-        let mut reply = Reply::with_capacity(0);
-        // ENOENT: the kernel has forgotten the node, and what it kept of it. Otherwise the connection has ended.
-        let _ = rustix::io::write(dev, notice.pack(&mut reply));
     }
 }
 

@@ -17,11 +17,12 @@ use super::backing::Io;
 use super::backing::registered::Candidate;
 use super::backing::registry::{Reach, Registry};
 use super::ids::{NodeId, Side};
+use super::kernel::Kernel;
 use super::lower::Lower;
 use super::node::Node;
 use super::stat::Stat;
 use crate::mutex::lock;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -46,10 +47,10 @@ impl Passthrough {
         }
     }
 
-    /// Lets the kernel, which is at the other end of `dev`, do with lower files itself what `reach` says; tries it on the
+    /// Lets the kernel, do with lower files itself what `reach` says; tries it on the
     /// base directories, so that what speaks against it is said now. `agreed`: the kernel's `max_stack_depth` if INIT has
     /// agreed on passthrough. False: there is nothing to sweep.
-    pub fn enable(&self, dev: Arc<OwnedFd>, reach: Reach, agreed: Option<u32>) -> bool {
+    pub fn enable(&self, kernel: Arc<dyn Kernel>, reach: Reach, agreed: Option<u32>) -> bool {
         let Some(max_stack_depth) = agreed else {
             if reach == Reach::Everything {
                 self.registry.refuse(
@@ -59,7 +60,7 @@ impl Passthrough {
             }
             return false;
         };
-        self.registry.enable(dev, reach, max_stack_depth);
+        self.registry.enable(kernel, reach, max_stack_depth);
         self.try_out();
         true
     }

@@ -1,6 +1,7 @@
 //! A connection that has been agreed on.
 
 use super::crew::Crew;
+use super::device::Device;
 use super::interrupts::Interrupts;
 use super::meter::{Meters, Waker};
 use super::observe::{Observer, Observers};
@@ -65,7 +66,7 @@ impl Session {
             observers.add(observer);
         }
         let dev = Arc::new(dev);
-        fs.notices.enable(dev.clone());
+        fs.notices.enable(Arc::new(Device(dev.clone())));
         Ok(Arc::new(Session {
             dev,
             fs,
@@ -80,6 +81,11 @@ impl Session {
             running: AtomicUsize::new(0),
             ended: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         }))
+    }
+
+    /// The kernel, for what the model asks of it.
+    pub(super) fn kernel(&self) -> Arc<Device> {
+        Arc::new(Device(self.dev.clone()))
     }
 
     /// The device.

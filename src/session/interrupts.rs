@@ -5,7 +5,7 @@
 //!
 //! A thread that is blocked in one system call is ended by a signal, with EINTR. A signal that comes a moment too
 //! early, between the last look at the ticket and the system call, would be lost; so a thread that must give up is
-//! signalled again and again, by [`Interrupts::nudge`], until it has left.
+//! signalled again and again, by `nudge`, until it has left.
 
 use crate::log;
 use crate::mutex::lock;

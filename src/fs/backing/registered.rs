@@ -1,7 +1,7 @@
 //! One lower file that the kernel was given.
 
-use crate::sys::dev;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::fs::kernel::Kernel;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ pub struct Registered {
     /// Its id.
     pub id: u32,
     /// The connection that it is of.
-    pub dev: Arc<OwnedFd>,
+    pub kernel: Arc<dyn Kernel>,
     /// Counts those that there are.
     pub count: Arc<AtomicUsize>,
     /// The descriptor that was opened to be registered. `None`: a client's handle was registered, whose description the
@@ -21,8 +21,7 @@ pub struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
-        // The connection may be gone already, and its ids with it.
-        let _ = dev::backing_close(self.dev.as_fd(), self.id);
+        self.kernel.unregister(self.id);
     }
 }
 

@@ -3,12 +3,12 @@
 use super::registered::{Candidate, Registered};
 use crate::fs::ids::NodeId;
 use crate::fs::ids::Side;
+use crate::fs::kernel::Kernel;
 use crate::log;
 use crate::mutex::lock;
 use crate::sys::creds::registering;
-use crate::sys::dev;
 use crossbeam_queue::ArrayQueue;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -45,7 +45,7 @@ pub enum Reach {
 /// What all nodes share.
 #[derive(Default)]
 pub struct Registry {
-    dev: OnceLock<(Arc<OwnedFd>, Reach)>,
+    kernel: OnceLock<(Arc<dyn Kernel>, Reach)>,
     /// `max_stack_depth` as INIT agreed on it.
     depth: AtomicU32,
     pub(in crate::fs) kept: OnceLock<ArrayQueue<NodeId>>,
@@ -64,10 +64,10 @@ pub struct Registry {
 
 impl Registry {
     /// Lets files of this connection be registered, whose INIT agreed on `max_stack_depth`.
-    pub fn enable(&self, dev: Arc<OwnedFd>, reach: Reach, max_stack_depth: u32) {
+    pub fn enable(&self, kernel: Arc<dyn Kernel>, reach: Reach, max_stack_depth: u32) {
         self.depth.store(max_stack_depth, Ordering::Relaxed);
         let _ = self.kept.set(ArrayQueue::new(KEPT));
-        let _ = self.dev.set((dev, reach));
+        let _ = self.kernel.set((kernel, reach));
     }
 
     /// True if passthrough was asked for and agreed on, and nothing has switched it off for the whole mount.
@@ -77,7 +77,7 @@ impl Registry {
 
     /// What the kernel does by itself where nothing speaks against it; `None`: nothing.
     pub fn reach(&self) -> Option<Reach> {
-        self.dev
+        self.kernel
             .get()
             .filter(|_| !self.refuses(None))
             .map(|&(_, reach)| reach)
@@ -114,7 +114,7 @@ impl Registry {
         if reasons.iter().any(|r| r.dev == dev) {
             return;
         }
-        match self.dev.get() {
+        match self.kernel.get() {
             Some((_, Reach::GlobalMappings)) => log::info(format_args!(
                 "mapped global files are not shared with other strata{text}"
             )),
@@ -180,18 +180,18 @@ impl Registry {
         file: Candidate<'_>,
         dev: u64,
     ) -> Result<Registered, Errno> {
-        let (device, _) = self.dev.get().ok_or(Errno::PERM)?;
+        let (kernel, _) = self.kernel.get().ok_or(Errno::PERM)?;
         let fd = match &file {
             Candidate::Anchor(fd) => fd.as_fd(),
             Candidate::Handle(fd) => *fd,
         };
         let reserves = self.reserves(fd, dev);
-        match registering(reserves, || dev::backing_open(device.as_fd(), fd)) {
+        match registering(reserves, || kernel.register(fd)) {
             Ok(id) => {
                 self.ids.fetch_add(1, Ordering::Relaxed);
                 Ok(Registered {
                     id,
-                    dev: device.clone(),
+                    kernel: kernel.clone(),
                     count: self.ids.clone(),
                     anchor: match file {
                         Candidate::Anchor(fd) => Some(fd),

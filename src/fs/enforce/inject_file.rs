@@ -18,7 +18,7 @@
 //! # Hard links
 //!
 //! Replacing would part a file from its other names, which an edit of a file with several names must not do. See
-//! [`in_place`](super::in_place).
+//! [`in_place`].
 
 use super::in_place;
 use super::original::{Attempt, Original, Step};

@@ -1,0 +1,49 @@
+//! The device, as what the model asks of the kernel by itself goes through it.
+
+use crate::fs::ids::NodeId;
+use crate::fs::kernel::Kernel;
+use crate::sys::dev;
+use etcfs_proto::Reply;
+use etcfs_proto::notify::Notice;
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use std::sync::Arc;
+
+/// `/dev/fuse`, or what stands for it in tests.
+pub struct Device(pub Arc<OwnedFd>);
+
+impl Device {
+    fn send(&self, notice: Notice<'_>) {
+        let mut reply = Reply::with_capacity(0);
+        // ENOENT: the kernel has forgotten the node, and what it kept of it. Otherwise the connection has ended.
+        let _ = rustix::io::write(&self.0, notice.pack(&mut reply));
+    }
+}
+
+impl Kernel for Device {
+    fn register(&self, file: BorrowedFd<'_>) -> Result<u32, Errno> {
+        dev::backing_open(self.0.as_fd(), file)
+    }
+
+    fn unregister(&self, id: u32) {
+        // The connection may be gone already, and its ids with it.
+        let _ = dev::backing_close(self.0.as_fd(), id);
+    }
+
+    /// With an offset below 0 the kernel drops attributes only (`fuse_reverse_inval_inode`, fs/fuse/inode.c).
+    fn drop_attributes(&self, node: NodeId) {
+        self.send(Notice::InvalInode {
+            nodeid: node.0,
+            off: -1,
+            len: 0,
+        });
+    }
+
+    fn drop_pages(&self, node: NodeId) {
+        self.send(Notice::InvalInode {
+            nodeid: node.0,
+            off: 0,
+            len: 0,
+        });
+    }
+}
