@@ -4,7 +4,7 @@ use crate::cli::{LogLevel, Options};
 use crate::ctl;
 use crate::fs::Fs;
 use crate::fs::backing::registry::Reach;
-use crate::fs::lower::Base;
+use crate::fs::lower::BaseDir;
 use crate::fs::settings::Settings;
 use crate::log;
 use crate::mount::{self, Attached, Detached};
@@ -190,7 +190,7 @@ fn tree(
 ) -> Result<Fs> {
     let stratum = stratum(options)?;
     log::set_stratum(&stratum);
-    let base = |base: mount::Base| Base::new(&base.into_dir());
+    let base = |base: mount::Base| BaseDir::new(&base.into_dir());
     let local = base(local).context("opening the local directory")?;
     let global = base(global).context("opening the global directory")?;
     let files = usize::try_from(limits::files()).unwrap_or(usize::MAX);

@@ -13,10 +13,10 @@
 //! | [`backing`], [`handle`], [`node`] | the tables: backing ids, open files and directories, known inodes and where each was last found |
 //! | [`lower`] | from a name to a lower directory and a side, from there to a node, and from a node back to its inode |
 //! | [`attributes`], [`passthrough`], [`locks`], [`grants`], [`closing`] | what the kernel may keep, which files it reads by itself, clients' locks, set-id programs and devices, files that hang when they are closed |
-//! | [`open`], [`listing`] | opening files and listing directories for clients |
+//! | [`opens`], [`listing`] | opening files and listing directories for clients |
 //! | [`cross`] | a rename from one side to the other |
 //! | [`enforce`], [`journal`] | overrides, enforced, and what was done for them |
-//! | [`configuration`], [`whereabouts`] | changing the configuration; telling where something is |
+//! | [`configuration`], [`explain`] | changing the configuration; telling where something is |
 
 pub mod asker;
 pub mod attributes;
@@ -28,6 +28,7 @@ pub mod config_handle;
 pub mod configuration;
 pub mod cross;
 pub mod enforce;
+pub mod explain;
 pub mod grants;
 pub mod handle;
 pub mod ids;
@@ -40,23 +41,22 @@ pub mod lower;
 pub mod made;
 pub mod mark;
 pub mod node;
-pub mod open;
+pub mod opens;
 pub mod passthrough;
 pub mod rules;
 pub mod settings;
 pub mod staging;
 pub mod stat;
-pub mod whereabouts;
 
 use config::{Command, CommandError};
 use configuration::Configuration;
 use enforce::Enforcer;
+use explain::Explainer;
 use ids::Side;
-use lower::{Base, Lower};
+use lower::{BaseDir, Lower};
 use rustix::io::Errno;
 use settings::Settings;
 use std::sync::Arc;
-use whereabouts::Whereabouts;
 
 /// One mounted tree.
 pub struct Fs {
@@ -67,7 +67,7 @@ pub struct Fs {
     /// What takes them.
     pub locker: locks::Locker,
     /// What the clients have open.
-    pub opens: open::Opens,
+    pub opens: opens::Opens,
     /// What the daemon was told at start.
     pub settings: Settings,
     /// The time that ordinary users' copies across sides may take.
@@ -83,7 +83,7 @@ pub struct Fs {
     /// What enforces overrides.
     pub enforcer: Enforcer,
     /// What tells where things are.
-    pub whereabouts: Whereabouts,
+    pub explain: Explainer,
 }
 
 /// How many files and directories the clients may have open, as a multiple of what directories in use may hold, unless
@@ -95,7 +95,7 @@ impl Fs {
     ///
     /// # Errors
     /// What opening and looking at them answers.
-    pub fn new(local: Base, global: Base, settings: Settings) -> Result<Fs, Errno> {
+    pub fn new(local: BaseDir, global: BaseDir, settings: Settings) -> Result<Fs, Errno> {
         crate::sys::xattr::prepare();
         let config = config::Config::new();
         let lower = Arc::new(Lower::new(local, global, &settings, config.compile(1))?);
@@ -106,7 +106,7 @@ impl Fs {
         let grants = grants::Grants::new(&settings, sides);
         Ok(Fs {
             locker: locks::Locker::new(locks.clone(), lower.clone(), notices.clone()),
-            opens: open::Opens::new(
+            opens: opens::Opens::new(
                 lower.clone(),
                 locks.clone(),
                 notices.clone(),
@@ -116,7 +116,7 @@ impl Fs {
             ),
             configuration: Configuration::new(lower.clone(), config, settings.mountpoint.clone()),
             enforcer: Enforcer::new(lower.clone(), settings.mountpoint.clone()),
-            whereabouts: Whereabouts::new(lower.clone(), &settings),
+            explain: Explainer::new(lower.clone(), &settings),
             lower,
             notices,
             passthrough,

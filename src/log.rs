@@ -4,6 +4,7 @@
 //!
 //! Nothing here opens a file or asks for the time zone while the mount lives: a logger that read `/etc/localtime` would
 //! wait for the very mount it logs about (contract D21). Nothing waits either: what a sink does not take at once is lost.
+//! That is what syslog crates do: they connect again, wait, and ask the C library for the time.
 
 use crate::printable::{plain, tame};
 use rustix::fd::{AsFd, OwnedFd};

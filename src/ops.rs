@@ -7,12 +7,12 @@ mod act;
 mod answer;
 mod attr;
 mod config;
+mod connection;
+mod create;
 mod dir;
 mod file;
 mod ioctl;
 mod lock;
-mod make;
-mod meta;
 mod name;
 mod rename;
 #[cfg(test)]
@@ -111,9 +111,9 @@ static TABLE: &[Row] = &[
     row(Opcode::GETATTR, attr::getattr),
     row(Opcode::SETATTR, attr::setattr),
     row(Opcode::READLINK, name::readlink),
-    row(Opcode::SYMLINK, make::symlink),
-    row(Opcode::MKNOD, make::mknod),
-    row(Opcode::MKDIR, make::mkdir),
+    row(Opcode::SYMLINK, create::symlink),
+    row(Opcode::MKNOD, create::mknod),
+    row(Opcode::MKDIR, create::mkdir),
     row(Opcode::UNLINK, name::unlink),
     row(Opcode::RMDIR, name::rmdir),
     row(Opcode::RENAME, rename::rename),
@@ -129,7 +129,7 @@ static TABLE: &[Row] = &[
     row(Opcode::LISTXATTR, xattr::listxattr),
     row(Opcode::REMOVEXATTR, xattr::removexattr),
     row(Opcode::FLUSH, lock::flush),
-    row(Opcode::INIT, meta::init),
+    row(Opcode::INIT, connection::init),
     row(Opcode::OPENDIR, dir::opendir),
     row(Opcode::READDIR, dir::readdir),
     row(Opcode::RELEASEDIR, dir::releasedir),
@@ -139,16 +139,16 @@ static TABLE: &[Row] = &[
     row(Opcode::SETLK, lock::setlk),
     row(Opcode::SETLKW, lock::setlkw),
     row(Opcode::ACCESS, attr::access),
-    row(Opcode::CREATE, make::create),
-    row(Opcode::INTERRUPT, meta::interrupt),
-    row(Opcode::DESTROY, meta::destroy),
+    row(Opcode::CREATE, create::create),
+    row(Opcode::INTERRUPT, connection::interrupt),
+    row(Opcode::DESTROY, connection::destroy),
     row(Opcode::BATCH_FORGET, name::batch_forget),
     slow(Opcode::FALLOCATE, file::fallocate),
     row(Opcode::READDIRPLUS, dir::readdirplus),
     row(Opcode::RENAME2, rename::rename2),
     row(Opcode::LSEEK, file::lseek),
     slow(Opcode::COPY_FILE_RANGE, file::copy_file_range),
-    row(Opcode::TMPFILE, make::tmpfile),
+    row(Opcode::TMPFILE, create::tmpfile),
     row(Opcode::STATX, attr::statx),
     slow(Opcode::COPY_FILE_RANGE_64, file::copy_file_range_64),
     #[cfg(test)]

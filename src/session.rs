@@ -2,7 +2,6 @@
 //!
 //! Knows descriptors and threads, never a path.
 
-mod aside;
 mod attend;
 mod buffer;
 mod connection;
@@ -15,13 +14,14 @@ mod handshake;
 mod head;
 mod interrupts;
 mod lock_wait;
+mod lone_caller;
 pub mod meter;
 mod observe;
 mod panics;
 mod pool;
 mod relief;
 mod serve;
-mod turns;
+mod slow_pool;
 mod waiters;
 mod way;
 mod worker;
@@ -29,18 +29,18 @@ mod worker;
 pub use connection::{Ended, Session};
 pub use handshake::{HandshakeError, handshake};
 pub use observe::{Observer, Observers, Times};
-pub use serve::{Outcome, serve};
+pub use serve::{Served, serve};
 pub use waiters::{MAX_LOCK_WAITERS, Waiters};
 pub use way::Way;
 
 use crate::fs::backing::registry::Reach;
+use lone_caller::Turns;
 use meter::InFlight;
 use rustix::thread::CpuSet;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use turns::Turns;
-use worker::Place;
+use worker::Post;
 
 impl Session {
     /// Lets the kernel do with lower files itself what `reach` says, if INIT agreed on that.
@@ -83,7 +83,7 @@ impl Session {
         let turns = Turns::new((0..count).map(cpu));
         self.running.fetch_add(count, Ordering::AcqRel);
         for index in 0..count {
-            if let Err(error) = worker::start(self, Place::Own(turns.of(index))) {
+            if let Err(error) = worker::start(self, Post::Own(turns.of(index))) {
                 self.running.fetch_sub(count - index, Ordering::AcqRel);
                 return Err(error);
             }

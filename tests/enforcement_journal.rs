@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use etcfs::fs::Fs;
 use etcfs::fs::asker::Daemon;
 use etcfs::fs::config::parse_line;
-use etcfs::fs::journal::Found;
-use etcfs::fs::lower::Base;
+use etcfs::fs::journal::Stood;
+use etcfs::fs::lower::BaseDir;
 use etcfs::fs::settings::Settings;
 use etcfs::fs::stat::Stat;
 use harness::{Env, inject, private, rest, source, text};
@@ -23,7 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 fn tree(env: &Env) -> Fs {
     let base = |name| {
         let dir = fs::File::open(env.dir(name)).unwrap();
-        Base::new(&dir.into()).unwrap()
+        BaseDir::new(&dir.into()).unwrap()
     };
     let settings = Settings {
         stratum: b"here".as_slice().into(),
@@ -71,11 +71,11 @@ fn p6_the_journal_says_what_was_undone_and_who_had_done_it() {
         assert!(access(&tree, "link").is_ok());
         let entries = tree.enforcer.journal().entries();
         assert_eq!(entries.len(), 2, "{entries:?}");
-        assert_eq!(entries[0].found, Found::Nothing);
+        assert_eq!(entries[0].found, Stood::Nothing);
         assert_eq!(entries[0].changed_by, None);
         assert_eq!(
             entries[1].found,
-            Found::Symlink(b"/wrong".as_slice().into())
+            Stood::Symlink(b"/wrong".as_slice().into())
         );
         let comm = |bytes: &[u8]| bytes.strip_suffix(b"\n").map(Box::from);
         assert_eq!(entries[1].changed_by.as_ref().unwrap().comm, comm(&own));
@@ -98,9 +98,9 @@ fn p6_the_journal_says_what_was_undone_and_who_had_done_it() {
             .map(|entry| (entry.found.clone(), entry.result))
             .collect();
         let expected = [
-            (Found::File, Ok(())),
-            (Found::OldText, Ok(())),
-            (Found::Directory, Err(Errno::NOTEMPTY)),
+            (Stood::File, Ok(())),
+            (Stood::OldText, Ok(())),
+            (Stood::Directory, Err(Errno::NOTEMPTY)),
         ];
         assert_eq!(found, expected);
     });
@@ -196,7 +196,7 @@ fn a_file_that_is_written_to_is_waited_for_when_its_text_must_go() {
         let last = tree.enforcer.journal().entries().pop().unwrap();
         assert_eq!(
             (last.found, last.result),
-            (Found::OldText, Err(Errno::BUSY))
+            (Stood::OldText, Err(Errno::BUSY))
         );
     });
 }

@@ -8,7 +8,7 @@ use super::report::{
 use super::wire::Ask;
 use crate::fs::ids::NodeId;
 use crate::fs::ids::Side;
-use crate::fs::journal::Entry;
+use crate::fs::journal::Deed;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
 use crate::mutex::lock;
@@ -189,7 +189,7 @@ impl Control {
 
     fn object(&self, side: Side, path: &str) -> Result<Object, Errno> {
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        let (stat, node) = self.session.fs.whereabouts.object_at(side, &path)?;
+        let (stat, node) = self.session.fs.explain.object_at(side, &path)?;
         Ok(object(&stat, node.as_ref()))
     }
 
@@ -272,7 +272,7 @@ fn ops(snapshot: &Snapshot) -> Vec<Op> {
         .collect()
 }
 
-fn enforcement(entry: &Entry) -> Enforcement {
+fn enforcement(entry: &Deed) -> Enforcement {
     let time = entry.time.duration_since(UNIX_EPOCH).unwrap_or_default();
     Enforcement {
         time: time.as_secs_f64(),

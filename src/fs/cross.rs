@@ -4,7 +4,7 @@
 //! from any other rename. Otherwise the object is copied ([`copy_across`]): a new inode with the same contents, sparse
 //! where the old one was, the same owner, group, mode, extended attributes (ACLs, capabilities and labels among them),
 //! access and modification time. It is complete and on disk before it takes the target's name in one step, and the
-//! old name goes only after that name is on disk. A crash between any two [`Step`]s leaves the source, or the target,
+//! old name goes only after that name is on disk. A crash between any two [`CopyStep`]s leaves the source, or the target,
 //! or both, each of them whole.
 //!
 //! What a copy cannot keep: the inode number and the birth time; other hard links of the source, which go on naming
@@ -58,7 +58,7 @@ pub struct Move<'a> {
 
 /// What has been done so far. The order is that of the declaration; not every object takes every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum CopyStep {
     /// The source is known and, if it is a regular file, open.
     Found,
     /// A new inode holds the contents. A regular file has no name yet, if the file system can do that.
@@ -80,7 +80,7 @@ pub enum Step {
 }
 
 /// How one attempt ended.
-enum Attempt {
+enum CopyAttempt {
     Done,
     /// The source changed meanwhile; `published` says whether the target has been replaced.
     Changed {
@@ -139,7 +139,7 @@ pub fn rename_natively(work: &Move<'_>, asker: &dyn Asker) -> Result<(), Errno> 
 pub fn copy_across(
     work: &Move<'_>,
     errand: &Errand<'_>,
-    reached: &mut dyn FnMut(Step),
+    reached: &mut dyn FnMut(CopyStep),
 ) -> Result<(), Errno> {
     let mut work = *work;
     // New inodes must get the modes that are asked for; this thread's umask may be the last caller's.
@@ -179,10 +179,10 @@ pub fn copy_across(
             copy_special(&work, errand, &source, reached)?
         };
         match attempt {
-            Attempt::Done => return Ok(()),
+            CopyAttempt::Done => return Ok(()),
             // The target is this rename's own work, to be replaced by the newer state of the source.
-            Attempt::Changed { published: true } => work.no_replace = false,
-            Attempt::Changed { published: false } => {}
+            CopyAttempt::Changed { published: true } => work.no_replace = false,
+            CopyAttempt::Changed { published: false } => {}
         }
     }
     Err(Errno::XDEV)
@@ -206,8 +206,8 @@ fn copy_file(
     work: &Move<'_>,
     errand: &Errand<'_>,
     found: &Stat,
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
+    reached: &mut dyn FnMut(CopyStep),
+) -> Result<CopyAttempt, Errno> {
     if errand.most.is_some_and(|most| found.0.stx_size > most) {
         return Err(Errno::XDEV);
     }
@@ -215,15 +215,15 @@ fn copy_file(
     let open = || open_regular(work.from, work.old, OFlags::RDONLY | OFlags::NOATIME);
     let source = match own(open) {
         Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
-            return Ok(Attempt::Changed { published: false });
+            return Ok(CopyAttempt::Changed { published: false });
         }
         other => other?,
     };
     let source_stat = Stat::of(source.as_fd())?;
     if !Mark::of(&source_stat).is_same_inode(&Mark::of(found)) {
-        return Ok(Attempt::Changed { published: false });
+        return Ok(CopyAttempt::Changed { published: false });
     }
-    reached(Step::Found);
+    reached(CopyStep::Found);
     let fresh = Fresh::file(work.to, &|dir| errand.make_nameless(dir))?;
     // Whoever asks has a quota, and root has space that others have not.
     errand.asker.act(&mut || {
@@ -234,17 +234,17 @@ fn copy_file(
             &|bytes| errand.copied(bytes),
         )
     })?;
-    reached(Step::Copied);
+    reached(CopyStep::Copied);
     let dressed = own(|| {
         let (from, to) = (Target::Open(source.as_fd()), Target::Open(fresh.fd()));
         metadata::carry(&source_stat, from, to, fresh.fd(), errand)?;
-        reached(Step::Dressed);
+        reached(CopyStep::Dressed);
         rustix::fs::fsync(fresh.fd())?;
-        reached(Step::Synced);
+        reached(CopyStep::Synced);
         Stat::of(source.as_fd())
     })?;
     if Mark::of(&source_stat) != Mark::of(&dressed) {
-        return Ok(Attempt::Changed { published: false });
+        return Ok(CopyAttempt::Changed { published: false });
     }
     arrive(work, errand, fresh, reached)?;
     retire(work, errand, &source_stat, Some(source.as_fd()), reached)
@@ -254,24 +254,24 @@ fn copy_special(
     work: &Move<'_>,
     errand: &Errand<'_>,
     found: &Stat,
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
+    reached: &mut dyn FnMut(CopyStep),
+) -> Result<CopyAttempt, Errno> {
     let source = looking(|| open_pinned(work.from, work.old))?;
     let source_stat = Stat::of(source.as_fd())?;
     if source_stat.kind() != found.kind() || !Mark::of(&source_stat).is_same_inode(&Mark::of(found))
     {
-        return Ok(Attempt::Changed { published: false });
+        return Ok(CopyAttempt::Changed { published: false });
     }
-    reached(Step::Found);
+    reached(CopyStep::Found);
     let fresh = own(|| {
         let fresh = Fresh::special(work.to, &source_stat, source.as_fd())?;
-        reached(Step::Copied);
+        reached(CopyStep::Copied);
         let from = Target::Pinned(source.as_fd());
         let to = Target::Pinned(fresh.fd());
         metadata::carry(&source_stat, from, to, fresh.fd(), errand)?;
         Ok(fresh)
     })?;
-    reached(Step::Dressed);
+    reached(CopyStep::Dressed);
     arrive(work, errand, fresh, reached)?;
     retire(work, errand, &source_stat, None, reached)
 }
@@ -281,15 +281,15 @@ fn arrive(
     work: &Move<'_>,
     errand: &Errand<'_>,
     fresh: Fresh<'_>,
-    reached: &mut dyn FnMut(Step),
+    reached: &mut dyn FnMut(CopyStep),
 ) -> Result<(), Errno> {
     (errand.keep_going)()?;
     errand.may_change(work.to)?;
     own(|| {
         publish(work, fresh, reached)?;
-        reached(Step::Published);
+        reached(CopyStep::Published);
         walk::sync(work.to)?;
-        reached(Step::Durable);
+        reached(CopyStep::Durable);
         Ok(())
     })
 }
@@ -298,7 +298,11 @@ fn arrive(
 ///
 /// # Errors
 /// EEXIST with `no_replace`; EISDIR, EPERM (an immutable target), EROFS as `renameat(2)`.
-fn publish(work: &Move<'_>, fresh: Fresh<'_>, reached: &mut dyn FnMut(Step)) -> Result<(), Errno> {
+fn publish(
+    work: &Move<'_>,
+    fresh: Fresh<'_>,
+    reached: &mut dyn FnMut(CopyStep),
+) -> Result<(), Errno> {
     if fresh.is_nameless() {
         match object::link(fresh.fd(), work.to, work.new) {
             // A free name needs no second one.
@@ -308,7 +312,7 @@ fn publish(work: &Move<'_>, fresh: Fresh<'_>, reached: &mut dyn FnMut(Step)) -> 
         }
     }
     let (staging, _fd) = fresh.named(work.to)?;
-    reached(Step::Named);
+    reached(CopyStep::Named);
     match work.no_replace {
         true => staging.put_at_free_name(work.new),
         false => staging.put(work.new),
@@ -324,8 +328,8 @@ fn retire(
     errand: &Errand<'_>,
     copied: &Stat,
     open: Option<BorrowedFd<'_>>,
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
+    reached: &mut dyn FnMut(CopyStep),
+) -> Result<CopyAttempt, Errno> {
     errand.may_change(work.from)?;
     own(|| remove_source(work, copied, open, reached))
 }
@@ -334,9 +338,9 @@ fn remove_source(
     work: &Move<'_>,
     copied: &Stat,
     open: Option<BorrowedFd<'_>>,
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
-    let again = Attempt::Changed { published: true };
+    reached: &mut dyn FnMut(CopyStep),
+) -> Result<CopyAttempt, Errno> {
+    let again = CopyAttempt::Changed { published: true };
     if let Some(fd) = open
         && Mark::of(copied) != Mark::of(&Stat::of(fd)?)
     {
@@ -347,10 +351,10 @@ fn remove_source(
     match aside.take(work.old) {
         Ok(()) => {}
         // Somebody else has removed it, which is what was wanted.
-        Err(Errno::NOENT) => return Ok(Attempt::Done),
+        Err(Errno::NOENT) => return Ok(CopyAttempt::Done),
         Err(errno) => return Err(errno),
     }
-    reached(Step::SetAside);
+    reached(CopyStep::SetAside);
     // The rename itself has changed ctime.
     if !Mark::of(copied).has_same_data(&Mark::of(&aside.stat()?)) {
         let back = aside.put_at_free_name(work.old);
@@ -361,6 +365,6 @@ fn remove_source(
         return Ok(again);
     }
     aside.remove()?;
-    reached(Step::Removed);
-    Ok(Attempt::Done)
+    reached(CopyStep::Removed);
+    Ok(CopyAttempt::Done)
 }

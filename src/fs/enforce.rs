@@ -21,7 +21,7 @@ use super::mark::Mark;
 use seen::{Gate, Seen, Telling, Verdict};
 
 use super::ids::Side;
-use super::journal::{Entry, Found, Journal, Process};
+use super::journal::{Deed, Journal, Process, Stood};
 use super::lower::Lower;
 use super::lower::resolve::Spot;
 use super::node::Node;
@@ -29,8 +29,8 @@ use super::rules::{Override, OverrideKind};
 use super::stat::Stat;
 use crate::log;
 use crate::sys::creds::own;
-use inject_file::{Change, Look, Outcome};
-use original::Step;
+use inject_file::{Change, Edited, Look};
+use original::EditStep;
 use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -259,9 +259,9 @@ impl Enforcer {
             OverrideKind::Directory => apply::directory(spot.dir(), name, found)?,
             OverrideKind::Inject => {
                 match self.edit(spot.side, spot.dir(), name, Change::Put(&over.text))? {
-                    Outcome::Done => {}
-                    Outcome::Busy => return Ok(Applied::Busy),
-                    Outcome::Nothing | Outcome::InPlace => return Ok(Applied::Not),
+                    Edited::Done => {}
+                    Edited::Busy => return Ok(Applied::Busy),
+                    Edited::Nothing | Edited::InPlace => return Ok(Applied::Not),
                 }
             }
         }
@@ -276,7 +276,7 @@ impl Enforcer {
         dir: BorrowedFd<'_>,
         name: &CStr,
         change: Change<'_>,
-    ) -> Result<Outcome, Errno> {
+    ) -> Result<Edited, Errno> {
         let of_dir = Stat::of(dir)?.key(side);
         let may_switch = || !self.lower.replaced.is_awaited(&of_dir, name);
         let Some(_turn) = self
@@ -285,11 +285,11 @@ impl Enforcer {
             .begin(of_dir, name)
             .filter(|_| may_switch())
         else {
-            return Ok(Outcome::Busy);
+            return Ok(Edited::Busy);
         };
         inject_file::edit(dir, name, change, &may_switch, &mut |step| {
             // What has the name then is about to lose it.
-            if matches!(step, Step::Named | Step::ChangesBack)
+            if matches!(step, EditStep::Named | EditStep::ChangesBack)
                 && let Ok(stat) = Stat::at(dir, name)
             {
                 self.lower.replaced.note(stat.key(side), of_dir, name);
@@ -302,7 +302,7 @@ impl Enforcer {
         &self,
         (over, seen): (&Override, &Seen),
         side: Side,
-        found: Found,
+        found: Stood,
         pid: Option<u32>,
         result: Result<(), Errno>,
         telling: Telling,
@@ -310,7 +310,7 @@ impl Enforcer {
         if telling == Telling::Nothing {
             return;
         }
-        let entry = Entry {
+        let entry = Deed {
             time: SystemTime::now(),
             path: over.path.clone(),
             kind: over.kind,
@@ -341,7 +341,7 @@ fn verdict(
     let Some(stat) = found else {
         return match over.kind {
             OverrideKind::Inject => Verdict::InPlace,
-            OverrideKind::Symlink | OverrideKind::Directory => Verdict::Off(Found::Nothing),
+            OverrideKind::Symlink | OverrideKind::Directory => Verdict::Off(Stood::Nothing),
         };
     };
     match over.kind {
@@ -349,26 +349,26 @@ fn verdict(
         OverrideKind::Symlink if stat.kind() == libc::S_IFLNK => {
             match rustix::fs::readlinkat(dir, name, Vec::new()) {
                 Ok(target) if *target.as_bytes() == *over.content => Verdict::InPlace,
-                Ok(target) => Verdict::Off(Found::of(stat, target.as_bytes())),
+                Ok(target) => Verdict::Off(Stood::of(stat, target.as_bytes())),
                 Err(_) => Verdict::Unknown,
             }
         }
         OverrideKind::Inject => {
             let mark = Mark::of(stat);
             if gate.lacking == Some(mark) {
-                return Verdict::Off(Found::File);
+                return Verdict::Off(Stood::File);
             }
             match inject_file::look(dir, name, Change::Put(&over.text)) {
                 Ok(Look::Fits) => Verdict::InPlace,
                 Ok(Look::Lacks) => {
                     gate.lacking = Some(mark);
-                    Verdict::Off(Found::File)
+                    Verdict::Off(Stood::File)
                 }
                 // Applying fails in the same way and tells of it.
-                Err(_) => Verdict::Off(Found::File),
+                Err(_) => Verdict::Off(Stood::File),
             }
         }
-        OverrideKind::Directory | OverrideKind::Symlink => Verdict::Off(Found::of(stat, b"")),
+        OverrideKind::Directory | OverrideKind::Symlink => Verdict::Off(Stood::of(stat, b"")),
     }
 }
 

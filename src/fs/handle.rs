@@ -6,7 +6,7 @@
 pub mod ahead;
 
 use super::backing::Backing;
-use super::budget::{Charge, Held, slot_of};
+use super::budget::{Charge, HeldDescriptor, slot_of};
 use super::rules::{Place, Rules};
 use ahead::Ahead;
 use rustix::fd::OwnedFd;
@@ -23,7 +23,7 @@ pub struct File {
     /// It is open with the node's backing id.
     pub registered: bool,
     /// Counts the descriptor; none for one made for a moment.
-    pub held: Option<Held>,
+    pub held: Option<HeldDescriptor>,
 }
 
 impl File {
@@ -42,7 +42,7 @@ pub struct Dir {
     /// What was read through `fd` and may still be asked for.
     pub ahead: Mutex<Ahead>,
     /// Counts the descriptor.
-    pub held: Option<Held>,
+    pub held: Option<HeldDescriptor>,
 }
 
 /// How many opens of a node there are before further ones share a descriptor: what opens a file that often does little else.
@@ -52,8 +52,8 @@ const MANY: usize = 16;
 #[derive(Default)]
 struct Lent {
     /// Boxed together with the handles: nearly always there is one user.
-    first: Option<(u32, Held)>,
-    more: Vec<(u32, Held)>,
+    first: Option<(u32, HeldDescriptor)>,
+    more: Vec<(u32, HeldDescriptor)>,
 }
 
 /// Everything open on one node, by handle number.
@@ -85,7 +85,7 @@ static NONE: Handles = Handles {
 };
 
 impl Lent {
-    fn of(&mut self, slot: usize) -> Option<&mut (u32, Held)> {
+    fn of(&mut self, slot: usize) -> Option<&mut (u32, HeldDescriptor)> {
         let all = self.first.iter_mut().chain(&mut self.more);
         all.into_iter().find(|(_, held)| held.slot() == slot)
     }
@@ -187,7 +187,7 @@ impl Handles {
         };
         *count -= 1;
         if *count == 0 {
-            let ended = |lent: &(u32, Held)| lent.0 == 0;
+            let ended = |lent: &(u32, HeldDescriptor)| lent.0 == 0;
             self.lent.first.take_if(|first| ended(first));
             self.lent.more.retain(|one| !ended(one));
         }

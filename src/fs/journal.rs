@@ -44,7 +44,7 @@ impl fmt::Display for Process {
 
 /// What stood where an override is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Stood {
     /// No object.
     Nothing,
     /// A symlink to somewhere else.
@@ -59,36 +59,36 @@ pub enum Found {
     Other(u32),
 }
 
-impl Found {
+impl Stood {
     /// What `stat` shows; a symlink with the target `target`.
-    pub fn of(stat: &Stat, target: &[u8]) -> Found {
+    pub fn of(stat: &Stat, target: &[u8]) -> Stood {
         match stat.kind() {
-            libc::S_IFLNK => Found::Symlink(target.into()),
-            libc::S_IFREG => Found::File,
-            libc::S_IFDIR => Found::Directory,
-            other => Found::Other(other),
+            libc::S_IFLNK => Stood::Symlink(target.into()),
+            libc::S_IFREG => Stood::File,
+            libc::S_IFDIR => Stood::Directory,
+            other => Stood::Other(other),
         }
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for Stood {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Found::Nothing => f.write_str("nothing"),
-            Found::Symlink(target) => write!(f, "a symlink to {}", target.escape_ascii()),
-            Found::File => f.write_str("a regular file"),
-            Found::OldText => f.write_str("text that is configured no more"),
-            Found::Directory => f.write_str("a directory"),
-            Found::Other(libc::S_IFIFO) => f.write_str("a FIFO"),
-            Found::Other(libc::S_IFSOCK) => f.write_str("a socket"),
-            Found::Other(_) => f.write_str("a device"),
+            Stood::Nothing => f.write_str("nothing"),
+            Stood::Symlink(target) => write!(f, "a symlink to {}", target.escape_ascii()),
+            Stood::File => f.write_str("a regular file"),
+            Stood::OldText => f.write_str("text that is configured no more"),
+            Stood::Directory => f.write_str("a directory"),
+            Stood::Other(libc::S_IFIFO) => f.write_str("a FIFO"),
+            Stood::Other(libc::S_IFSOCK) => f.write_str("a socket"),
+            Stood::Other(_) => f.write_str("a device"),
         }
     }
 }
 
 /// One enforcement, or one that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct Deed {
     /// When.
     pub time: SystemTime,
     /// The override's path below the mount, without a leading slash.
@@ -100,7 +100,7 @@ pub struct Entry {
     /// The lower directory it was enforced in.
     pub side: Side,
     /// What stood there.
-    pub found: Found,
+    pub found: Stood,
     /// Who made that so, if it happened through this mount.
     pub changed_by: Option<Process>,
     /// Whose access came upon it; `None` when a change of the configuration did.
@@ -109,19 +109,19 @@ pub struct Entry {
     pub result: Result<(), Errno>,
 }
 
-impl Entry {
+impl Deed {
     /// What was found, and whose doing that was.
     fn finding(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let made = match (&self.found, self.kind) {
-            (Found::Nothing, _) => {
+            (Stood::Nothing, _) => {
                 f.write_str("nothing was there")?;
                 "removed"
             }
-            (Found::OldText, _) => {
+            (Stood::OldText, _) => {
                 f.write_str("it held text that is configured no more")?;
                 "last changed"
             }
-            (Found::File, OverrideKind::Inject) => {
+            (Stood::File, OverrideKind::Inject) => {
                 write!(f, "the text of {} was missing", self.content.escape_ascii())?;
                 "last changed"
             }
@@ -148,7 +148,7 @@ impl Entry {
     /// What becomes of it.
     fn deed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.found, self.kind) {
-            (Found::OldText, _) => f.write_str("taken out"),
+            (Stood::OldText, _) => f.write_str("taken out"),
             (_, OverrideKind::Symlink) => {
                 write!(f, "made a symlink to {}", self.content.escape_ascii())
             }
@@ -158,7 +158,7 @@ impl Entry {
     }
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for Deed {
     /// What was found where the override is in force, by whom it was left so and met, and what was done about it: one line
     /// without the time and the path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,17 +179,17 @@ impl fmt::Display for Entry {
 
 /// The newest [`JOURNAL_MAX`] entries.
 #[derive(Debug, Default)]
-pub struct Journal(Mutex<State>);
+pub struct Journal(Mutex<Newest>);
 
 #[derive(Debug, Default)]
-struct State {
-    entries: VecDeque<Entry>,
+struct Newest {
+    entries: VecDeque<Deed>,
     total: u64,
 }
 
 impl Journal {
     /// Adds an entry; the oldest gives way.
-    pub fn add(&self, entry: Entry) {
+    pub fn add(&self, entry: Deed) {
         let mut state = lock(&self.0);
         if state.entries.len() >= JOURNAL_MAX {
             state.entries.pop_front();
@@ -199,7 +199,7 @@ impl Journal {
     }
 
     /// The entries, the oldest first.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> Vec<Deed> {
         lock(&self.0).entries.iter().cloned().collect()
     }
 
@@ -214,14 +214,14 @@ mod tests {
     use super::*;
     use std::time::UNIX_EPOCH;
 
-    fn entry(number: usize) -> Entry {
-        Entry {
+    fn entry(number: usize) -> Deed {
+        Deed {
             time: UNIX_EPOCH + std::time::Duration::from_millis(1_500),
             path: format!("file{number}").into_bytes().into(),
             kind: OverrideKind::Symlink,
             content: b"/right".as_slice().into(),
             side: Side::Local,
-            found: Found::Symlink(b"else\nwhere".as_slice().into()),
+            found: Stood::Symlink(b"else\nwhere".as_slice().into()),
             changed_by: Some(Process {
                 pid: 7,
                 comm: Some(b"ln".as_slice().into()),
@@ -251,7 +251,7 @@ mod tests {
             entry.to_string(),
             "a symlink to else\\nwhere was there, made by ln[7], met by ?[8]; made a symlink to /right"
         );
-        entry.found = Found::Directory;
+        entry.found = Stood::Directory;
         entry.changed_by = None;
         entry.met_by = None;
         entry.result = Err(Errno::NOTEMPTY);
@@ -265,20 +265,20 @@ mod tests {
     #[test]
     fn who_removed_it_put_nothing_there_and_a_first_injection_undoes_nothing() {
         let mut entry = entry(1);
-        entry.found = Found::Nothing;
+        entry.found = Stood::Nothing;
         entry.met_by = entry.changed_by.clone();
         assert_eq!(
             entry.to_string(),
             "nothing was there, removed and met by ln[7]; made a symlink to /right"
         );
         entry.kind = OverrideKind::Inject;
-        entry.found = Found::File;
+        entry.found = Stood::File;
         entry.changed_by = None;
         assert_eq!(
             entry.to_string(),
             "the text of /right was missing, met by ln[7]; put in"
         );
-        entry.found = Found::OldText;
+        entry.found = Stood::OldText;
         entry.met_by = None;
         assert_eq!(
             entry.to_string(),

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 const OWN: u64 = 1 << 20;
 
 /// One entry of a listing.
-pub struct Entry<'a> {
+pub struct Listed<'a> {
     /// Inode number as the mount shows it.
     pub ino: u64,
     /// Where a listing that continues after this entry begins.
@@ -65,7 +65,7 @@ pub fn list(
     node: &Arc<Node>,
     dir: &Dir,
     offset: u64,
-    take: &mut dyn FnMut(&Entry<'_>) -> bool,
+    take: &mut dyn FnMut(&Listed<'_>) -> bool,
 ) -> Result<(), Errno> {
     if let Some((rules, at)) = &dir.merge
         && offset < OWN
@@ -81,7 +81,7 @@ fn list_lower(
     node: &Arc<Node>,
     dir: &Dir,
     offset: u64,
-    take: &mut dyn FnMut(&Entry<'_>) -> bool,
+    take: &mut dyn FnMut(&Listed<'_>) -> bool,
 ) -> Result<(), Errno> {
     let hidden = |name: &[u8]| {
         is_hidden(name)
@@ -95,7 +95,7 @@ fn list_lower(
     let mut ahead = crate::mutex::lock(&dir.ahead);
     ahead.go_to(&dir.fd, lower_cookie(offset), offset == 0)?;
     ahead.give(&dir.fd, hidden, &mut |read| {
-        take(&Entry {
+        take(&Listed {
             ino: lower.ino(node.key.dev, read.ino),
             offset: shown_offset(read.next),
             kind: read.kind,
@@ -114,10 +114,10 @@ fn list_brought_in(
     rules: &Rules,
     at: Place,
     offset: usize,
-    take: &mut dyn FnMut(&Entry<'_>) -> bool,
+    take: &mut dyn FnMut(&Listed<'_>) -> bool,
 ) -> bool {
     if at == Place::ROOT && offset == 0 {
-        let entry = Entry {
+        let entry = Listed {
             ino: CONFIG_INO,
             offset: 1,
             kind: libc::DT_REG,
@@ -136,7 +136,7 @@ fn list_brought_in(
         let Some((ino, kind)) = brought_in(lower, asker, node, rules, name, child) else {
             continue;
         };
-        let entry = Entry {
+        let entry = Listed {
             ino,
             offset: index as u64 + 2,
             kind,

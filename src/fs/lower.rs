@@ -19,7 +19,7 @@ pub mod walk;
 
 use super::ids::Side;
 use super::node::Nodes;
-use super::rules::{Found, Rules, side_of};
+use super::rules::{Rules, Ruling, side_of};
 use super::settings::Settings;
 use super::stat::Stat;
 use arc_swap::{ArcSwap, Guard};
@@ -32,22 +32,22 @@ use std::sync::Arc;
 use walk::open_dir;
 
 /// A lower base directory, taken before mounting.
-pub struct Base {
+pub struct BaseDir {
     /// The directory, opened for reading where that is allowed.
     pub dir: Arc<OwnedFd>,
     /// Its device number.
     pub dev: u64,
 }
 
-impl Base {
+impl BaseDir {
     /// Takes `fd`, which may be `O_PATH`.
     ///
     /// # Errors
     /// ENOTDIR, EACCES.
-    pub fn new(fd: &OwnedFd) -> Result<Base, Errno> {
+    pub fn new(fd: &OwnedFd) -> Result<BaseDir, Errno> {
         let dir = open_dir(fd.as_fd(), c".")?;
         let dev = Stat::of(dir.as_fd())?.dev();
-        Ok(Base {
+        Ok(BaseDir {
             dir: Arc::new(dir),
             dev,
         })
@@ -60,8 +60,8 @@ pub struct Lower {
     pub nodes: Nodes,
     /// Files that enforcement has put others in the place of.
     pub replaced: Replaced,
-    local: Base,
-    global: Base,
+    local: BaseDir,
+    global: BaseDir,
     rules: ArcSwap<Rules>,
     exact_globals: bool,
     keeps_access_times: bool,
@@ -75,8 +75,8 @@ impl Lower {
     /// # Errors
     /// What opening and looking at them answers.
     pub fn new(
-        local: Base,
-        global: Base,
+        local: BaseDir,
+        global: BaseDir,
         settings: &Settings,
         rules: Rules,
     ) -> Result<Lower, Errno> {
@@ -96,7 +96,7 @@ impl Lower {
     }
 
     /// The base directory of a side.
-    pub fn base(&self, side: Side) -> &Base {
+    pub fn base(&self, side: Side) -> &BaseDir {
         match side {
             Side::Local => &self.local,
             Side::Global => &self.global,
@@ -129,7 +129,7 @@ impl Lower {
     }
 
     /// The side that `rules`, in force or not, put a path on, of which they say `found`.
-    pub fn side_of(&self, rules: &Rules, found: &Found<'_>) -> Side {
+    pub fn side_of(&self, rules: &Rules, found: &Ruling<'_>) -> Side {
         side_of(found, rules, self.exact_globals)
     }
 }

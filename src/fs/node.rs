@@ -326,6 +326,11 @@ impl Nodes {
             self.found_again(&node, parent, name);
             return node;
         }
+        self.add(key, kind, parent, name)
+    }
+
+    /// As [`Nodes::look_up`], of an inode that most likely is not known: it has just been made.
+    pub fn add(&self, key: Key, kind: u32, parent: NodeId, name: &CStr) -> Arc<Node> {
         let fresh = || {
             let id = NodeId(self.next.fetch_add(1, Ordering::Relaxed));
             let node = Arc::new(Node::new(id, key, kind, parent, name));

@@ -37,7 +37,7 @@ pub(in crate::fs) use tree::{NONE, Tree};
 
 /// What the rules say about a path, for explaining (P5).
 #[derive(Clone, Debug)]
-pub struct Found<'a> {
+pub struct Ruling<'a> {
     /// The deepest component of the path that is in the tree.
     pub place: Place,
     /// Whether `place` is the whole path; otherwise no rule names it or anything below it.
@@ -53,7 +53,7 @@ pub struct Found<'a> {
 }
 
 /// The side that `rules` put a path on, of which they say `found`; `exact`: only listed names are global.
-pub fn side_of(found: &Found<'_>, rules: &Rules, exact: bool) -> Side {
+pub fn side_of(found: &Ruling<'_>, rules: &Rules, exact: bool) -> Side {
     let by_itself = found.exact && rules.is_global(found.place);
     if exact && !by_itself {
         Side::Local
@@ -130,8 +130,8 @@ impl Rules {
 
     /// What the rules say about `path`, given from the root with or without slashes at either end. Empty components and
     /// `.` are skipped; `..` is a name like any other and matches nothing.
-    pub fn find(&self, path: &[u8]) -> Found<'_> {
-        let mut found = Found {
+    pub fn find(&self, path: &[u8]) -> Ruling<'_> {
+        let mut found = Ruling {
             place: Place::ROOT,
             exact: true,
             side: Side::Local,

@@ -1,6 +1,7 @@
 //! The kernel's mount table (`/proc/PID/mountinfo`, proc_pid_mountinfo(5)), and the mount that a descriptor lies on.
 //!
-//! Reading either sends no request to any file system, so a dead or hanging mount cannot stop it.
+//! Reading either sends no request to any file system, so a dead or hanging mount cannot stop it. Parsed here: of the whole
+//! of procfs, which a crate would bring into the static daemon, six fields are needed, and mountpoints as bytes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,7 +21,7 @@ const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// One mount: the mount it sits on, where as seen from the reader's root, its type and its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct MountLine {
     /// The id of the mount that it sits on.
     pub parent: u64,
     /// The number of its file system: major and minor.
@@ -35,7 +36,7 @@ pub struct Entry {
 
 /// Mounts by their id.
 #[derive(Debug, Default)]
-pub(super) struct Table(HashMap<u64, Entry>);
+pub(super) struct Table(HashMap<u64, MountLine>);
 
 impl Table {
     /// What this thread sees and, for a path through `/proc/PID/root`, what that process sees: a chroot's table lacks the
@@ -66,14 +67,14 @@ impl Table {
         }
     }
 
-    pub(super) fn get(&self, id: u64) -> Option<&Entry> {
+    pub(super) fn get(&self, id: u64) -> Option<&MountLine> {
         self.0.get(&id)
     }
 }
 
 /// One line, without the newline, and the mount's id: `id parent major:minor root mountpoint options [optional fields] -
 /// type source options` (proc_pid_mountinfo(5)).
-pub fn parse(line: &[u8]) -> Option<(u64, Entry)> {
+pub fn parse(line: &[u8]) -> Option<(u64, MountLine)> {
     let mut fields = line.split(|&byte| byte == b' ');
     let text = |field: Option<&[u8]>| String::from_utf8(field?.to_vec()).ok();
     let id = text(fields.next())?.parse().ok()?;
@@ -87,7 +88,7 @@ pub fn parse(line: &[u8]) -> Option<(u64, Entry)> {
     let options = text(fields.nth(1)).unwrap_or_default();
     let user = options.split(',').find_map(|o| o.strip_prefix("user_id="));
     let user = user.and_then(|id| id.parse().ok());
-    let entry = Entry {
+    let entry = MountLine {
         parent,
         device,
         at,
@@ -194,14 +195,14 @@ mod tests {
              77 36 0:44 / /a\\040-\\134b rw,nosuid,nodev - fuse.etcfs etcfs rw,user_id=0\n\
              broken\n\n78 x 0:1 / / rw - tmpfs t rw\n",
         );
-        let ext3 = Entry {
+        let ext3 = MountLine {
             parent: 35,
             device: (98, 0),
             at: b"/mnt2".to_vec(),
             fstype: "ext3".to_owned(),
             user: None,
         };
-        let etcfs = Entry {
+        let etcfs = MountLine {
             parent: 36,
             device: (0, 44),
             at: b"/a -\\b".to_vec(),

@@ -1,7 +1,7 @@
 //! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
 
 use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr};
-use super::{Call, Handled, Row, meta, name, row, slow, xattr};
+use super::{Call, Handled, Row, connection, name, row, slow, xattr};
 use crate::fs::config::CommandError;
 use crate::fs::config_handle::ConfigHandle;
 use crate::fs::ids::CONFIG_NAME;
@@ -25,7 +25,7 @@ pub static REFUSED: Row = row(Opcode(0), refuse);
 /// What can be done with the configuration file. The rest is [`REFUSED`]: ENOSYS would be remembered by the kernel and
 /// switch the operation off for every other file of the mount.
 pub static TABLE: &[Row] = &[
-    row(Opcode::FORGET, meta::destroy),
+    row(Opcode::FORGET, connection::destroy),
     row(Opcode::GETATTR, getattr),
     row(Opcode::STATX, statx),
     row(Opcode::SETATTR, setattr),
@@ -46,7 +46,7 @@ pub static TABLE: &[Row] = &[
     row(Opcode::REMOVEXATTR, forbid),
     row(Opcode::ACCESS, nothing),
     row(Opcode::STATFS, statfs),
-    row(Opcode::INTERRUPT, meta::interrupt),
+    row(Opcode::INTERRUPT, connection::interrupt),
     row(Opcode::BATCH_FORGET, name::batch_forget),
     row(Opcode::OPENDIR, refuse_dir),
     row(Opcode::LOOKUP, name::lookup_config),

@@ -5,7 +5,7 @@ use crate::fs::backing::Io;
 use crate::fs::handle::File;
 use crate::fs::ids::NodeId;
 use crate::fs::node::Node;
-use crate::fs::open::Opened;
+use crate::fs::opens::Opened;
 use crate::fs::stat::Stat;
 use crate::sys::{creds, proc};
 use etcfs_proto::abi::{

@@ -4,7 +4,7 @@ use super::{Call, Handled};
 use crate::fs::cross::{self, Errand, Move};
 use crate::fs::ids::NodeId;
 use crate::fs::journal::Process;
-use crate::fs::lower::hold::Held;
+use crate::fs::lower::hold::Orphan;
 use crate::fs::lower::resolve::Spot;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
@@ -41,8 +41,12 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
     let from_dir = call.node()?;
     let to_dir = call.fs.lower.nodes.get(newdir).ok_or(Errno::STALE)?;
     let asker = call.actor().unvouched();
-    let from = call.fs.lower.spot(&asker, &from_dir, old)?;
-    let to = call.fs.lower.spot_to_create(&asker, &to_dir, new)?;
+    // One version for both names (contract D35).
+    let rules = call.fs.lower.rules();
+    let lower = &call.fs.lower;
+    let from = lower.spot_in(&asker, &rules, &from_dir, old, false)?;
+    let to = lower.spot_in(&asker, &rules, &to_dir, new, true)?;
+    drop(rules);
     if from.side != to.side {
         return across(call, (&from_dir, &from), old, (&to_dir, &to), new, flags);
     }
@@ -160,7 +164,7 @@ fn most(call: &Call<'_>) -> Option<u64> {
 }
 
 /// Takes hold of what the rename is about to replace.
-fn replaced(call: &Call<'_>, to: &Spot, new: &CStr, flags: RenameFlags) -> Option<Held> {
+fn replaced(call: &Call<'_>, to: &Spot, new: &CStr, flags: RenameFlags) -> Option<Orphan> {
     flags
         .is_empty()
         .then(|| call.fs.lower.hold(to, new))

@@ -32,12 +32,12 @@ pub fn getxattr(call: &mut Call<'_>) -> Handled {
     let size = call.args::<GetxattrIn>()?.size as usize;
     let name = call.attribute()?;
     let own = match name.to_bytes() {
-        b"user.bedrock.stratum" => Some(call.fs.whereabouts.stratum_of(call.node_id())?),
+        b"user.bedrock.stratum" => Some(call.fs.explain.stratum_of(call.node_id())?),
         b"user.bedrock.localpath" => {
             // The kernel has asked for rights on the object, not for those on the way to it.
             let actor = call.actor().unvouched();
             let look = |dir: BorrowedFd<'_>, name: &CStr| actor.act(|| Stat::at(dir, name));
-            Some(call.fs.whereabouts.localpath_of(call.node_id(), look)?)
+            Some(call.fs.explain.localpath_of(call.node_id(), look)?)
         }
         _ => None,
     };

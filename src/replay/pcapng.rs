@@ -6,6 +6,8 @@
 //!
 //! These fields are little-endian; the message is big-endian if bit 0 of `flags` is set. The packet's original length counts
 //! what the recording has left out.
+//!
+//! Two kinds of blocks are written and none is read: a crate for the whole format would be several times as long as this.
 
 use etcfs_proto::capture::{CaptureError, CaptureFlags, Kind, Reader, Record};
 use std::io::{self, Write};

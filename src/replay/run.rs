@@ -9,10 +9,10 @@ use super::rules::Recorded;
 use super::{Exchange, Recording, errno_of, is_left_out};
 use crate::fs::Fs;
 use crate::fs::ids::NodeId;
-use crate::fs::lower::Base;
+use crate::fs::lower::BaseDir;
 use crate::fs::settings::Settings;
 use crate::session::meter::{self, Role, Seat};
-use crate::session::{Outcome, Session, Way, serve};
+use crate::session::{Served, Session, Way, serve};
 use crate::sys::creds;
 use anyhow::{Context as _, Result};
 use etcfs_proto::abi::{EntryOut, OpenOut, OutHeader, ReadIn, ReleaseIn};
@@ -70,7 +70,7 @@ fn session(recording: &Recording<'_>, trees: &Trees<'_>) -> Result<Arc<Session>>
     let open = |path: &Path| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty())
-            .and_then(|fd: OwnedFd| Base::new(&fd))
+            .and_then(|fd: OwnedFd| BaseDir::new(&fd))
             .with_context(|| format!("opening {}", path.display()))
     };
     let rules = recording.first_rules();
@@ -316,9 +316,9 @@ impl<'s, 'r> Replay<'s, 'r> {
         let outcome = serve(self.session, &self.seat, message, &mut self.reply, &way);
         let ns = meter::now() - taken;
         match outcome {
-            Outcome::Answer(answer) => self.errno = errno_of(answer),
-            Outcome::Silent => self.errno = 0,
-            Outcome::Aside { .. } | Outcome::Wait(_) => return None,
+            Served::Answer(answer) => self.errno = errno_of(answer),
+            Served::Silent => self.errno = 0,
+            Served::Aside { .. } | Served::Wait(_) => return None,
         }
         Some(ns)
     }

@@ -8,7 +8,7 @@ use super::buffer::Buffer;
 use super::connection::Session;
 use super::debt::Debt;
 use super::meter::Meter;
-use super::serve::{Outcome, refuse, serve};
+use super::serve::{Served, refuse, serve};
 use super::way::Way;
 use super::{head, lock_wait, panics};
 use crate::log;
@@ -26,12 +26,12 @@ pub fn attend(
     let served = panics::catch(|| {
         let debt = Debt::of(session, message);
         match serve(session, meter, (message, taken), reply, way) {
-            Outcome::Answer(answer) => debt.pay(answer),
-            Outcome::Silent => debt.pass_on(),
-            Outcome::Aside { shown } => {
+            Served::Answer(answer) => debt.pay(answer),
+            Served::Silent => debt.pass_on(),
+            Served::Aside { shown } => {
                 set_aside(session, debt, (message, taken), reply, shown);
             }
-            Outcome::Wait(wait) => lock_wait::start(session, debt, (message, taken), wait, reply),
+            Served::Wait(wait) => lock_wait::start(session, debt, (message, taken), wait, reply),
         }
     });
     if let Err(panic) = served {

@@ -3,10 +3,10 @@
 pub mod held;
 
 use super::head;
+use super::lone_caller::Turn;
 use super::meter::Waker;
-use super::turns::Turn;
 use arc_swap::ArcSwap;
-use held::Held;
+use held::HeldBack;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub struct Crew {
     /// Somebody is held back.
     wary: AtomicBool,
-    held: ArcSwap<Held>,
+    held: ArcSwap<HeldBack>,
     /// Wakes the thread that looks.
     pub waker: Waker,
     /// Threads that were relieved and have not left.
@@ -62,11 +62,11 @@ impl Crew {
         self.waker.request();
     }
 
-    pub fn hold_back(&self, held: Held) {
+    pub fn hold_back(&self, held: HeldBack) {
         if **self.held.load() == held {
             return;
         }
-        let any = held != Held::default();
+        let any = held != HeldBack::default();
         self.held.store(Arc::new(held));
         self.wary.store(any, Ordering::Relaxed);
     }

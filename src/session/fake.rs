@@ -3,7 +3,7 @@
 use super::connection::Session;
 use super::observe::Observer;
 use crate::fs::Fs;
-use crate::fs::lower::Base;
+use crate::fs::lower::BaseDir;
 use crate::fs::settings::Settings;
 use etcfs_proto::abi::{EntryOut, InHeader, OpenIn, OpenOut, OutHeader};
 use etcfs_proto::init::{Offer, Wish, negotiate};
@@ -43,7 +43,7 @@ impl Kernel {
         std::fs::write(dir.join("f"), "x").unwrap();
         let base = || {
             let fd = rustix::fs::open(&dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-            Base::new(&fd.unwrap()).unwrap()
+            BaseDir::new(&fd.unwrap()).unwrap()
         };
         let settings = Settings {
             stratum: Box::from(*b"here"),

@@ -26,10 +26,10 @@ const STACK: usize = 64 * 1024;
 
 /// All requests that may be given up.
 #[derive(Default)]
-pub struct Interrupts(Arc<Mutex<State>>);
+pub struct Interrupts(Arc<Mutex<Tickets>>);
 
 #[derive(Default)]
-struct State {
+struct Tickets {
     /// By `unique` of the request.
     known: HashMap<u64, Entry>,
     /// The requests that were interrupted without being known here. One may be in the hands of another worker, which is
@@ -50,7 +50,7 @@ struct Entry {
 
 /// One request that may be given up, for as long as that is so.
 pub struct Ticket {
-    all: Arc<Mutex<State>>,
+    all: Arc<Mutex<Tickets>>,
     unique: u64,
     interrupted: Arc<AtomicBool>,
     /// The entry's thread is this ticket's.
@@ -121,7 +121,7 @@ impl Interrupts {
 }
 
 /// Signals every thread that must give up until it has left.
-fn nudge(all: &Mutex<State>) {
+fn nudge(all: &Mutex<Tickets>) {
     let mut pause = NUDGE.0;
     loop {
         std::thread::sleep(pause);

@@ -1,7 +1,8 @@
 //! What every thread that answers requests counts: how many, how long, with what errors, and what it is at.
 //!
 //! A thread writes its own [`Meter`] only, with plain loads and stores of its own memory: no lock, no shared cache line,
-//! no allocation. Readers add the meters up and may see a request in one figure and not yet in another.
+//! no allocation. Readers add the meters up and may see a request in one figure and not yet in another. The histograms are
+//! arrays of atomics for that reason: those of crates are written through `&mut` and grow.
 
 mod counts;
 mod watch;

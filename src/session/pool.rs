@@ -44,13 +44,13 @@ impl Waiting for Job {
 /// The threads and what waits for them.
 pub struct Pool {
     /// What waits and who works.
-    pub state: Mutex<State>,
+    pub state: Mutex<Line>,
     /// Wakes threads that sleep.
     pub work: Condvar,
 }
 
 /// What waits and who works.
-pub struct State {
+pub struct Line {
     /// What waits.
     pub lanes: Lanes<Job>,
     /// How many threads there are.
@@ -64,7 +64,7 @@ pub struct State {
 impl Default for Pool {
     fn default() -> Pool {
         Pool {
-            state: Mutex::new(State {
+            state: Mutex::new(Line {
                 lanes: Lanes::new(BOUNDS),
                 threads: 0,
                 idle: 0,

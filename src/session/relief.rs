@@ -2,7 +2,7 @@
 //!
 //! A worker that is stuck in a request is relieved: another thread takes its place on its CPU and reads on, and the stuck
 //! one leaves when its request is over. A user whose requests keep workers busy for long is *held back* for a while: the
-//! workers do not carry out that user's requests, but put them into the user's own queue in the [pool](super::aside),
+//! workers do not carry out that user's requests, but put them into the user's own queue in the [pool](super::slow_pool),
 //! where they take turns with others' and wait for each other.
 //!
 //! Who decides that is a thread that looks at what all are at, some hundred times a second while requests come, and sleeps
@@ -12,9 +12,9 @@ mod judge;
 
 use super::connection::Session;
 use super::head;
+use super::lone_caller::Turns;
 use super::meter::{InFlight, now};
-use super::turns::Turns;
-use super::worker::{self, Place};
+use super::worker::{self, Post};
 use crate::log;
 use judge::{Judge, Seen};
 use std::collections::HashSet;
@@ -113,7 +113,7 @@ impl Eye {
 fn relieve(session: &Arc<Session>, turns: &Arc<Turns>, index: usize) -> bool {
     // Counted before anybody can leave.
     session.crew.relieved.fetch_add(1, Ordering::Relaxed);
-    let place = Place::Of {
+    let place = Post::Of {
         index,
         holder: turns.holder(index),
         turns: turns.clone(),

@@ -14,7 +14,7 @@ use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
 
 /// What becomes of a request.
-pub enum Outcome<'r> {
+pub enum Served<'r> {
     /// Write this to the device.
     Answer(&'r [u8]),
     /// The kernel waits for no answer.
@@ -38,7 +38,7 @@ pub fn serve<'r>(
     (message, taken): (&[u8], u64),
     reply: &'r mut Reply,
     way: &Way<'_>,
-) -> Outcome<'r> {
+) -> Served<'r> {
     reply.clear();
     let frame = match Frame::cut(message) {
         Ok(frame) => frame,
@@ -50,15 +50,15 @@ pub fn serve<'r>(
             meter.end(Snapshot::OTHER, &Done::failed(taken, errno));
             return match unique_of(message) {
                 Some(unique) if opcode_of(message).wants_answer() => {
-                    Outcome::Answer(reply.finish_error(unique, errno))
+                    Served::Answer(reply.finish_error(unique, errno))
                 }
-                _ => Outcome::Silent,
+                _ => Served::Silent,
             };
         }
     };
     let row = ops::find(&frame);
     if row.is_some_and(|row| row.at == Where::Aside) && way.at == Where::Worker {
-        return Outcome::Aside { shown: false };
+        return Served::Aside { shown: false };
     }
     meter.begin(&frame, taken);
     if !way.shown {
@@ -71,11 +71,11 @@ pub fn serve<'r>(
             Err(Leave::Wait(wait)) => {
                 // Counted as done: how long others hold a lock says nothing about this daemon.
                 meter.end(frame.opcode(), &Done::failed(taken, 0));
-                return Outcome::Wait(wait);
+                return Served::Wait(wait);
             }
             Err(Leave::Later) => {
                 meter.hand_on();
-                return Outcome::Aside { shown: true };
+                return Served::Aside { shown: true };
             }
         },
         None => Err(Errno::NOSYS),
@@ -94,9 +94,9 @@ pub fn serve<'r>(
     }
     if !opcode.wants_answer() || opcode == Opcode::INTERRUPT {
         session.observers.each(|o| o.answer(&frame, &[], times));
-        return Outcome::Silent;
+        return Served::Silent;
     }
-    Outcome::Answer(finish(session, &frame, times, reply, result))
+    Served::Answer(finish(session, &frame, times, reply, result))
 }
 
 /// The one answer to a request: the body that its handler has put into `reply`, or an errno.

@@ -5,8 +5,8 @@ use super::buffer::Buffer;
 use super::connection::{Ended, Session};
 use super::debt::Debt;
 use super::head::caller_of;
+use super::lone_caller::{Turn, Turns};
 use super::meter;
-use super::turns::{Turn, Turns};
 use super::way::Way;
 use crate::sys::creds;
 use crate::sys::lease::never_wait;
@@ -37,10 +37,10 @@ fn read_error(errno: Errno) -> Device {
 ///
 /// # Errors
 /// When no thread can be made.
-pub fn start(session: &Arc<Session>, place: Place) -> std::io::Result<()> {
+pub fn start(session: &Arc<Session>, place: Post) -> std::io::Result<()> {
     let index = match &place {
-        Place::Own(turn) => turn.index(),
-        Place::Of { index, .. } => *index,
+        Post::Own(turn) => turn.index(),
+        Post::Of { index, .. } => *index,
     };
     let session = session.clone();
     std::thread::Builder::new()
@@ -48,8 +48,8 @@ pub fn start(session: &Arc<Session>, place: Place) -> std::io::Result<()> {
         .stack_size(256 * 1024)
         .spawn(move || {
             let turn = match place {
-                Place::Own(turn) => Some(turn),
-                Place::Of {
+                Post::Own(turn) => Some(turn),
+                Post::Of {
                     index,
                     holder,
                     turns,
@@ -64,7 +64,7 @@ pub fn start(session: &Arc<Session>, place: Place) -> std::io::Result<()> {
 }
 
 /// Which place a thread gets.
-pub enum Place {
+pub enum Post {
     /// One that nobody has had.
     Own(Turn),
     /// That of a worker which is stuck.

@@ -5,7 +5,7 @@ use super::carried::{set_times, state};
 use super::harness::{Etcfs, Lower, private, run};
 use super::{DEADLINE, Sides, leftovers};
 use etcfs::fs::asker::Daemon;
-use etcfs::fs::cross::{Errand, Move, Step, copy_across, rename_natively};
+use etcfs::fs::cross::{CopyStep, Errand, Move, copy_across, rename_natively};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ fn across(
     from: &Path,
     to: &Path,
     no_replace: bool,
-    reached: &mut dyn FnMut(Step),
+    reached: &mut dyn FnMut(CopyStep),
 ) -> Result<(), Errno> {
     let (from, to) = (
         File::open(from).expect("open"),
@@ -61,7 +61,7 @@ fn clear(dir: &Path) {
 
 /// A panic in the hook ends the copy where it is; no code runs after it but the closing of descriptors, which is what
 /// the kernel does for a process that is killed.
-fn killed_after(step: Step, from: &Path, to: &Path) -> bool {
+fn killed_after(step: CopyStep, from: &Path, to: &Path) -> bool {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -77,16 +77,16 @@ fn killed_after(step: Step, from: &Path, to: &Path) -> bool {
     }
 }
 
-const STEPS: [Step; 9] = [
-    Step::Found,
-    Step::Copied,
-    Step::Dressed,
-    Step::Synced,
-    Step::Named,
-    Step::Published,
-    Step::Durable,
-    Step::SetAside,
-    Step::Removed,
+const STEPS: [CopyStep; 9] = [
+    CopyStep::Found,
+    CopyStep::Copied,
+    CopyStep::Dressed,
+    CopyStep::Synced,
+    CopyStep::Named,
+    CopyStep::Published,
+    CopyStep::Durable,
+    CopyStep::SetAside,
+    CopyStep::Removed,
 ];
 
 #[test]
@@ -115,13 +115,13 @@ fn b4_a_crash_after_any_step_loses_neither_file() {
                     let what =
                         format!("after {step:?}, {source}, over {replaced}: {old:?} {new:?}");
                     let moved = new.as_deref() == Some(source);
-                    if step < Step::Published {
+                    if step < CopyStep::Published {
                         let before = replaced.then(|| "target".to_owned());
                         assert!(new == before || moved, "{what}");
                     } else {
                         assert!(moved, "{what}");
                     }
-                    if step < Step::SetAside {
+                    if step < CopyStep::SetAside {
                         assert!(old.as_deref() == Some(source) || moved, "{what}");
                     } else {
                         assert_eq!(old, None, "{what}");
@@ -186,12 +186,12 @@ fn b4_metadata_is_complete_before_the_name_appears() {
             let moved = across(from, to, false, &mut |step| {
                 let target = to.join("new");
                 let now = target.exists().then(|| state(&target));
-                if step < Step::Published {
+                if step < CopyStep::Published {
                     assert_eq!(now, old, "{step:?}");
                 } else {
                     assert_eq!(now.as_ref(), Some(&whole), "{step:?}");
                 }
-                if step == Step::Named {
+                if step == CopyStep::Named {
                     let hidden = leftovers(to);
                     assert_eq!(hidden.len(), 1, "{hidden:?}");
                     let place = to.join(&hidden[0]);
@@ -203,15 +203,20 @@ fn b4_metadata_is_complete_before_the_name_appears() {
                 seen.push(step);
             });
             assert_eq!(moved, Ok(()));
-            assert!(seen.contains(&Step::Published) && seen.contains(&Step::Durable));
-            assert_eq!(seen.contains(&Step::Named), replaced, "{seen:?}");
+            assert!(seen.contains(&CopyStep::Published) && seen.contains(&CopyStep::Durable));
+            assert_eq!(seen.contains(&CopyStep::Named), replaced, "{seen:?}");
         }
     });
 }
 
 #[test]
 fn a_source_written_to_during_the_copy_is_copied_again() {
-    for step in [Step::Copied, Step::Synced, Step::Published, Step::Durable] {
+    for step in [
+        CopyStep::Copied,
+        CopyStep::Synced,
+        CopyStep::Published,
+        CopyStep::Durable,
+    ] {
         with_dirs(move |from, to| {
             fs::write(from.join("old"), "before").expect("write");
             fs::write(to.join("new"), "target").expect("write");
@@ -237,7 +242,7 @@ fn a_source_that_never_stops_changing_is_left_to_mv() {
         fs::write(to.join("new"), "target").expect("write");
         let mut n = 0;
         let result = across(from, to, false, &mut |reached| {
-            if reached == Step::Copied {
+            if reached == CopyStep::Copied {
                 n += 1;
                 fs::write(from.join("old"), format!("{n:05}")).expect("write");
             }
@@ -251,7 +256,12 @@ fn a_source_that_never_stops_changing_is_left_to_mv() {
 
 #[test]
 fn a_file_put_in_the_sources_place_is_never_lost() {
-    for step in [Step::Found, Step::Synced, Step::Published, Step::Durable] {
+    for step in [
+        CopyStep::Found,
+        CopyStep::Synced,
+        CopyStep::Published,
+        CopyStep::Durable,
+    ] {
         with_dirs(move |from, to| {
             fs::write(from.join("old"), "first").expect("write");
             let mut swapped = false;
@@ -278,7 +288,7 @@ fn a_symlink_put_in_the_sources_place_is_not_followed() {
         fs::write(from.join("old"), "first").expect("write");
         let mut swapped = false;
         let result = across(from, to, false, &mut |reached| {
-            if reached == Step::Durable && !swapped {
+            if reached == CopyStep::Durable && !swapped {
                 swapped = true;
                 symlink("secret", from.join("swap")).expect("symlink");
                 fs::rename(from.join("swap"), from.join("old")).expect("rename");
@@ -300,7 +310,7 @@ fn a_target_that_appears_is_not_replaced_if_that_was_asked() {
                 fs::write(from.join("old"), "source").expect("write");
             }
             let result = across(from, to, true, &mut |reached| {
-                if reached == Step::Dressed {
+                if reached == CopyStep::Dressed {
                     fs::write(to.join("new"), "theirs").expect("write");
                 }
             });

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use crate::harness::{Bases, Env, Etcfs, Lower, Opts, private, run};
 use crate::{DEADLINE, NEW, OLD, STEPS, TEXT, dress, put};
-use etcfs::fs::enforce::inject_file::Outcome;
-use etcfs::fs::enforce::original::Step;
+use etcfs::fs::enforce::inject_file::Edited;
+use etcfs::fs::enforce::original::EditStep;
 
 /// Edits in a process of its own that ends itself, without any cleaning up, at the step that the environment names.
 const KILL_AT: &str = "ETCFS_TEST_KILL_AT";
@@ -24,7 +24,7 @@ fn edit_and_end_at(step: &str, dir: &Path) {
 }
 
 /// Runs this very test once more as a child that is to be killed at `step`; true if it was.
-fn killed_at(step: Step, dir: &Path, test: &str) -> bool {
+fn killed_at(step: EditStep, dir: &Path, test: &str) -> bool {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(KILL_AT, format!("{step:?}"))
@@ -124,7 +124,7 @@ fn b9_after_a_power_cut_at_any_step_the_disk_holds_the_old_file_or_the_new() {
                 fs::copy(&image, &copy).unwrap();
                 copies.push((step, copy));
             });
-            assert_eq!(outcome, Outcome::Done);
+            assert_eq!(outcome, Edited::Done);
             let mut was_new = false;
             for (step, copy) in copies {
                 let after = env.dir("after");
@@ -145,7 +145,7 @@ fn b9_after_a_power_cut_at_any_step_the_disk_holds_the_old_file_or_the_new() {
                     "{step:?}: new content is not lost again"
                 );
                 was_new |= content == NEW;
-                if matches!(step, Step::Durable | Step::ChangeSynced) {
+                if matches!(step, EditStep::Durable | EditStep::ChangeSynced) {
                     assert_eq!(content, NEW, "{step:?}");
                 }
                 let meta = fs::metadata(dir.join("file")).unwrap();

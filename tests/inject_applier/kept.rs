@@ -8,8 +8,8 @@ use std::process::Command;
 
 use crate::harness::{Lower, private, run};
 use crate::{DEADLINE, NEW, OLD, STEPS, TEXT, dress, put, without_data};
-use etcfs::fs::enforce::inject_file::{Change, Outcome, edit};
-use etcfs::fs::enforce::original::Step;
+use etcfs::fs::enforce::inject_file::{Change, Edited, edit};
+use etcfs::fs::enforce::original::EditStep;
 use rustix::fd::AsFd;
 use rustix::fs::XattrFlags;
 use rustix::mount::MountFlags;
@@ -29,7 +29,7 @@ fn b34_owner_mode_acl_attributes_and_times_are_kept() {
             dress(&path);
             let before = fs::metadata(&path).unwrap();
             let expected = without_data(&dir);
-            assert_eq!(put(&dir, "file", &mut |_| {}), Outcome::Done);
+            assert_eq!(put(&dir, "file", &mut |_| {}), Edited::Done);
             assert_eq!(fs::read(&path).unwrap(), NEW);
             let entries = |list: Vec<String>| list[1..].to_vec();
             assert_eq!(entries(without_data(&dir)), entries(expected));
@@ -38,7 +38,7 @@ fn b34_owner_mode_acl_attributes_and_times_are_kept() {
                 (after.mtime(), after.mtime_nsec()),
                 (before.mtime(), before.mtime_nsec())
             );
-            assert_eq!(put(&dir, "file", &mut |_| {}), Outcome::InPlace);
+            assert_eq!(put(&dir, "file", &mut |_| {}), Edited::InPlace);
         }
     });
 }
@@ -54,14 +54,14 @@ fn b34_a_file_with_two_names_stays_one_file() {
             fs::hard_link(&one, &two).unwrap();
             let before = fs::metadata(&one).unwrap();
             let mut expected = without_data(&dir);
-            assert_eq!(put(&dir, "one", &mut |_| {}), Outcome::Done);
+            assert_eq!(put(&dir, "one", &mut |_| {}), Edited::Done);
             assert_eq!(fs::read(&one).unwrap(), NEW);
             assert_eq!(fs::read(&two).unwrap(), NEW);
-            let take = |reached: &mut dyn FnMut(Step)| {
+            let take = |reached: &mut dyn FnMut(EditStep)| {
                 let at = File::open(&dir).unwrap();
                 edit(at.as_fd(), c"two", Change::Take(TEXT), &|| true, reached).unwrap()
             };
-            assert_eq!(take(&mut |_| {}), Outcome::Done);
+            assert_eq!(take(&mut |_| {}), Edited::Done);
             assert_eq!(fs::read(&one).unwrap(), b"first line\nlast line\n");
             let after = fs::metadata(&one).unwrap();
             assert_eq!(after.ino(), before.ino());
@@ -73,7 +73,7 @@ fn b34_a_file_with_two_names_stays_one_file() {
             assert_eq!(found.split_off(1), expected.split_off(1));
             // From the middle it cannot be taken without tearing: the name parts from the other one.
             fs::write(&one, [NEW, b"after\n"].concat()).unwrap();
-            assert_eq!(take(&mut |_| {}), Outcome::Done);
+            assert_eq!(take(&mut |_| {}), Edited::Done);
             assert_eq!(fs::read(&two).unwrap(), b"first line\nlast line\nafter\n");
             assert_eq!(fs::read(&one).unwrap(), [NEW, b"after\n"].concat());
         }
@@ -88,7 +88,7 @@ fn a_link_that_a_user_may_have_made_is_not_written_through() {
         fs::write(dir.join("shadow"), OLD).unwrap();
         fs::hard_link(dir.join("shadow"), own.join("file")).unwrap();
         std::os::unix::fs::chown(&own, Some(1000), Some(1000)).unwrap();
-        assert_eq!(put(&own, "file", &mut |_| {}), Outcome::Done);
+        assert_eq!(put(&own, "file", &mut |_| {}), Edited::Done);
         assert_eq!(fs::read(own.join("file")).unwrap(), NEW);
         assert_eq!(fs::read(dir.join("shadow")).unwrap(), OLD);
     });
@@ -132,7 +132,7 @@ fn a_half_written_append_is_taken_back() {
             let length = (OLD.len() as u64).to_le_bytes();
             rustix::fs::setxattr(&one, "trusted.etcfs.length", &length, XattrFlags::empty())
                 .unwrap();
-            assert_eq!(put(&dir, "one", &mut |_| {}), Outcome::Done);
+            assert_eq!(put(&dir, "one", &mut |_| {}), Edited::Done);
             assert_eq!(fs::read(&two).unwrap(), NEW, "{}", torn.escape_ascii());
             assert!(rustix::fs::getxattr(&one, "trusted.etcfs.length", &mut [0; 8]).is_err());
         }
@@ -140,7 +140,7 @@ fn a_half_written_append_is_taken_back() {
         fs::write(&one, [OLD, b"\nmine\n"].concat()).unwrap();
         let length = (OLD.len() as u64).to_le_bytes();
         rustix::fs::setxattr(&one, "trusted.etcfs.length", &length, XattrFlags::empty()).unwrap();
-        assert_eq!(put(&dir, "one", &mut |_| {}), Outcome::Done);
+        assert_eq!(put(&dir, "one", &mut |_| {}), Edited::Done);
         assert_eq!(fs::read(&one).unwrap(), [OLD, b"\nmine\n", TEXT].concat());
     });
 }
@@ -151,7 +151,10 @@ fn a_writer_that_comes_at_any_step_loses_nothing() {
         let dir = env.dir("lower");
         Lower::Ext4.mount(env, &dir).unwrap();
         let path = dir.join("file");
-        for at in STEPS.into_iter().take_while(|step| *step != Step::Switched) {
+        for at in STEPS
+            .into_iter()
+            .take_while(|step| *step != EditStep::Switched)
+        {
             fs::write(&path, OLD).unwrap();
             let mut written = false;
             let outcome = put(&dir, "file", &mut |step| {
@@ -162,20 +165,20 @@ fn a_writer_that_comes_at_any_step_loses_nothing() {
                 }
             });
             assert!(written, "{at:?}");
-            assert_eq!(outcome, Outcome::Done, "{at:?}");
+            assert_eq!(outcome, Edited::Done, "{at:?}");
             let expected = [OLD, b"\nwriter\n", TEXT].concat();
             assert_eq!(fs::read(&path).unwrap(), expected, "{at:?}");
         }
         // Whoever has the file open for writing is left alone.
         fs::write(&path, OLD).unwrap();
         let writer = OpenOptions::new().append(true).open(&path).unwrap();
-        assert_eq!(put(&dir, "file", &mut |_| {}), Outcome::Busy);
+        assert_eq!(put(&dir, "file", &mut |_| {}), Edited::Busy);
         assert_eq!(fs::read(&path).unwrap(), OLD);
         drop(writer);
         // Whoever wants to write at the moment of the switch gets the old file back, in its place.
         let mut wanted = false;
         let outcome = put(&dir, "file", &mut |step| {
-            if step == Step::Switched && !wanted {
+            if step == EditStep::Switched && !wanted {
                 wanted = true;
                 let hidden = fs::read_dir(&dir)
                     .unwrap()
@@ -195,7 +198,7 @@ fn a_writer_that_comes_at_any_step_loses_nothing() {
                 assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EWOULDBLOCK));
             }
         });
-        assert_eq!(outcome, Outcome::Busy);
+        assert_eq!(outcome, Edited::Busy);
         assert_eq!(fs::read(&path).unwrap(), OLD);
         assert_eq!(
             fs::read_dir(&dir).unwrap().count(),

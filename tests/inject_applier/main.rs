@@ -14,8 +14,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use etcfs::fs::enforce::inject_file::{Change, Outcome, edit};
-use etcfs::fs::enforce::original::Step;
+use etcfs::fs::enforce::inject_file::{Change, Edited, edit};
+use etcfs::fs::enforce::original::EditStep;
 use harness::{run, snapshot};
 use rustix::fd::AsFd;
 use rustix::fs::XattrFlags;
@@ -26,21 +26,21 @@ const TEXT: &[u8] = b"# INJECTED\nmore\n";
 const NEW: &[u8] = b"first line\nlast line\n# INJECTED\nmore\n";
 
 /// All steps that an edit may take.
-const STEPS: [Step; 11] = [
-    Step::Written,
-    Step::Dressed,
-    Step::Synced,
-    Step::Named,
-    Step::Switched,
-    Step::Removed,
-    Step::Durable,
-    Step::Marked,
-    Step::Changed,
-    Step::ChangeSynced,
-    Step::Unmarked,
+const STEPS: [EditStep; 11] = [
+    EditStep::Written,
+    EditStep::Dressed,
+    EditStep::Synced,
+    EditStep::Named,
+    EditStep::Switched,
+    EditStep::Removed,
+    EditStep::Durable,
+    EditStep::Marked,
+    EditStep::Changed,
+    EditStep::ChangeSynced,
+    EditStep::Unmarked,
 ];
 
-fn put(dir: &Path, name: &str, reached: &mut dyn FnMut(Step)) -> Outcome {
+fn put(dir: &Path, name: &str, reached: &mut dyn FnMut(EditStep)) -> Edited {
     let dir = File::open(dir).expect("open the directory");
     let name = CString::new(name).expect("a name");
     edit(dir.as_fd(), &name, Change::Put(TEXT), &|| true, reached).expect("edit")

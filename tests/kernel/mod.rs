@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use etcfs::fs::Fs;
-use etcfs::fs::lower::Base;
+use etcfs::fs::lower::BaseDir;
 use etcfs::fs::settings::Settings;
 use etcfs::session::{HandshakeError, Session, handshake};
 use etcfs_proto::Opcode;
@@ -314,7 +314,7 @@ impl Scratch {
         };
         let base = |name: &str| {
             let base = open_dir(&self.0.join(name));
-            Base::new(&base).expect("a base directory")
+            BaseDir::new(&base).expect("a base directory")
         };
         Fs::new(base("local"), base("global"), settings).expect("a tree")
     }

@@ -2,7 +2,7 @@
 
 use crate::harness::Env;
 use etcfs::fs::Fs;
-use etcfs::fs::lower::Base;
+use etcfs::fs::lower::BaseDir;
 use etcfs::fs::settings::Settings;
 use etcfs::mount::{self, MountRequest};
 use etcfs::replay::record::Recorder;
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub fn record(env: &Env, local: &Path, data: bool, body: impl FnOnce(&Path)) -> Vec<u8> {
     let base = |path: &Path| {
         let dir = mount::take_base(path).expect("a base directory").into_dir();
-        Base::new(&dir).expect("a base directory")
+        BaseDir::new(&dir).expect("a base directory")
     };
     let settings = Settings {
         stratum: b"test".as_slice().into(),

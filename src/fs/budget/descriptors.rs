@@ -85,7 +85,7 @@ pub struct Charge<'a> {
 }
 
 /// One descriptor that is counted, for as long as this lives.
-pub struct Held {
+pub struct HeldDescriptor {
     descriptors: Arc<Count>,
     slot: usize,
 }
@@ -151,8 +151,8 @@ impl Charge<'_> {
     }
 
     /// The number of a handle from the counter `number`, which [`Descriptors::give_back`] ends, and the descriptor's count.
-    pub fn into_handle(self, number: u64) -> (u64, Held) {
-        let held = Held {
+    pub fn into_handle(self, number: u64) -> (u64, HeldDescriptor) {
+        let held = HeldDescriptor {
             descriptors: self.descriptors.descriptors.clone(),
             slot: self.slot,
         };
@@ -181,14 +181,14 @@ impl Drop for Charge<'_> {
     }
 }
 
-impl Held {
+impl HeldDescriptor {
     /// Whose it is.
     pub fn slot(&self) -> usize {
         self.slot
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldDescriptor {
     fn drop(&mut self) {
         self.descriptors.give_back(self.slot);
     }
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     /// Handles of `uid` until it is refused.
-    fn fill(descriptors: &Descriptors, uid: u32) -> Vec<(u64, Held)> {
+    fn fill(descriptors: &Descriptors, uid: u32) -> Vec<(u64, HeldDescriptor)> {
         let number = |n: u64| n + 1000 * u64::from(uid);
         (1..)
             .map_while(|n| Some(descriptors.charge(uid).ok()?.into_handle(number(n))))

@@ -12,7 +12,7 @@
 //! somebody reads all the time, a directory in which others make names) is done by replacing the file, and the edited name parts from the others, which keep
 //! the old content: content is worth more than a link.
 
-use super::original::{Attempt, Original, Step};
+use super::original::{EditAttempt, EditStep, Original};
 use crate::fs::mark::Mark;
 use crate::fs::staging::{is_ours_alone, open_regular};
 use crate::fs::stat::Stat;
@@ -35,11 +35,11 @@ pub(super) fn change(
     name: &CStr,
     original: Original,
     content: &[u8],
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
+    reached: &mut dyn FnMut(EditStep),
+) -> Result<EditAttempt, Errno> {
     // Elsewhere a link may have been made by somebody who wants a file of somebody else's written to.
     if !is_ours_alone(&Stat::of(dir)?) {
-        return Ok(Attempt::Unable);
+        return Ok(EditAttempt::Unable);
     }
     if let Some(tail) = content.strip_prefix(&*original.bytes) {
         return append(dir, name, &original, tail, reached);
@@ -47,7 +47,7 @@ pub(super) fn change(
     if original.bytes.starts_with(content) {
         return cut(dir, name, original, content.len() as u64, reached);
     }
-    Ok(Attempt::Unable)
+    Ok(EditAttempt::Unable)
 }
 
 fn append(
@@ -55,36 +55,36 @@ fn append(
     name: &CStr,
     original: &Original,
     tail: &[u8],
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
+    reached: &mut dyn FnMut(EditStep),
+) -> Result<EditAttempt, Errno> {
     let flags = OFlags::RDWR | OFlags::APPEND;
     let Some(file) = reopen(dir, name, &original.stat, flags)? else {
-        return Ok(Attempt::Changed);
+        return Ok(EditAttempt::Changed);
     };
     let length = original.stat.0.stx_size;
     match rustix::fs::fsetxattr(&file, MARK, &length.to_le_bytes(), XattrFlags::empty()) {
         Ok(()) => {}
-        Err(Errno::OPNOTSUPP | Errno::PERM) => return Ok(Attempt::Unable),
+        Err(Errno::OPNOTSUPP | Errno::PERM) => return Ok(EditAttempt::Unable),
         Err(errno) => return Err(errno),
     }
     let written = rustix::fs::fsync(&file).and_then(|()| {
-        reached(Step::Marked);
+        reached(EditStep::Marked);
         match rustix::io::write(&file, tail) {
             Ok(n) if n < tail.len() => Err(Errno::NOSPC),
             other => other.map(drop),
         }
     });
     if written.is_ok() {
-        reached(Step::Changed);
+        reached(EditStep::Changed);
         rustix::fs::fsync(&file)?;
-        reached(Step::ChangeSynced);
+        reached(EditStep::ChangeSynced);
     } else if is_torn(&file, length, tail)? {
         rustix::fs::ftruncate(&file, length)?;
     }
     unmark(&file, &original.stat)?;
     written?;
-    reached(Step::Unmarked);
-    Ok(Attempt::Done)
+    reached(EditStep::Unmarked);
+    Ok(EditAttempt::Done)
 }
 
 fn cut(
@@ -92,30 +92,30 @@ fn cut(
     name: &CStr,
     original: Original,
     length: u64,
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
+    reached: &mut dyn FnMut(EditStep),
+) -> Result<EditAttempt, Errno> {
     let Some(file) = reopen(dir, name, &original.stat, OFlags::RDWR)? else {
-        return Ok(Attempt::Changed);
+        return Ok(EditAttempt::Changed);
     };
     let stat = original.stat;
     // The descriptor that the file was read through counts as somebody who has it open.
     drop(original);
     let Ok(lease) = Lease::against_all(file.as_fd()) else {
-        return Ok(Attempt::Unable);
+        return Ok(EditAttempt::Unable);
     };
     if Mark::of(&Stat::of(file.as_fd())?) != Mark::of(&stat) {
-        return Ok(Attempt::Changed);
+        return Ok(EditAttempt::Changed);
     }
     rustix::fs::ftruncate(&file, length)?;
     drop(lease);
-    reached(Step::Changed);
+    reached(EditStep::Changed);
     rustix::fs::fsync(&file)?;
-    reached(Step::ChangeSynced);
+    reached(EditStep::ChangeSynced);
     restore_times(&file, &stat)?;
-    Ok(Attempt::Done)
+    Ok(EditAttempt::Done)
 }
 
-/// Cuts off what an interrupted append of `text` has left in the file. [`Attempt::Unable`]: there was no such thing, and
+/// Cuts off what an interrupted append of `text` has left in the file. [`EditAttempt::Unable`]: there was no such thing, and
 /// nothing has changed.
 ///
 /// # Errors
@@ -125,16 +125,16 @@ pub(super) fn roll_back(
     name: &CStr,
     original: &Original,
     text: &[u8],
-) -> Result<Attempt, Errno> {
+) -> Result<EditAttempt, Errno> {
     let Some(length) = mark_of(original) else {
-        return Ok(Attempt::Unable);
+        return Ok(EditAttempt::Unable);
     };
     // Another stratum's daemon may be in the middle of it.
     if let Err(Errno::AGAIN) = Lease::against_writers(original.fd.as_fd()) {
-        return Ok(Attempt::Busy);
+        return Ok(EditAttempt::Busy);
     }
     let Some(file) = reopen(dir, name, &original.stat, OFlags::RDWR)? else {
-        return Ok(Attempt::Changed);
+        return Ok(EditAttempt::Changed);
     };
     // The text, or the newline that ends the last line and the text.
     if is_torn(&file, length, text)? || is_torn(&file, length, &[b"\n", text].concat())? {
@@ -142,7 +142,7 @@ pub(super) fn roll_back(
         rustix::fs::fsync(&file)?;
     }
     unmark(&file, &original.stat)?;
-    Ok(Attempt::Done)
+    Ok(EditAttempt::Done)
 }
 
 /// True if an append was interrupted, or is under way.

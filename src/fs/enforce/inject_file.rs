@@ -6,7 +6,7 @@
 //!
 //! # A writer's change is never lost
 //!
-//! Nothing is done while somebody has the file open for writing: the edit is [`Outcome::Busy`] and is tried again at the
+//! Nothing is done while somebody has the file open for writing: the edit is [`Edited::Busy`] and is tried again at the
 //! next access. For the moment of the switch a lease keeps writers out. The two files *exchange* names, so the old one
 //! can be looked at once more afterwards; if it is not what was read, or if somebody waits to open it for writing, they
 //! change back and all begins anew. Clients of a mount look once more whether a file that they have got open for writing
@@ -21,7 +21,7 @@
 //! [`in_place`].
 
 use super::in_place;
-use super::original::{Attempt, Original, Step};
+use super::original::{EditAttempt, EditStep, Original};
 use super::switch::switch;
 use crate::fs::cross::Errand;
 use crate::fs::cross::fresh::Fresh;
@@ -70,7 +70,7 @@ impl Change<'_> {
 
 /// How an edit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Edited {
     /// There is no regular file that holds anything (contract D41).
     Nothing,
     /// The file was as it should be.
@@ -92,27 +92,27 @@ pub fn edit(
     name: &CStr,
     change: Change<'_>,
     may_switch: &dyn Fn() -> bool,
-    reached: &mut dyn FnMut(Step),
-) -> Result<Outcome, Errno> {
+    reached: &mut dyn FnMut(EditStep),
+) -> Result<Edited, Errno> {
     let mut keep_links = true;
     for _ in 0..ATTEMPTS {
         let original = match Original::read(dir, name) {
             Ok(Some(original)) => original,
-            Ok(None) => return Ok(Outcome::Nothing),
-            Err(Errno::BUSY | Errno::AGAIN) => return Ok(Outcome::Busy),
+            Ok(None) => return Ok(Edited::Nothing),
+            Err(Errno::BUSY | Errno::AGAIN) => return Ok(Edited::Busy),
             Err(errno) => return Err(errno),
         };
         match in_place::roll_back(dir, name, &original, change.put())? {
-            Attempt::Unable => {}
-            Attempt::Busy => return Ok(Outcome::Busy),
-            Attempt::Done | Attempt::Changed => continue,
+            EditAttempt::Unable => {}
+            EditAttempt::Busy => return Ok(Edited::Busy),
+            EditAttempt::Done | EditAttempt::Changed => continue,
         }
         let Some(content) = change.of(&original.bytes) else {
-            return Ok(Outcome::InPlace);
+            return Ok(Edited::InPlace);
         };
         // Cheaper than to find out when all is made; also what the lease alone cannot say of a file with several names.
         if let Err(Errno::AGAIN) = Lease::against_writers(original.fd.as_fd()) {
-            return Ok(Outcome::Busy);
+            return Ok(Edited::Busy);
         }
         let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
         if original.stat.0.stx_attributes.intersects(fixed) {
@@ -124,13 +124,13 @@ pub fn edit(
             replace(dir, name, &original, &content, may_switch, reached)?
         };
         match attempt {
-            Attempt::Done => return Ok(Outcome::Done),
-            Attempt::Busy => return Ok(Outcome::Busy),
-            Attempt::Changed => {}
-            Attempt::Unable => keep_links = false,
+            EditAttempt::Done => return Ok(Edited::Done),
+            EditAttempt::Busy => return Ok(Edited::Busy),
+            EditAttempt::Changed => {}
+            EditAttempt::Unable => keep_links = false,
         }
     }
-    Ok(Outcome::Busy)
+    Ok(Edited::Busy)
 }
 
 /// What a look at a file shows.
@@ -164,16 +164,16 @@ fn replace(
     original: &Original,
     content: &[u8],
     may_switch: &dyn Fn() -> bool,
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
+    reached: &mut dyn FnMut(EditStep),
+) -> Result<EditAttempt, Errno> {
     let _ = sweep::sweep(dir, sweep::STALE_AFTER);
     let errand = Errand::unbounded();
     let fresh = Fresh::file(dir, &|dir| errand.make_nameless(dir))?;
     fill(fresh.fd(), original, content, reached)?;
     let (staging, fd) = fresh.named(dir)?;
-    reached(Step::Named);
+    reached(EditStep::Named);
     if !may_switch() {
-        return Ok(Attempt::Busy);
+        return Ok(EditAttempt::Busy);
     }
     switch(dir, name, staging, fd.as_fd(), original, reached)
 }
@@ -183,10 +183,10 @@ fn fill(
     fresh: BorrowedFd<'_>,
     original: &Original,
     content: &[u8],
-    reached: &mut dyn FnMut(Step),
+    reached: &mut dyn FnMut(EditStep),
 ) -> Result<(), Errno> {
     write_all(fresh, content)?;
-    reached(Step::Written);
+    reached(EditStep::Written);
     let (from, to) = (Target::Open(original.fd.as_fd()), Target::Open(fresh));
     let errand = Errand::unbounded();
     carry(&original.stat, from, to, fresh, &errand).map_err(|errno| match errno {
@@ -194,9 +194,9 @@ fn fill(
         Errno::XDEV => Errno::PERM,
         other => other,
     })?;
-    reached(Step::Dressed);
+    reached(EditStep::Dressed);
     rustix::fs::fsync(fresh)?;
-    reached(Step::Synced);
+    reached(EditStep::Synced);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ const READS: u32 = 8;
 
 /// What an edit has just done. Not every edit takes every step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum EditStep {
     /// The new file holds the content, without a name.
     Written,
     /// It has the original's owner, mode, attributes and times.
@@ -44,7 +44,7 @@ pub enum Step {
 }
 
 /// How one attempt to bring new content into place ended.
-pub enum Attempt {
+pub enum EditAttempt {
     /// It is in place.
     Done,
     /// The file changed meanwhile.

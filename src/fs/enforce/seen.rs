@@ -1,7 +1,7 @@
 //! What is known about the object that an override is in force on, so that one in place costs nothing more than the
 //! look that a lookup takes anyway (contract U2).
 
-use crate::fs::journal::{Found, Process};
+use crate::fs::journal::{Process, Stood};
 use crate::fs::mark::Mark;
 use crate::fs::stat::Stat;
 use crate::mutex::lock;
@@ -134,7 +134,7 @@ pub enum Verdict {
     /// It is as configured.
     InPlace,
     /// It is not.
-    Off(Found),
+    Off(Stood),
     /// It cannot be told; what is there is served.
     Unknown,
 }

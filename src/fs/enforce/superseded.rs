@@ -2,11 +2,11 @@
 //! (contract D32, D34). Symlinks and directories stay as they are; what is new is applied at the next access.
 
 use super::Enforcer;
-use super::inject_file::{Change, Outcome};
+use super::inject_file::{Change, Edited};
 use super::seen::{Seen, Telling};
 use crate::fs::config::{Command, Config};
 use crate::fs::ids::Side;
-use crate::fs::journal::Found;
+use crate::fs::journal::Stood;
 use crate::fs::lower::walk::open_beneath;
 use crate::fs::rules::{Override, OverrideKind, Rules};
 use rustix::fd::AsFd;
@@ -62,9 +62,9 @@ impl Enforcer {
         };
         let side = self.lower.side_of(rules, &rules.find(&was.path));
         let result = match self.edit_at(side, &was.path, change) {
-            Ok(Outcome::Nothing | Outcome::InPlace) => return,
-            Ok(Outcome::Done) => Ok(()),
-            Ok(Outcome::Busy) => Err(Errno::BUSY),
+            Ok(Edited::Nothing | Edited::InPlace) => return,
+            Ok(Edited::Done) => Ok(()),
+            Ok(Edited::Busy) => Err(Errno::BUSY),
             // No directory, or a symlink on the way: then no file was ever injected into there.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return,
             Err(errno) => Err(errno),
@@ -73,11 +73,11 @@ impl Enforcer {
             Ok(()) => Telling::Journal,
             Err(_) => Telling::JournalAndLog,
         };
-        self.tell((was, seen), side, Found::OldText, None, result, telling);
+        self.tell((was, seen), side, Stood::OldText, None, result, telling);
     }
 
     /// Edits the file `path` on `side`, waiting a while for those who write to it.
-    fn edit_at(&self, side: Side, path: &[u8], change: Change<'_>) -> Result<Outcome, Errno> {
+    fn edit_at(&self, side: Side, path: &[u8], change: Change<'_>) -> Result<Edited, Errno> {
         let (above, name) = match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&b"."[..], path),
@@ -88,7 +88,7 @@ impl Enforcer {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.edit(side, dir.as_fd(), &name, change) {
-                Ok(Outcome::Busy) if Instant::now() < until => std::thread::sleep(INTERVAL),
+                Ok(Edited::Busy) if Instant::now() < until => std::thread::sleep(INTERVAL),
                 other => return other,
             }
         }

@@ -1,6 +1,6 @@
 //! The moment in which a new file takes an old one's place, and the way back.
 
-use super::original::{Attempt, Original, Step};
+use super::original::{EditAttempt, EditStep, Original};
 use crate::fs::lower::walk;
 use crate::fs::staging::Staging;
 use crate::fs::stat::Stat;
@@ -20,14 +20,14 @@ pub(super) fn switch(
     staging: Staging<'_>,
     fresh: BorrowedFd<'_>,
     original: &Original,
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
+    reached: &mut dyn FnMut(EditStep),
+) -> Result<EditAttempt, Errno> {
     let writers = Lease::against_writers(original.fd.as_fd());
     let others = Lease::against_all(fresh);
     let switched = match &writers {
-        Err(Errno::AGAIN) => Ok(Attempt::Busy),
-        Ok(lease) if lease.is_wanted() => Ok(Attempt::Busy),
-        _ if !original.stands_at(dir, name) => Ok(Attempt::Changed),
+        Err(Errno::AGAIN) => Ok(EditAttempt::Busy),
+        Ok(lease) if lease.is_wanted() => Ok(EditAttempt::Busy),
+        _ if !original.stands_at(dir, name) => Ok(EditAttempt::Changed),
         lease => exchange(
             name,
             &staging,
@@ -41,14 +41,14 @@ pub(super) fn switch(
         Err(Errno::STALE) => staging.leave(),
         _ => drop(staging),
     }
-    if !matches!(switched, Ok(Attempt::Done)) {
+    if !matches!(switched, Ok(EditAttempt::Done)) {
         return switched;
     }
-    reached(Step::Removed);
+    reached(EditStep::Removed);
     drop((writers, others));
     walk::sync(dir)?;
-    reached(Step::Durable);
-    Ok(Attempt::Done)
+    reached(EditStep::Durable);
+    Ok(EditAttempt::Done)
 }
 
 /// The switch itself, and the way back if the old file changed or somebody waits to change it.
@@ -61,33 +61,33 @@ fn exchange(
     fresh: BorrowedFd<'_>,
     original: &Original,
     writers: Option<&Lease<'_>>,
-    reached: &mut dyn FnMut(Step),
-) -> Result<Attempt, Errno> {
+    reached: &mut dyn FnMut(EditStep),
+) -> Result<EditAttempt, Errno> {
     match staging.exchange(name) {
         Ok(()) => {}
         // Not every file system can exchange. What is left is the comparison that was made just before.
         Err(Errno::INVAL | Errno::NOSYS) => {
             staging.put(name)?;
-            reached(Step::Switched);
-            return Ok(Attempt::Done);
+            reached(EditStep::Switched);
+            return Ok(EditAttempt::Done);
         }
-        Err(Errno::NOENT) => return Ok(Attempt::Changed),
+        Err(Errno::NOENT) => return Ok(EditAttempt::Changed),
         Err(errno) => return Err(errno),
     }
-    reached(Step::Switched);
+    reached(EditStep::Switched);
     let wanted = writers.is_some_and(Lease::is_wanted);
     if !wanted && staging.stat().is_ok_and(|stat| original.was_moved(&stat)) {
-        return Ok(Attempt::Done);
+        return Ok(EditAttempt::Done);
     }
     // Who waits for the new file has found it within this moment, and a client of the mount looks again. Who waits for the
     // old one may have waited for as long as the lease is held. A third file, which an editor or another stratum has put
     // there a moment ago, goes back as well: what it holds is nowhere else.
-    reached(Step::ChangesBack);
+    reached(EditStep::ChangesBack);
     let ino = Stat::of(fresh)?.0.stx_ino;
     switch_back(name, staging, ino).map_err(|_| Errno::STALE)?;
     Ok(match wanted {
-        true => Attempt::Busy,
-        false => Attempt::Changed,
+        true => EditAttempt::Busy,
+        false => EditAttempt::Changed,
     })
 }
 

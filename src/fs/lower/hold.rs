@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// A known object whose name is about to go.
 #[must_use = "nothing is kept unless `keep` is called"]
-pub struct Held {
+pub struct Orphan {
     node: Arc<Node>,
     way: Way,
 }
@@ -31,7 +31,7 @@ enum Way {
 impl Lower {
     /// Takes hold of what stands at `spot`, if it is known. `None` also where descriptors have run out: the removal goes
     /// on, and only a client that refers to the object without a name notices.
-    pub fn hold(&self, spot: &Spot, name: &CStr) -> Option<Held> {
+    pub fn hold(&self, spot: &Spot, name: &CStr) -> Option<Orphan> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = looking(|| rustix::fs::openat(spot.dir(), name, flags, Mode::empty())).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;
@@ -46,7 +46,7 @@ impl Lower {
         } else {
             Way::Descriptor(fd)
         };
-        Some(Held { node, way })
+        Some(Orphan { node, way })
     }
 
     /// Another way to `node` when its name leads elsewhere: what was kept of it, as an `O_PATH` descriptor.
@@ -58,7 +58,7 @@ impl Lower {
     }
 }
 
-impl Held {
+impl Orphan {
     /// The name is gone: the object is kept for whoever refers to it.
     pub fn keep(self, lower: &Lower) {
         match self.way {

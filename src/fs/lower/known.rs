@@ -38,6 +38,15 @@ impl Lower {
         }
     }
 
+    /// As [`Lower::meet`], of a regular file that has just been made: it is not searched for among those that are known.
+    pub fn meet_made(&self, parent: NodeId, name: &CStr, spot: &Spot, stat: &Stat) -> Arc<Node> {
+        let key = stat.key(spot.side);
+        match key.is_ambiguous() {
+            true => self.meet(parent, name, spot, stat).0,
+            false => self.nodes.add(key, stat.kind(), parent, name),
+        }
+    }
+
     /// True if the inode cannot go, so that its number means nothing else.
     fn is_held(&self, key: &Key) -> bool {
         let node = self.nodes.find(key);

@@ -4,14 +4,14 @@ use crate::fs::budget::Account;
 
 /// Who is held back.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldBack {
     /// Everybody but root: too many threads are stuck.
     pub everybody: bool,
     /// And these.
     pub accounts: Vec<Account>,
 }
 
-impl Held {
+impl HeldBack {
     /// What ends a file's or a node's use is never among it: that would keep other users' locks and descriptors.
     pub fn has(&self, account: Account) -> bool {
         if account == Account::KERNEL {

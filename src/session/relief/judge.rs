@@ -1,7 +1,7 @@
 //! Which workers are relieved and who is held back, from what all threads are seen to be at.
 
 use crate::fs::budget::Account;
-use crate::session::crew::held::Held;
+use crate::session::crew::held::HeldBack;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub struct Verdict {
     /// Workers to be relieved, and the requests that they are stuck in.
     pub relieve: Vec<(usize, u64)>,
     /// Who is held back.
-    pub held: Held,
+    pub held: HeldBack,
 }
 
 /// What is remembered from look to look.
@@ -237,8 +237,14 @@ mod tests {
             is_long: true,
             ..elsewhere[0]
         }];
-        assert_ne!(judge.look(600 * MS, &long, reads, 0).held, Held::default());
-        assert_eq!(judge.look(751 * MS, &long, reads, 0).held, Held::default());
+        assert_ne!(
+            judge.look(600 * MS, &long, reads, 0).held,
+            HeldBack::default()
+        );
+        assert_eq!(
+            judge.look(751 * MS, &long, reads, 0).held,
+            HeldBack::default()
+        );
         for at in 0..30 {
             judge.look((800 + at) * MS, &[], reads, 0);
         }
@@ -252,7 +258,7 @@ mod tests {
             let slow = [seen(1000, Some(0), 900)];
             let seen = if look % 4 == 0 { &slow[..] } else { &[] };
             let held = judge.look(look * 3 * MS, seen, |_| true, 0).held;
-            assert_eq!(held, Held::default(), "look {look}");
+            assert_eq!(held, HeldBack::default(), "look {look}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fs::Fs;
-use crate::fs::lower::Base;
+use crate::fs::lower::BaseDir;
 use crate::fs::settings::Settings;
 use crate::session::meter::Role;
 use etcfs_proto::abi::{GetattrIn, InHeader};
@@ -22,7 +22,7 @@ fn session() -> Arc<Session> {
     let base = || {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(std::env::temp_dir(), flags, Mode::empty()).expect("open");
-        Base::new(&dir).expect("a base")
+        BaseDir::new(&dir).expect("a base")
     };
     let settings = Settings {
         stratum: [].into(),
@@ -87,7 +87,7 @@ fn a_panic_is_eio_and_one_line_and_the_session_goes_on() {
         &mut reply,
         &Way::WORKER,
     );
-    let Outcome::Answer(answer) = served else {
+    let Served::Answer(answer) = served else {
         panic!("the next request is answered");
     };
     assert_eq!(answer[4..8], [0; 4], "no error");

@@ -13,16 +13,16 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 /// What tells where things are.
-pub struct Whereabouts {
+pub struct Explainer {
     lower: Arc<Lower>,
     stratum: Box<[u8]>,
     mountpoint: Box<[u8]>,
 }
 
-impl Whereabouts {
+impl Explainer {
     /// Of `lower`, mounted as `settings` say.
-    pub fn new(lower: Arc<Lower>, settings: &Settings) -> Whereabouts {
-        Whereabouts {
+    pub fn new(lower: Arc<Lower>, settings: &Settings) -> Explainer {
+        Explainer {
             lower,
             stratum: settings.stratum.clone(),
             mountpoint: settings.mountpoint.clone(),

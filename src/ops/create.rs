@@ -10,7 +10,7 @@ use crate::fs::ids::{Side, is_config};
 use crate::fs::lower::resolve::Spot;
 use crate::fs::made::Making;
 use crate::fs::node::Node;
-use crate::fs::open::lower_flags;
+use crate::fs::opens::lower_flags;
 use crate::fs::stat::Stat;
 use crate::sys::creds::set_umask;
 use etcfs_proto::abi::{CreateIn, MkdirIn, MknodIn};
@@ -81,7 +81,7 @@ pub fn create(call: &mut Call<'_>) -> Handled {
     };
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     let stat = Stat::of(fd.as_fd())?;
-    let (node, _) = call.fs.lower.meet(parent.id, name, &spot, &stat);
+    let node = call.fs.lower.meet_made(parent.id, name, &spot, &stat);
     opened_file(call, &node, (&stat, fd), args.flags, charge);
     Ok(())
 }

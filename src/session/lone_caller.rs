@@ -37,10 +37,10 @@ pub struct Turns {
     caller: AtomicU32,
     /// The streak that makes a candidate.
     streak: AtomicU32,
-    workers: Box<[Place]>,
+    workers: Box<[Worker]>,
     /// [`TICK`].
     tick: Duration,
-    state: Mutex<State>,
+    state: Mutex<Turning>,
     /// Workers that are not to read wait here.
     parked: Condvar,
     /// The thread that follows waits here.
@@ -48,7 +48,7 @@ pub struct Turns {
 }
 
 #[derive(Default)]
-struct State {
+struct Turning {
     /// A thread that has made a streak.
     candidate: Option<u32>,
     /// A worker has met another caller than the one that is followed.
@@ -62,7 +62,7 @@ const GONE: u32 = u32::MAX;
 
 /// A worker, as the others see it.
 #[repr(align(128))]
-struct Place {
+struct Worker {
     /// The CPU that it is pinned to.
     cpu: Option<usize>,
     /// Counts up when it has read a request, and when it is about to read: even while it works.
@@ -90,7 +90,7 @@ impl Turns {
     }
 
     fn with_tick(cpus: impl IntoIterator<Item = Option<usize>>, tick: Duration) -> Arc<Turns> {
-        let place = |cpu| Place {
+        let place = |cpu| Worker {
             cpu,
             steps: AtomicU64::new(0),
             holder: AtomicU32::new(0),
@@ -244,7 +244,7 @@ impl Turns {
     /// Waits; true as soon as the caller is not alone any more, or the connection has ended.
     fn crowded_within(&self, time: Duration) -> bool {
         let state = self.lock();
-        let goes_on = |state: &mut State| !state.crowd && !state.over;
+        let goes_on = |state: &mut Turning| !state.crowd && !state.over;
         let (_state, timeout) = self
             .follower
             .wait_timeout_while(state, time, goes_on)
@@ -259,7 +259,7 @@ impl Turns {
         self.follower.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Turning> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -274,7 +274,7 @@ fn next_streak(streak: u32, time: Duration) -> u32 {
     }
 }
 
-fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, Turning>) -> MutexGuard<'a, Turning> {
     condition
         .wait(state)
         .unwrap_or_else(PoisonError::into_inner)
