@@ -3,6 +3,8 @@
 
 mod harness;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::time::Duration;
 
@@ -11,18 +13,18 @@ use rustix::fs::{Mode, OFlags};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Processor time of all threads of the daemon so far, in nanoseconds: the first field of `/proc/PID/task/TID/schedstat`
-/// (Documentation/scheduler/sched-stats.rst).
-fn spent(etcfs: &Etcfs) -> u64 {
+/// Processor time of each thread of the daemon so far, in nanoseconds: the first field of `/proc/PID/task/TID/schedstat`
+/// (Documentation/scheduler/sched-stats.rst). One that ends meanwhile is left out.
+fn spent(etcfs: &Etcfs) -> BTreeMap<OsString, u64> {
     let tasks = fs::read_dir(format!("/proc/{}/task", etcfs.pid())).expect("tasks");
     tasks
         .flatten()
-        .map(|task| {
-            let text = fs::read_to_string(task.path().join("schedstat")).expect("schedstat");
+        .filter_map(|task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
             let first = text.split(' ').next().expect("a field");
-            first.parse::<u64>().expect("a number")
+            Some((task.file_name(), first.parse().expect("a number")))
         })
-        .sum()
+        .collect()
 }
 
 /// Processor time of one of `count` rounds of `work`, in nanoseconds: the least of several tries.
@@ -30,7 +32,8 @@ fn each(etcfs: &Etcfs, count: u64, work: &dyn Fn()) -> u64 {
     let tries = (0..5).map(|_| {
         let before = spent(etcfs);
         (0..count).for_each(|_| work());
-        (spent(etcfs) - before) / count
+        let since = |(task, after): (OsString, u64)| after - before.get(&task).unwrap_or(&0);
+        spent(etcfs).into_iter().map(since).sum::<u64>() / count
     });
     tries.min().expect("tries")
 }
