@@ -8,4 +8,4 @@ mod account;
 mod descriptors;
 
 pub use account::Account;
-pub use descriptors::{Charge, Descriptors, HeldDescriptor, slot_of};
+pub use descriptors::{Charge, Descriptors, HeldDescriptor, handles_of, slot_of};

@@ -6,7 +6,7 @@
 pub mod ahead;
 
 use super::backing::Backing;
-use super::budget::{Charge, HeldDescriptor, slot_of};
+use super::budget::{Charge, HeldDescriptor, handles_of, slot_of};
 use super::rules::{Place, Rules};
 use ahead::Ahead;
 use rustix::fd::OwnedFd;
@@ -154,14 +154,19 @@ impl Handles {
         self.files.insert(fh, file);
     }
 
-    /// An open file of the same user that is like one with these flags, once there are [`MANY`].
+    /// An open file of the same user that is like one with these flags, once that user has [`MANY`]. The slot is the upper
+    /// part of a handle's number, so a user's handles stand together, the latest last.
     pub fn alike(&self, slot: usize, flags: u32, registered: bool) -> Option<Arc<File>> {
-        let like = |file: &&Arc<File>| {
-            let same_user = file.held.as_ref().is_some_and(|held| held.slot() == slot);
-            same_user && (file.flags, file.registered) == (flags, registered)
-        };
-        let latest = || self.files.values().rev().take(MANY);
-        (self.files.len() >= MANY).then(|| latest().find(like).cloned())?
+        let latest = self.files.range(handles_of(slot)).rev().take(MANY);
+        let mut found = None;
+        let mut seen = 0;
+        for (_, file) in latest {
+            seen += 1;
+            if (file.flags, file.registered) == (flags, registered) && file.held.is_some() {
+                found = found.or(Some(file));
+            }
+        }
+        found.filter(|_| seen == MANY).cloned()
     }
 
     /// Takes note of an open without a descriptor, and returns its handle.

@@ -144,6 +144,12 @@ pub fn slot_of(fh: u64) -> usize {
     (fh >> SLOT_SHIFT) as usize % SLOTS
 }
 
+/// The numbers that handles of a slot have.
+pub fn handles_of(slot: usize) -> std::ops::Range<u64> {
+    let slot = slot as u64;
+    slot << SLOT_SHIFT..(slot + 1) << SLOT_SHIFT
+}
+
 impl Charge<'_> {
     /// Whose it is.
     pub fn slot(&self) -> usize {
