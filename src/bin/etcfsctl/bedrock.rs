@@ -5,6 +5,7 @@
 use crate::check::check;
 use crate::client::{How, report};
 use crate::find;
+use crate::within;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::door;
@@ -30,8 +31,11 @@ pub struct Args {
 /// The last release of which it is known what its scripts cannot do.
 const KNOWN: [u32; 3] = [0, 7, 31];
 
-/// A script longer than this is none.
-const SCRIPT_MAX: u64 = 1 << 20;
+/// A script or a configuration longer than this is none.
+const TEXT_MAX: u64 = 1 << 20;
+
+/// And so is a program longer than this.
+const PROGRAM_MAX: u64 = 1 << 28;
 
 /// What every build of this program holds and the C program does not: the beginning of the label on its door.
 const MARK: &[u8] = b"etcfs-control";
@@ -87,7 +91,7 @@ fn print(how: &How, findings: &[Finding]) -> Result<ExitCode> {
 
 fn look(how: &How, root: &Path) -> Result<Vec<Finding>> {
     let conf = root.join("bedrock/etc/bedrock.conf");
-    let text = fs::read_to_string(&conf)
+    let text = within::read(root, Path::new("bedrock/etc/bedrock.conf"), TEXT_MAX)
         .with_context(|| format!("{}: no Bedrock Linux can be looked at here", conf.display()))?;
     if !rustix::process::geteuid().is_root() {
         bail!("only root may ask the daemons of all strata; say sudo etcfsctl bedrock");
@@ -96,7 +100,7 @@ fn look(how: &How, root: &Path) -> Result<Vec<Finding>> {
         root,
         findings: Vec::new(),
     };
-    look.at_conf(&text);
+    look.at_conf(&String::from_utf8_lossy(&text));
     look.at_scripts();
     let new_enough = look.at_kernel();
     look.at_program();
@@ -111,6 +115,16 @@ impl Look<'_> {
             text: text.into(),
             remedy: remedy.into(),
         });
+    }
+
+    fn read(&self, path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+        let rest = path.strip_prefix(self.root).unwrap_or(path);
+        within::read(self.root, rest, most)
+    }
+
+    /// A file's text, if it has one.
+    fn text(&self, path: &Path) -> Option<String> {
+        String::from_utf8(self.read(path, TEXT_MAX).ok()?).ok()
     }
 
     /// A path as it is called within the Bedrock.
@@ -145,7 +159,9 @@ impl Look<'_> {
         files.extend(libexec.into_iter().flatten().flatten().map(|e| e.path()));
         files.sort();
         for file in &files {
-            let Some(text) = script(file) else { continue };
+            let Some(text) = self.text(file) else {
+                continue;
+            };
             let path = self.within(file);
             if let Some(line) = text.lines().position(sends_empty_path) {
                 self.say(
@@ -170,7 +186,7 @@ impl Look<'_> {
 
     /// The release, from `Bedrock Linux 0.7.31 Poki`.
     fn release(&self) -> Option<[u32; 3]> {
-        let text = fs::read_to_string(self.root.join("bedrock/etc/bedrock-release")).ok()?;
+        let text = self.text(&self.root.join("bedrock/etc/bedrock-release"))?;
         let words = text.split_whitespace();
         words
             .filter_map(numbers)
@@ -182,7 +198,7 @@ impl Look<'_> {
     /// True if the kernel can do what etcfs likes best.
     fn at_kernel(&mut self) -> bool {
         let file = self.root.join("proc/sys/kernel/osrelease");
-        let release = fs::read_to_string(file).unwrap_or_else(|_| {
+        let release = self.text(&file).unwrap_or_else(|| {
             let name = rustix::system::uname();
             name.release().to_string_lossy().into_owned()
         });
@@ -208,7 +224,7 @@ impl Look<'_> {
     fn at_program(&mut self) {
         let file = self.root.join("bedrock/libexec/etcfs");
         let holds_mark = |bytes: &[u8]| bytes.windows(MARK.len()).any(|part| part == MARK);
-        match fs::read(&file) {
+        match self.read(&file, PROGRAM_MAX) {
             Ok(bytes) if holds_mark(&bytes) => {}
             Ok(_) => self.say(
                 &self.within(&file),
@@ -266,13 +282,6 @@ impl Look<'_> {
         }
         Ok(())
     }
-}
-
-/// A file's text, if it is a script.
-fn script(file: &Path) -> Option<String> {
-    let known = fs::metadata(file).ok()?;
-    let fits = known.is_file() && known.len() <= SCRIPT_MAX;
-    fits.then(|| fs::read_to_string(file).ok()).flatten()
 }
 
 /// Whether a line of awk sends a removal with the third field alone: of `global /path`, that is empty.

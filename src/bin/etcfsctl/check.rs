@@ -3,10 +3,12 @@
 mod conf;
 
 use crate::client::How;
+use crate::within;
 use anyhow::{Context as _, Result};
 use argh::{ArgsInfo, FromArgs};
 use conf::Conf;
 use etcfs::fs::config::{Command, Config, Problem, parse_line};
+use etcfs::fs::configuration::INJECT_MAX;
 use etcfs::fs::rules::{OverrideKind, RulePath};
 use etcfs::printable::{tame, tame_json};
 use serde::Serialize;
@@ -30,7 +32,7 @@ pub struct Args {
 }
 
 /// What is wrong with a line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Warning {
     /// The line of the file.
     pub line: usize,
@@ -45,6 +47,9 @@ pub struct Checked {
     pub commands: Vec<String>,
     /// What is wrong.
     pub warnings: Vec<Warning>,
+    /// The same, for a quick look.
+    #[serde(skip)]
+    told: BTreeSet<Warning>,
 }
 
 /// Checks a file.
@@ -83,6 +88,7 @@ pub fn check(text: &str, root: &Path) -> Checked {
     let conf = Conf::parse(text);
     let mut checked = Checked {
         commands: Vec::new(),
+        told: conf.warnings.iter().cloned().collect(),
         warnings: conf.warnings.clone(),
     };
     let mut config = Config::new();
@@ -146,14 +152,13 @@ fn source(command: &Command, root: &Path) -> Option<std::io::Result<Arc<[u8]>>> 
     use std::os::unix::ffi::OsStrExt as _;
     let path = std::ffi::OsStr::from_bytes(command.source()?);
     let path = Path::new(path);
-    let path = root.join(path.strip_prefix("/").unwrap_or(path));
-    Some(std::fs::read(path).map(Arc::from))
+    Some(within::read(root, path, INJECT_MAX).map(Arc::from))
 }
 
 impl Checked {
     fn warn(&mut self, line: usize, text: String) {
         let warning = Warning { line, text };
-        if !self.warnings.contains(&warning) {
+        if self.told.insert(warning.clone()) {
             self.warnings.push(warning);
         }
     }

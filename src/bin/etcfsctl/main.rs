@@ -15,6 +15,7 @@ mod recording;
 mod report;
 mod stats;
 mod top;
+mod within;
 
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
