@@ -15,6 +15,7 @@ pub mod paths;
 pub mod pin;
 pub mod replaced;
 pub mod resolve;
+pub mod sent_back;
 pub mod walk;
 
 use super::ids::Side;
@@ -28,6 +29,7 @@ use orphans::Orphans;
 use replaced::Replaced;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
+use sent_back::SentBack;
 use std::sync::Arc;
 use walk::open_dir;
 
@@ -60,6 +62,8 @@ pub struct Lower {
     pub nodes: Nodes,
     /// Files that enforcement has put others in the place of.
     pub replaced: Replaced,
+    /// Who was sent back to look a name up again.
+    pub sent_back: SentBack,
     local: BaseDir,
     global: BaseDir,
     rules: ArcSwap<Rules>,
@@ -85,6 +89,7 @@ impl Lower {
         Ok(Lower {
             nodes: Nodes::new(key, root),
             replaced: Replaced::default(),
+            sent_back: SentBack::default(),
             local,
             global,
             rules: ArcSwap::from_pointee(rules),

@@ -100,7 +100,7 @@ fn entry_of(
     let Ok(stat) = fs.enforcer.enforced(&spot, name, stat, pid) else {
         return EntryOut::default();
     };
-    let (node, stat) = fs.lower.meet(parent.id, name, &spot, &stat);
+    let (node, stat) = fs.lower.meet(parent.id, name, &spot, &stat, false);
     entry_out(fs, node.id.0, attr(fs, &node, &stat), validity(&node))
 }
 

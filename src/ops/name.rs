@@ -88,7 +88,8 @@ pub fn lookup_config(call: &mut Call<'_>) -> Handled {
 
 /// Counts a lookup of what stands at `spot` and puts its entry into the reply.
 pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, stat: &Stat) {
-    let (node, stat) = call.fs.lower.meet(parent.id, name, spot, stat);
+    let is_awaited = !stat.is_dir() && call.fs.lower.sent_back.has(call.frame.head.pid);
+    let (node, stat) = call.fs.lower.meet(parent.id, name, spot, stat, is_awaited);
     let valid = validity(&node);
     call.reply.put(&entry_out(
         call.fs,

@@ -67,7 +67,12 @@ pub fn serve<'r>(
     let result = match row {
         Some(row) => match run(session, row, &frame, reply, way) {
             Ok(()) => Ok(()),
-            Err(Leave::Failed(errno)) => Err(errno),
+            Err(Leave::Failed(errno)) => {
+                if errno == Errno::STALE {
+                    session.fs.lower.sent_back.note(frame.head.pid);
+                }
+                Err(errno)
+            }
             Err(Leave::Wait(wait)) => {
                 // Counted as done: how long others hold a lock says nothing about this daemon.
                 meter.end(frame.opcode(), &Done::failed(taken, 0));

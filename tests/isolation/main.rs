@@ -20,6 +20,7 @@ mod model;
 mod mount_flags;
 mod mount_point;
 mod own_places;
+mod renamed_over;
 mod reserved;
 mod reused_numbers;
 mod set_ids;

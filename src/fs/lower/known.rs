@@ -15,13 +15,26 @@ impl Lower {
     ///
     /// An inode that nothing tells from a later one of its number (ramfs, 9p, overlayfs over a file system without birth
     /// times) is held by a descriptor while the kernel knows it, as long as there are not more of them than directories may
-    /// hold. What then is given up, and whose number is used again, is taken for the same object.
-    pub fn meet(&self, parent: NodeId, name: &CStr, spot: &Spot, stat: &Stat) -> (Arc<Node>, Stat) {
-        let key = stat.key(spot.side);
-        let held = match key.is_ambiguous() && !self.is_held(&key) {
-            true => hold(spot, name, stat).filter(|(_, stat)| stat.key(spot.side) == key),
+    /// hold. What then is given up, and whose number is used again, is taken for the same object. What is awaited, by a thread
+    /// that was [sent back](super::sent_back), is held in the same way.
+    pub fn meet(
+        &self,
+        parent: NodeId,
+        name: &CStr,
+        spot: &Spot,
+        stat: &Stat,
+        is_awaited: bool,
+    ) -> (Arc<Node>, Stat) {
+        let found = stat.key(spot.side);
+        let held = match (is_awaited || found.is_ambiguous()) && !self.is_held(&found) {
+            true => hold(spot, name, stat),
             false => None,
         };
+        // Another one that has the name by now is as good an answer, where nothing enforces what stands there.
+        let held = held.filter(|(_, now)| {
+            now.key(spot.side) == found || spot.over.is_none() && now.kind() == stat.kind()
+        });
+        let key = held.as_ref().map_or(found, |(_, stat)| stat.key(spot.side));
         let node = self.nodes.look_up(key, stat.kind(), parent, name);
         if stat.is_dir() {
             node.set_place(spot.epoch, spot.place);
@@ -42,7 +55,7 @@ impl Lower {
     pub fn meet_made(&self, parent: NodeId, name: &CStr, spot: &Spot, stat: &Stat) -> Arc<Node> {
         let key = stat.key(spot.side);
         match key.is_ambiguous() {
-            true => self.meet(parent, name, spot, stat).0,
+            true => self.meet(parent, name, spot, stat, false).0,
             false => self.nodes.add(key, stat.kind(), parent, name),
         }
     }
