@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use etcfs_proto::Opcode;
 use harness::{
-    Etcfs, Lower, Opts, Trace, User, as_user, errno, inject, private, rest, run, source, text,
+    Etcfs, Lower, Opts, Trace, User, as_user, count, errno, inject, private, rest, run, source,
+    text,
 };
 use rustix::io::Errno;
 
@@ -214,17 +215,16 @@ fn u2_an_override_in_place_costs_the_look_at_its_name_and_nothing_else() {
             fs::symlink_metadata(mnt.join("profile")).unwrap();
         }
         let requests = trace.end();
-        let lookups: Vec<_> = requests
-            .iter()
-            .filter(|r| r.opcode == Opcode::LOOKUP)
-            .collect();
-        assert!(lookups.len() >= 400, "{}", lookups.len());
-        for request in &lookups {
-            // Reading the request, statx, writing the answer.
-            assert!(request.calls.len() <= 3, "{}", request.calls.join("\n"));
-        }
+        let lookups = count(&requests, Opcode::LOOKUP);
+        assert!(lookups >= 400, "{lookups}");
         for request in &requests {
-            assert!(request.calls.len() <= 3, "{}", request.calls.join("\n"));
+            // Whom a request wakes, such as a worker that sleeps, has nothing to do with what is asked.
+            let calls = request
+                .calls
+                .iter()
+                .filter(|call| !call.contains("FUTEX_WAKE"));
+            // Reading the request, statx, writing the answer.
+            assert!(calls.count() <= 3, "{}", request.calls.join("\n"));
         }
     });
 }
