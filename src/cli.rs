@@ -26,7 +26,7 @@ use crate::sys::seccomp;
 pub const HELP: &str = include_str!("cli/help.txt");
 
 /// Where the directory with global files is found on Bedrock Linux; the mountpoint is appended (contract D8).
-pub const BEDROCK_ROOT: &str = "/proc/1/root/bedrock/strata/bedrock";
+pub(crate) const BEDROCK_ROOT: &str = "/proc/1/root/bedrock/strata/bedrock";
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Parsed {
 
 /// How much the daemon says, on stderr or in the background in the system's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// Only what failed.
     Error,
     /// And what is doubtful.
@@ -57,45 +57,45 @@ pub enum LogLevel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// What to mount and where.
-    pub mount: MountRequest,
+    pub(crate) mount: MountRequest,
     /// Stay in the foreground; `-d` implies it.
     pub foreground: bool,
     /// Worker threads; none: one per CPU.
-    pub threads: Option<NonZeroU16>,
+    pub(crate) threads: Option<NonZeroU16>,
     /// `-s` was given: one worker.
     single: bool,
     /// `fsname=`, which goes before a positional source.
     fsname: Option<OsString>,
     /// What mount.fuse3 has said of its own accord.
-    pub appended: Asked,
+    pub(crate) appended: Asked,
     /// The directory with the global files; none: see [`Options::global_dir`].
-    pub global: Option<PathBuf>,
+    pub(crate) global: Option<PathBuf>,
     /// The stratum's name; none: attribute `user.bedrock.stratum` of "/".
-    pub stratum: Option<OsString>,
+    pub(crate) stratum: Option<OsString>,
     /// Let the kernel read and write lower files itself.
-    pub passthrough: bool,
+    pub(crate) passthrough: bool,
     /// What `ETCFS_ENABLE_PASSTHROUGH` said, if that means neither on nor off.
-    pub odd_passthrough: Option<OsString>,
+    pub(crate) odd_passthrough: Option<OsString>,
     /// What happens at a system call that the daemon is not known to make; none: nobody said.
-    pub seccomp: Option<seccomp::Mode>,
+    pub(crate) seccomp: Option<seccomp::Mode>,
     /// What `ETCFS_SECCOMP` said, if it is none of the modes.
-    pub odd_seccomp: Option<OsString>,
+    pub(crate) odd_seccomp: Option<OsString>,
     /// How deep passthrough may stack: 1 (lower files on no stacked file system) or 2 (they may be on overlayfs).
-    pub max_stack_depth: u8,
+    pub(crate) max_stack_depth: u8,
     /// How many requests of one user may wait for locks at a time.
-    pub max_lock_waiters: usize,
+    pub(crate) max_lock_waiters: usize,
     /// How many bytes are copied for an ordinary user's rename to the other side.
-    pub max_cross_copy: u64,
+    pub(crate) max_cross_copy: u64,
     /// Mount over an etcfs that is served already.
-    pub stack: bool,
+    pub(crate) stack: bool,
     /// How much to say.
-    pub log: LogLevel,
+    pub(crate) log: LogLevel,
     /// Seconds after which a request that is still being worked on is logged; 0: never.
-    pub watchdog: u32,
+    pub(crate) watchdog: u32,
     /// Keep all that a file handle may lead back to.
-    pub noforget: bool,
+    pub(crate) noforget: bool,
     /// A global directory's children stay local unless listed themselves (contract D39).
-    pub legacy_global: bool,
+    pub(crate) legacy_global: bool,
 }
 
 impl Default for Options {
@@ -213,7 +213,7 @@ impl Options {
     /// The directory with the global files: `global=`, or the mountpoint within [`BEDROCK_ROOT`] (contract D8).
     /// `mountpoint` is absolute.
     #[must_use]
-    pub fn global_dir(&self, mountpoint: &std::path::Path) -> PathBuf {
+    pub(crate) fn global_dir(&self, mountpoint: &std::path::Path) -> PathBuf {
         self.global.clone().unwrap_or_else(|| {
             let mut dir = OsString::from(BEDROCK_ROOT);
             dir.push(mountpoint);

@@ -36,19 +36,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the daemon knows about its own start.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub(crate) struct Start {
     /// The mount's device number, major and minor.
-    pub device: (u32, u32),
+    pub(crate) device: (u32, u32),
     /// The kernel's number of the mount, if it tells.
-    pub mount: Option<u64>,
+    pub(crate) mount: Option<u64>,
     /// The directory beneath the mount.
-    pub local: PathBuf,
+    pub(crate) local: PathBuf,
     /// The directory with the global files.
-    pub global: PathBuf,
+    pub(crate) global: PathBuf,
     /// Flags that INIT was asked for.
-    pub wished: InitFlags,
+    pub(crate) wished: InitFlags,
     /// Passthrough was asked for.
-    pub passthrough: bool,
+    pub(crate) passthrough: bool,
 }
 
 /// What the threads here share.
@@ -62,7 +62,7 @@ struct Control {
 }
 
 /// Opens the door and starts the thread that serves it. Without one the mount works all the same; that is logged.
-pub fn serve(session: &Arc<Session>, start: Start) {
+pub(crate) fn serve(session: &Arc<Session>, start: Start) {
     let door = match Door::open(start.device, start.mount) {
         Ok(door) => door,
         Err(errno) => {

@@ -19,30 +19,30 @@
 //! | [`configuration`], [`explain`] | changing the configuration; telling where something is |
 
 pub mod asker;
-pub mod attributes;
-pub mod backing;
-pub mod budget;
-pub mod closing;
+pub(crate) mod attributes;
+pub(crate) mod backing;
+pub(crate) mod budget;
+pub(crate) mod closing;
 pub mod config;
-pub mod config_handle;
+pub(crate) mod config_handle;
 pub mod configuration;
 pub mod cross;
 pub mod enforce;
-pub mod explain;
-pub mod grants;
-pub mod handle;
+pub(crate) mod explain;
+pub(crate) mod grants;
+pub(crate) mod handle;
 pub mod ids;
-pub mod inject;
+pub(crate) mod inject;
 pub mod journal;
-pub mod kernel;
-pub mod listing;
-pub mod locks;
+pub(crate) mod kernel;
+pub(crate) mod listing;
+pub(crate) mod locks;
 pub mod lower;
-pub mod made;
-pub mod mark;
-pub mod node;
-pub mod opens;
-pub mod passthrough;
+pub(crate) mod made;
+pub(crate) mod mark;
+pub(crate) mod node;
+pub(crate) mod opens;
+pub(crate) mod passthrough;
 pub mod rules;
 pub mod settings;
 pub mod staging;
@@ -63,27 +63,27 @@ pub struct Fs {
     /// What lies below, and what is known of it.
     pub lower: Arc<Lower>,
     /// The clients' locks.
-    pub locks: Arc<locks::Locks>,
+    pub(crate) locks: Arc<locks::Locks>,
     /// What takes them.
-    pub locker: locks::Locker,
+    pub(crate) locker: locks::Locker,
     /// What the clients have open.
-    pub opens: opens::Opens,
+    pub(crate) opens: opens::Opens,
     /// What the daemon was told at start.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// The time that ordinary users' copies across sides may take.
-    pub copies: cross::Share,
+    pub(crate) copies: cross::Share,
     /// What files give to who runs or opens them.
-    pub grants: grants::Grants,
+    pub(crate) grants: grants::Grants,
     /// How the kernel is told what it must not keep.
-    pub notices: Arc<attributes::Notices>,
+    pub(crate) notices: Arc<attributes::Notices>,
     /// Which files the kernel reads and writes itself.
-    pub passthrough: Arc<passthrough::Passthrough>,
+    pub(crate) passthrough: Arc<passthrough::Passthrough>,
     /// The configuration, and its file.
-    pub configuration: Configuration,
+    pub(crate) configuration: Configuration,
     /// What enforces overrides.
     pub enforcer: Enforcer,
     /// What tells where things are.
-    pub explain: Explainer,
+    pub(crate) explain: Explainer,
 }
 
 /// How many files and directories the clients may have open, as a multiple of what directories in use may hold, unless
@@ -139,7 +139,7 @@ impl Fs {
     }
 
     /// Who owns what is made for `caller`: the daemon's own user where it cannot make things in others' names.
-    pub fn maker(&self, caller: u32) -> u32 {
+    pub(crate) fn maker(&self, caller: u32) -> u32 {
         match self.settings.privileged {
             true => caller,
             false => rustix::process::geteuid().as_raw(),

@@ -3,6 +3,9 @@
 //! Layers, imports going down only: the wire (`etcfs_proto`), [`sys`] and [`mount`], [`fs`], [`ops`], [`session`], and
 //! the wiring in `main`, [`cli`], [`daemon`] and [`trace`].
 
+// Programs and tests outside use a part of this; the compiler finds the rest where nobody calls it.
+#![deny(unreachable_pub)]
+
 pub mod cli;
 pub mod ctl;
 pub mod daemon;

@@ -21,7 +21,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 /// How much a line matters. The numbers are syslog's (syslog(3)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Level {
+pub(crate) enum Level {
     /// Something went wrong.
     Error = 3,
     /// Something is doubtful.
@@ -50,27 +50,27 @@ static STRATUM: OnceLock<String> = OnceLock::new();
 static KEPT_BACK: AtomicU64 = AtomicU64::new(0);
 
 /// Lines above `level` are not said from here on.
-pub fn set_level(level: Level) {
+pub(crate) fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
 /// In the system's log, lines begin with the stratum's name from here on: the daemons of all strata serve an `/etc`.
-pub fn set_stratum(name: &[u8]) {
+pub(crate) fn set_stratum(name: &[u8]) {
     let _ = STRATUM.set(crate::printable::printable(name));
 }
 
 /// Says that something went wrong. One line, whole, so that lines of several threads do not mix.
-pub fn error(message: fmt::Arguments<'_>) {
+pub(crate) fn error(message: fmt::Arguments<'_>) {
     say(Level::Error, message);
 }
 
 /// Says that something is doubtful.
-pub fn warn(message: fmt::Arguments<'_>) {
+pub(crate) fn warn(message: fmt::Arguments<'_>) {
     say(Level::Warn, message);
 }
 
 /// Says what an administrator may want to know.
-pub fn info(message: fmt::Arguments<'_>) {
+pub(crate) fn info(message: fmt::Arguments<'_>) {
     say(Level::Info, message);
 }
 
@@ -93,7 +93,7 @@ fn say(level: Level, message: fmt::Arguments<'_>) {
 }
 
 /// The sinks of a daemon whose stderr is nothing.
-pub struct System {
+pub(crate) struct System {
     /// A datagram socket for /dev/log; each line is sent by name, so that a syslog daemon may come late and come again.
     socket: Option<OwnedFd>,
     kmsg: Option<OwnedFd>,
@@ -103,7 +103,7 @@ pub struct System {
 
 impl System {
     /// Opens what can be had. Call it before there is a mount.
-    pub fn open() -> System {
+    pub(crate) fn open() -> System {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let opens = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         System {
@@ -114,7 +114,7 @@ impl System {
     }
 
     /// From here on lines go to these sinks.
-    pub fn use_from_now_on(self) {
+    pub(crate) fn use_from_now_on(self) {
         let _ = SYSTEM.set(self);
     }
 

@@ -44,7 +44,7 @@ pub use request::{Atime, Calls, MountRequest, Way};
 impl Way {
     /// The way that `Auto` stands for (contract D22).
     #[must_use]
-    pub fn settled(self) -> Self {
+    pub(crate) fn settled(self) -> Self {
         match self {
             Self::Auto if geteuid().is_root() => Self::Direct,
             Self::Auto => Self::Fusermount3,
@@ -135,7 +135,7 @@ impl Pending {
 
     /// The mount's device number (st_dev), major and minor; the minor is also the connection's number in fusectl.
     #[must_use]
-    pub fn device(&self) -> (u32, u32) {
+    pub(crate) fn device(&self) -> (u32, u32) {
         self.attached
             .as_ref()
             .map_or((0, 0), |attached| attached.identity.device())
@@ -195,7 +195,7 @@ pub enum Detached {
 impl Attached {
     /// The mountpoint, absolute.
     #[must_use]
-    pub fn mountpoint(&self) -> &Path {
+    pub(crate) fn mountpoint(&self) -> &Path {
         &self.at
     }
 

@@ -31,23 +31,23 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// One request on its way through a handler.
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// The request, cut into its parts.
-    pub frame: &'a Frame<'a>,
+    pub(crate) frame: &'a Frame<'a>,
     /// The tree it acts on.
-    pub fs: &'a Fs,
+    pub(crate) fs: &'a Fs,
     /// What INIT agreed on.
-    pub agreed: &'a Agreed,
+    pub(crate) agreed: &'a Agreed,
     /// Where the body of the answer goes.
-    pub reply: &'a mut Reply,
+    pub(crate) reply: &'a mut Reply,
     /// Where it is being worked on.
-    pub at: Where,
+    pub(crate) at: Where,
     /// True once the client has given up; see [`Call::check_interrupt`].
-    pub given_up: &'a dyn Fn() -> bool,
+    pub(crate) given_up: &'a dyn Fn() -> bool,
 }
 
 /// How a handler leaves a request that it has not carried out.
-pub enum Leave {
+pub(crate) enum Leave {
     /// It is answered this errno.
     Failed(Errno),
     /// It may take long: it is to be carried out from the beginning in a thread of its own. Nothing has been changed.
@@ -63,14 +63,14 @@ impl From<Errno> for Leave {
 }
 
 /// What a handler has come to: `Ok` when the body of the answer is in the reply.
-pub type Handled<T = ()> = Result<T, Leave>;
+pub(crate) type Handled<T = ()> = Result<T, Leave>;
 
 /// What a handler is.
-pub type Handler = fn(&mut Call<'_>) -> Handled;
+pub(crate) type Handler = fn(&mut Call<'_>) -> Handled;
 
 /// Where a request is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Where {
+pub(crate) enum Where {
     /// In the worker that has read it.
     Worker,
     /// In a thread of its own, because it may take long: a worker that waits for a disk serves nobody.
@@ -78,13 +78,13 @@ pub enum Where {
 }
 
 /// One row of the table.
-pub struct Row {
+pub(crate) struct Row {
     /// What it handles.
-    pub opcode: Opcode,
+    pub(crate) opcode: Opcode,
     /// The handler.
-    pub run: Handler,
+    pub(crate) run: Handler,
     /// Where it runs.
-    pub at: Where,
+    pub(crate) at: Where,
 }
 
 const fn row(opcode: Opcode, run: Handler) -> Row {
@@ -177,7 +177,7 @@ static BY_OPCODE: Index = index(TABLE);
 static BY_OPCODE_CONFIG: Index = index(config::TABLE);
 
 /// The row that handles a request; none: ENOSYS.
-pub fn find(frame: &Frame<'_>) -> Option<&'static Row> {
+pub(crate) fn find(frame: &Frame<'_>) -> Option<&'static Row> {
     let opcode = frame.head.opcode as usize;
     let row = *BY_OPCODE.get(opcode)?;
     if frame.head.nodeid != NodeId::CONFIG.0 {
@@ -189,7 +189,7 @@ pub fn find(frame: &Frame<'_>) -> Option<&'static Row> {
 }
 
 /// True for requests that are always carried out where they may take long.
-pub fn is_long(opcode: Opcode) -> bool {
+pub(crate) fn is_long(opcode: Opcode) -> bool {
     let row = BY_OPCODE.get(opcode.0 as usize).copied().flatten();
     row.is_some_and(|row| row.at == Where::Aside)
 }
@@ -266,7 +266,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// EINTR once the client was killed. In a worker never: what may take long goes aside first.
-    pub fn check_interrupt(&self) -> Result<(), Errno> {
+    pub(crate) fn check_interrupt(&self) -> Result<(), Errno> {
         if (self.given_up)() {
             return Err(Errno::INTR);
         }

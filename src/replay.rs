@@ -1,14 +1,14 @@
 //! Recordings: made of a running session ([`record`]), read again ([`Recording`]), told in words ([`decode`], [`pcapng`]), and
 //! carried out once more without a kernel ([`run`]).
 
-pub mod compare;
+pub(crate) mod compare;
 pub mod decode;
-pub mod ids;
-pub mod listing;
+pub(crate) mod ids;
+pub(crate) mod listing;
 pub mod pcapng;
 pub mod record;
 pub mod report;
-pub mod rules;
+pub(crate) mod rules;
 pub mod run;
 pub mod sides;
 pub mod tape;
@@ -16,7 +16,7 @@ pub mod tree;
 
 use etcfs_proto::Opcode;
 use etcfs_proto::abi::{InHeader, InitOut, OutHeader};
-use etcfs_proto::capture::{CaptureError, Header, Kind, Reader, Record};
+use etcfs_proto::capture::{CaptureError, Kind, Reader, Record};
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::{Agreed, Offer, Refusal, Wish, negotiate};
 use rules::Recorded;
@@ -27,9 +27,9 @@ use zerocopy::FromBytes as _;
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange<'a> {
     /// The request.
-    pub request: Record<'a>,
+    pub(crate) request: Record<'a>,
     /// Its first answer; none where the kernel waits for none, or where the recording ended before.
-    pub answer: Option<Record<'a>>,
+    pub(crate) answer: Option<Record<'a>>,
 }
 
 impl Exchange<'_> {
@@ -42,14 +42,12 @@ impl Exchange<'_> {
 
 /// A recording, read as a whole.
 pub struct Recording<'a> {
-    /// The file's header.
-    pub header: Header,
     /// What INIT had agreed on.
-    pub init: Record<'a>,
+    pub(crate) init: Record<'a>,
     /// Requests in the order in which they were begun.
     pub exchanges: Vec<Exchange<'a>>,
     /// Rules, each with the number of requests before them; none in recordings of version 1.
-    pub rules: Vec<(usize, Recorded)>,
+    pub(crate) rules: Vec<(usize, Recorded)>,
     /// Records that are missing.
     pub lost: u64,
     /// Why the rest of the file could not be read: a recording that was interrupted ends within a record.
@@ -63,10 +61,8 @@ impl<'a> Recording<'a> {
     /// When it is no recording, or nothing of it can be read.
     pub fn read(bytes: &'a [u8]) -> Result<Recording<'a>, CaptureError> {
         let mut reader = Reader::new(bytes)?;
-        let header = reader.header();
         let init = reader.next().ok_or(CaptureError::NoInit)??;
         let mut recording = Recording {
-            header,
             init,
             exchanges: Vec::new(),
             rules: Vec::new(),
@@ -123,7 +119,7 @@ impl<'a> Recording<'a> {
     ///
     /// # Errors
     /// When the recording agreed on what this version does not speak.
-    pub fn agreed(&self) -> Result<Agreed, Refusal> {
+    pub(crate) fn agreed(&self) -> Result<Agreed, Refusal> {
         let body = self.init.kept.get(size_of::<OutHeader>()..);
         let out = body.and_then(|body| InitOut::read_from_prefix(body).ok());
         let (out, _) = out.unwrap_or_default();

@@ -15,7 +15,7 @@ mod head;
 mod interrupts;
 mod lock_wait;
 mod lone_caller;
-pub mod meter;
+pub(crate) mod meter;
 mod observe;
 mod panics;
 mod pool;
@@ -28,10 +28,10 @@ mod worker;
 
 pub use connection::{Ended, Session};
 pub use handshake::{HandshakeError, handshake};
-pub use observe::{Observer, Observers, Times};
-pub use serve::{Served, serve};
-pub use waiters::{MAX_LOCK_WAITERS, Waiters};
-pub use way::Way;
+pub(crate) use observe::{Observer, Times};
+pub(crate) use serve::{Served, serve};
+pub(crate) use waiters::MAX_LOCK_WAITERS;
+pub(crate) use way::Way;
 
 use crate::fs::backing::registry::Reach;
 use lone_caller::Turns;
@@ -47,7 +47,7 @@ impl Session {
     ///
     /// # Errors
     /// When no thread can be made.
-    pub fn pass_through(self: &Arc<Session>, reach: Reach) -> std::io::Result<()> {
+    pub(crate) fn pass_through(self: &Arc<Session>, reach: Reach) -> std::io::Result<()> {
         let agreed = self
             .agreed
             .passthrough
@@ -64,7 +64,7 @@ impl Session {
     }
 
     /// What is being worked on, and what has waited longest for a thread. Requests that wait for a lock are not among them.
-    pub fn in_flight(&self) -> Vec<InFlight> {
+    pub(crate) fn in_flight(&self) -> Vec<InFlight> {
         let mut requests = self.meters.in_flight();
         requests.extend(self.pool.oldest_waiting());
         requests

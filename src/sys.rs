@@ -5,16 +5,16 @@
 
 pub mod background;
 pub mod creds;
-pub mod dev;
-pub mod file_handle;
+pub(crate) mod dev;
+pub(crate) mod file_handle;
 pub mod fileattr;
 pub mod lease;
-pub mod limits;
-pub mod lock;
-pub mod object;
-pub mod peer;
+pub(crate) mod limits;
+pub(crate) mod lock;
+pub(crate) mod object;
+pub(crate) mod peer;
 pub mod privileges;
-pub mod proc;
+pub(crate) mod proc;
 pub mod seccomp;
 pub mod signals;
-pub mod xattr;
+pub(crate) mod xattr;

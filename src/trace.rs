@@ -4,10 +4,10 @@
 mod debug;
 mod printer;
 
-pub use debug::{Outcome, debug, wire};
-pub use printer::Printer;
+pub(crate) use debug::debug;
+pub(crate) use printer::Printer;
 
-pub use crate::printable::printable;
+pub(crate) use crate::printable::printable;
 
 use crate::fs::Fs;
 use crate::fs::ids::NodeId;
@@ -20,21 +20,21 @@ use zerocopy::FromBytes as _;
 
 /// What a request is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// The path below the mount, without a leading slash; empty for the root. `None`: not known any more.
-    pub path: Option<Vec<u8>>,
+    pub(crate) path: Option<Vec<u8>>,
     /// The second path: where a rename leads to, what a link is made of.
-    pub other: Option<Vec<u8>>,
+    pub(crate) other: Option<Vec<u8>>,
     /// The side that the path lives on.
-    pub side: Option<Side>,
+    pub(crate) side: Option<Side>,
     /// The rule that the path falls under: `global`, or `override` with its kind.
-    pub rule: Option<String>,
+    pub(crate) rule: Option<String>,
 }
 
 impl Subject {
     /// What `frame` is about. Reads tables only. Call it before the request is carried out, since removing and forgetting take away what names
     /// the paths.
-    pub fn of(fs: &Fs, frame: &Frame<'_>) -> Subject {
+    pub(crate) fn of(fs: &Fs, frame: &Frame<'_>) -> Subject {
         let node = NodeId(frame.head.nodeid);
         let (name, other) = names(fs, frame);
         let path = match name {
@@ -96,7 +96,7 @@ fn names<'a>(fs: &Fs, frame: &Frame<'a>) -> (Option<&'a CStr>, Option<Vec<u8>>) 
 }
 
 /// Whether the answer to an open says that the kernel reads and writes the file itself.
-pub fn is_passed(opcode: Opcode, body: &[u8]) -> bool {
+pub(crate) fn is_passed(opcode: Opcode, body: &[u8]) -> bool {
     if !matches!(opcode, Opcode::OPEN | Opcode::CREATE | Opcode::TMPFILE) {
         return false;
     }
@@ -107,7 +107,7 @@ pub fn is_passed(opcode: Opcode, body: &[u8]) -> bool {
 }
 
 /// The word for a side.
-pub const fn side_word(side: Side) -> &'static str {
+pub(crate) const fn side_word(side: Side) -> &'static str {
     match side {
         Side::Local => "local",
         Side::Global => "global",

@@ -21,7 +21,7 @@ const STACK: usize = 6;
 ///
 /// # Errors
 /// When no thread can be made.
-pub fn start(session: &Arc<Session>, limit: Duration) -> std::io::Result<()> {
+pub(crate) fn start(session: &Arc<Session>, limit: Duration) -> std::io::Result<()> {
     let session = session.clone();
     std::thread::Builder::new()
         .name("etcfs-watch".into())

@@ -202,7 +202,7 @@ fn an_unknown_opcode_is_enosys_and_a_handled_one_never_is() {
 #[test]
 fn forgetting_is_silent_and_empties_the_table() {
     let mut kernel = Kernel::new();
-    let before = kernel.session().fs.lower.nodes.len();
+    let before = kernel.session().fs.lower.nodes.count();
     let mut nodes = Vec::new();
     for n in 0..200 {
         let body = [
@@ -221,7 +221,7 @@ fn forgetting_is_silent_and_empties_the_table() {
         assert_eq!(again.nodeid, entry.nodeid);
         nodes.push(entry.nodeid);
     }
-    assert_eq!(kernel.session().fs.lower.nodes.len(), before + 200);
+    assert_eq!(kernel.session().fs.lower.nodes.count(), before + 200);
     for chunk in nodes.chunks(50) {
         let items: Vec<_> = chunk
             .iter()
@@ -236,7 +236,7 @@ fn forgetting_is_silent_and_empties_the_table() {
     }
     assert!(kernel.lives());
     assert_eq!(
-        kernel.session().fs.lower.nodes.len(),
+        kernel.session().fs.lower.nodes.count(),
         before + 200,
         "one lookup each is left"
     );
@@ -250,12 +250,12 @@ fn forgetting_is_silent_and_empties_the_table() {
     }
     // Two workers read, so the last of these may still be at work when the next answer comes.
     for _ in 0..500 {
-        if kernel.session().fs.lower.nodes.len() == before {
+        if kernel.session().fs.lower.nodes.count() == before {
             break;
         }
         assert!(kernel.lives());
     }
-    assert_eq!(kernel.session().fs.lower.nodes.len(), before);
+    assert_eq!(kernel.session().fs.lower.nodes.count(), before);
     // Too many, of nobody, of the root: nothing happens.
     for (node, nlookup) in [(nodes[0], 5), (1, u64::MAX), (2, 9), (0, 1), (u64::MAX, 1)] {
         kernel.send(&message(

@@ -71,7 +71,7 @@ impl Scale {
 }
 
 /// Draws the rows of `results` into an SVG file.
-pub fn draw(results: &Results, path: &Path) -> Result<()> {
+pub(crate) fn draw(results: &Results, path: &Path) -> Result<()> {
     // Rows that only another row is compared with, and more of the same.
     let left_out = |row: &Row| row.name.contains("2,500") || row.name.contains("4 clients");
     let rows: Vec<&Row> = results

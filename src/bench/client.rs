@@ -9,11 +9,11 @@ use std::mem::MaybeUninit;
 use std::time::Instant;
 
 /// Links, files and directories of the systemd storm (contract U1: one `list-unit-files`).
-pub const STORM_NAMES: usize = 465;
+pub(crate) const STORM_NAMES: usize = 465;
 
 /// Runs as `client WORKLOAD DIR COUNT SIZE USER`, in the directory, as the user; says `ready`, waits for a line, works,
 /// and prints the seconds.
-pub fn main(args: &[String]) -> Result<()> {
+pub(crate) fn main(args: &[String]) -> Result<()> {
     let [workload, dir, count, size, user] = args else {
         bail!("client WORKLOAD DIR COUNT SIZE root|user");
     };

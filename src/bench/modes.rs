@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the files lie on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lower {
+pub(crate) enum Lower {
     /// Memory: no disk noise.
     Tmpfs,
     /// ext4 in an image on a loop device.
@@ -21,7 +21,7 @@ pub enum Lower {
 
 impl Lower {
     /// The one with that name, or all.
-    pub fn named(name: Option<&str>) -> Result<Vec<Lower>> {
+    pub(crate) fn named(name: Option<&str>) -> Result<Vec<Lower>> {
         match name {
             None => Ok(vec![Lower::Tmpfs, Lower::Ext4]),
             Some("tmpfs") => Ok(vec![Lower::Tmpfs]),
@@ -31,7 +31,7 @@ impl Lower {
     }
 
     /// Its name in the table.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Lower::Tmpfs => "tmpfs",
             Lower::Ext4 => "ext4",
@@ -40,7 +40,7 @@ impl Lower {
 }
 
 /// One way to the files.
-pub struct Mode {
+pub(crate) struct Mode {
     /// Its name in the table.
     pub name: &'static str,
     /// Where the files are seen.
@@ -49,7 +49,7 @@ pub struct Mode {
 }
 
 /// A lower file system with every mode over it. Dropping it unmounts everything.
-pub struct Bench {
+pub(crate) struct Bench {
     /// What the files lie on.
     pub lower: Lower,
     /// The modes; native is the first.
@@ -59,7 +59,7 @@ pub struct Bench {
 
 impl Bench {
     /// Mounts everything below a new directory in `TMPDIR`.
-    pub fn new(lower: Lower, etcfs: &Path, with_bindfs: bool) -> Result<Bench> {
+    pub(crate) fn new(lower: Lower, etcfs: &Path, with_bindfs: bool) -> Result<Bench> {
         rustix::mount::mount_change(
             "/",
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -173,7 +173,7 @@ impl Drop for Bench {
 }
 
 /// Runs a program that has to succeed.
-pub fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -36,7 +36,7 @@ const fn job(workload: &'static str, count: usize, size: usize) -> Job {
 }
 
 /// How thoroughly to measure.
-pub struct Options {
+pub(crate) struct Options {
     /// Rounds.
     pub rounds: usize,
     /// What every count is divided by.
@@ -48,7 +48,7 @@ pub struct Options {
 }
 
 /// Measures every row of `bench`, round by round.
-pub fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Result<()> {
+pub(crate) fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Result<()> {
     for round in 0..options.rounds {
         let (lower, rounds) = (bench.lower.name(), options.rounds);
         eprintln!("{lower}: round {} of {rounds}", round + 1);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// What the counts of the smallest files are divided by: less than others, so that even a tenth of them are more than the
 /// backing ids that etcfs keeps (512), beyond which every open costs the end of another id.
-pub fn small_scale(scale: usize) -> usize {
+pub(crate) fn small_scale(scale: usize) -> usize {
     (scale * 2 / 5).max(1)
 }
 
@@ -18,7 +18,7 @@ const END: &str = "<!-- /benchmark -->";
 
 /// What a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// Seconds: less is better.
     Seconds,
     /// Operations per second: more is better.
@@ -26,7 +26,7 @@ pub enum Unit {
 }
 
 /// One row of one lower file system.
-pub struct Row {
+pub(crate) struct Row {
     /// The lower file system.
     pub lower: &'static str,
     /// What was done.
@@ -39,12 +39,12 @@ pub struct Row {
 
 impl Row {
     /// The median of a mode.
-    pub fn median(&self, mode: &str) -> Option<f64> {
+    pub(crate) fn median(&self, mode: &str) -> Option<f64> {
         median(self.values.get(mode)?.clone())
     }
 
     /// How many times slower than native a mode is: the median of the rounds' ratios.
-    pub fn ratio(&self, mode: &str) -> Option<f64> {
+    pub(crate) fn ratio(&self, mode: &str) -> Option<f64> {
         let native = self.values.get("native")?;
         let values = self.values.get(mode)?;
         match self.unit {
@@ -55,12 +55,12 @@ impl Row {
 }
 
 /// The median of `over` divided by `under`, round by round.
-pub fn median_of_pairs(over: &[f64], under: &[f64]) -> Option<f64> {
+pub(crate) fn median_of_pairs(over: &[f64], under: &[f64]) -> Option<f64> {
     median(over.iter().zip(under).map(|(a, b)| a / b).collect())
 }
 
 /// The value in the middle.
-pub fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -71,7 +71,7 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// Everything measured in one run.
-pub struct Results {
+pub(crate) struct Results {
     /// The rows, in the order of measurement.
     pub rows: Vec<Row>,
     rounds: usize,
@@ -79,11 +79,11 @@ pub struct Results {
 }
 
 /// The modes in the order of the table's columns.
-pub const MODES: [&str; 4] = ["native", "etcfs", "etcfs passthrough", "bindfs"];
+pub(crate) const MODES: [&str; 4] = ["native", "etcfs", "etcfs passthrough", "bindfs"];
 
 impl Results {
     /// Nothing yet.
-    pub fn new(rounds: usize, scale: usize) -> Results {
+    pub(crate) fn new(rounds: usize, scale: usize) -> Results {
         Results {
             rows: Vec::new(),
             rounds,
@@ -92,7 +92,7 @@ impl Results {
     }
 
     /// Notes one value.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         lower: &'static str,
         name: &str,
@@ -117,13 +117,13 @@ impl Results {
     }
 
     /// The row of that name.
-    pub fn row(&self, lower: &str, name: &str) -> Option<&Row> {
+    pub(crate) fn row(&self, lower: &str, name: &str) -> Option<&Row> {
         let is_it = |row: &&Row| row.lower == lower && row.name == name;
         self.rows.iter().find(is_it)
     }
 
     /// What every count was divided by.
-    pub fn scale(&self) -> usize {
+    pub(crate) fn scale(&self) -> usize {
         self.scale
     }
 
@@ -151,7 +151,7 @@ impl Results {
     }
 
     /// A Markdown table.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut text = format!("{}\n", self.conditions());
         for (unit, title) in [
             (Unit::Seconds, "seconds"),
@@ -186,7 +186,7 @@ impl Results {
     }
 
     /// Every value and every target, for programs.
-    pub fn json(&self, targets: serde_json::Value) -> String {
+    pub(crate) fn json(&self, targets: serde_json::Value) -> String {
         let rows: Vec<serde_json::Value> = self
             .rows
             .iter()
@@ -216,7 +216,7 @@ fn show(value: f64, unit: Unit) -> String {
 }
 
 /// Replaces what stands between the marks by the table and, if there is one, a link to the chart beside the document.
-pub fn update_numbers(path: &Path, table: &str, chart: Option<&Path>) -> Result<()> {
+pub(crate) fn update_numbers(path: &Path, table: &str, chart: Option<&Path>) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let marks = text.find(BEGIN).zip(text.find(END));
     let (begin, end) =

@@ -74,7 +74,7 @@ const HP: [(&str, &str, f64); 20] = [
 ];
 
 /// One target.
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// What was measured.
     pub what: String,
     /// What it has to be.
@@ -86,7 +86,7 @@ pub struct Verdict {
 }
 
 /// Every target of which there are measurements.
-pub fn verdicts(results: &Results) -> Vec<Verdict> {
+pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
     let mut all = Vec::new();
     for (lower, name, bound) in RATIOS {
         let what = format!("{lower}, {name}: times native");
@@ -198,7 +198,7 @@ fn against_bindfs(row: &Row) -> Option<Verdict> {
 }
 
 /// The list, the missed ones last, and how many are met.
-pub fn list(verdicts: &[Verdict]) -> String {
+pub(crate) fn list(verdicts: &[Verdict]) -> String {
     let mut text = String::from("\n| target | wanted | measured | |\n|---|---|---|---|\n");
     for met in [true, false] {
         for verdict in verdicts.iter().filter(|verdict| verdict.met == met) {
@@ -218,7 +218,7 @@ pub fn list(verdicts: &[Verdict]) -> String {
 }
 
 /// The list for programs.
-pub fn json(verdicts: &[Verdict]) -> serde_json::Value {
+pub(crate) fn json(verdicts: &[Verdict]) -> serde_json::Value {
     verdicts
         .iter()
         .map(|v| {

@@ -14,9 +14,9 @@ use super::table;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// `dev`.
-    pub dev: bool,
+    pub(crate) dev: bool,
     /// `suid`.
-    pub suid: bool,
+    pub(crate) suid: bool,
 }
 
 impl Asked {

@@ -29,9 +29,9 @@ use Takes::{Ignored, Nothing, Refused, Value};
 /// One option.
 pub(super) struct Row {
     /// Its name, without `=`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What it takes and does.
-    pub takes: Takes,
+    pub(crate) takes: Takes,
 }
 
 const fn row(name: &'static str, takes: Takes) -> Row {

@@ -71,7 +71,7 @@ impl Control {
             since_reset,
             in_flight: self.in_flight(now),
             threads: threads.collect(),
-            nodes: fs.lower.nodes.len(),
+            nodes: fs.lower.nodes.count(),
             handles: fs.lower.nodes.handles() + fs.configuration.handles.len(),
             backing_ids: fs.passthrough.registry.ids(),
             passthrough: self.passthrough(),

@@ -59,7 +59,7 @@ impl fmt::Display for Label {
 
 impl Label {
     /// Reads a link of `/proc/PID/fd`. `None`: it is something else.
-    pub fn read(link: &[u8]) -> Option<Label> {
+    pub(crate) fn read(link: &[u8]) -> Option<Label> {
         let text = link.strip_prefix(LINK.0)?.strip_suffix(LINK.1)?;
         let mut fields = std::str::from_utf8(text).ok()?.split(':');
         if fields.next() != Some(LABEL) {

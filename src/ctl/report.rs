@@ -82,7 +82,7 @@ pub struct Op {
 
 impl Op {
     /// The figures of the opcode called `op`.
-    pub fn new(op: String, counts: &Counts) -> Op {
+    pub(crate) fn new(op: String, counts: &Counts) -> Op {
         let us = |share| counts.quantile(share) as f64 / 1e3;
         Op {
             op,
@@ -125,7 +125,7 @@ pub struct InFlight {
     /// Its user.
     pub uid: u32,
     /// The daemon's thread.
-    pub tid: u32,
+    pub(crate) tid: u32,
     /// How long it has taken so far, microseconds.
     pub age_us: f64,
 }
@@ -160,7 +160,7 @@ pub struct Init {
     /// The flags by name.
     pub flags: Vec<String>,
     /// Flags that were wanted and that the kernel does not offer.
-    pub missing: Vec<String>,
+    pub(crate) missing: Vec<String>,
     /// Most bytes of one WRITE.
     pub max_write: u32,
     /// Most pages of one request.
@@ -168,7 +168,7 @@ pub struct Init {
     /// Largest readahead, bytes.
     pub max_readahead: u32,
     /// How deep passthrough may stack; 0 without it.
-    pub max_stack_depth: u32,
+    pub(crate) max_stack_depth: u32,
 }
 
 /// `etcfsctl which`.
@@ -247,13 +247,13 @@ pub struct Enforcement {
     /// `local` or `global`.
     pub side: String,
     /// What stood there.
-    pub found: String,
+    pub(crate) found: String,
     /// Who made that so, `comm[pid]`.
-    pub changed_by: Option<String>,
+    pub(crate) changed_by: Option<String>,
     /// Whose access came upon it, `comm[pid]`.
-    pub met_by: Option<String>,
+    pub(crate) met_by: Option<String>,
     /// Why it could not be undone; none: it was.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// All of that in a sentence, but for the time and the path.
     #[serde(default)]
     pub text: String,

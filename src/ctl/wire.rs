@@ -15,16 +15,16 @@ use serde::{Deserialize, Serialize};
 pub const PROTOCOL: u32 = 1;
 
 /// Longest ask, bytes.
-pub const ASK_MAX: usize = 4096;
+pub(crate) const ASK_MAX: usize = 4096;
 
 /// Longest message of the daemon, bytes: well below the 212,992 that a socket buffer holds by default.
 pub const MESSAGE_MAX: usize = 64 * 1024;
 
 /// The part of an ask that every version understands.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Version {
+pub(crate) struct Version {
     /// [`PROTOCOL`] of the client.
-    pub etcfs: u32,
+    pub(crate) etcfs: u32,
 }
 
 /// What a client wants.
@@ -87,7 +87,7 @@ pub struct Head {
     /// The daemon's version.
     pub version: String,
     /// Its process id, as it sees itself.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Why there is no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -95,7 +95,7 @@ pub struct Head {
 
 impl Head {
     /// This daemon's.
-    pub fn new(error: Option<String>) -> Head {
+    pub(crate) fn new(error: Option<String>) -> Head {
         Head {
             etcfs: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -109,7 +109,7 @@ impl Head {
 ///
 /// # Errors
 /// The sentence for the client.
-pub fn read_ask(message: &[u8]) -> Result<Ask, String> {
+pub(crate) fn read_ask(message: &[u8]) -> Result<Ask, String> {
     let own = env!("CARGO_PKG_VERSION");
     let version: Version = serde_json::from_slice(message)
         .map_err(|error| format!("the daemon (version {own}) cannot read the request: {error}"))?;

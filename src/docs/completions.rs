@@ -51,7 +51,7 @@ fn words(list: &[(String, String)]) -> String {
 }
 
 /// bash, for etcfs.
-pub fn bash_etcfs(help: &Help) -> String {
+pub(crate) fn bash_etcfs(help: &Help) -> String {
     let switches: Vec<&str> = SWITCHES.iter().map(|(name, _)| *name).collect();
     format!(
         r#"# bash completion for etcfs
@@ -76,7 +76,7 @@ complete -F _etcfs etcfs
 }
 
 /// bash, for etcfsctl.
-pub fn bash_ctl(commands: &[Command]) -> String {
+pub(crate) fn bash_ctl(commands: &[Command]) -> String {
     let mut cases = String::new();
     for (name, _, help) in commands {
         let _ = writeln!(cases, "    {name}) words=\"{}\" ;;", words(&switches(help)));
@@ -102,7 +102,7 @@ complete -F _etcfsctl etcfsctl
 }
 
 /// zsh, for etcfs.
-pub fn zsh_etcfs(help: &Help) -> String {
+pub(crate) fn zsh_etcfs(help: &Help) -> String {
     let mut text = "#compdef etcfs\nlocal -a mount_options=(\n".to_owned();
     for (name, what) in stems(help) {
         let _ = writeln!(
@@ -123,7 +123,7 @@ pub fn zsh_etcfs(help: &Help) -> String {
 }
 
 /// zsh, for etcfsctl.
-pub fn zsh_ctl(commands: &[Command]) -> String {
+pub(crate) fn zsh_ctl(commands: &[Command]) -> String {
     let mut text = "#compdef etcfsctl\nlocal -a commands=(\n".to_owned();
     for (name, what, _) in commands {
         let _ = writeln!(text, "  {}", quoted(&format!("{name}:{}", short(what))));
@@ -142,7 +142,7 @@ pub fn zsh_ctl(commands: &[Command]) -> String {
 }
 
 /// fish, for etcfs.
-pub fn fish_etcfs(help: &Help) -> String {
+pub(crate) fn fish_etcfs(help: &Help) -> String {
     let mut text = String::new();
     for (name, what) in SWITCHES {
         if *name == "-o" {
@@ -171,7 +171,7 @@ complete -c etcfs -s o -x -d options -a '(__etcfs_options)'"#,
 }
 
 /// fish, for etcfsctl.
-pub fn fish_ctl(commands: &[Command]) -> String {
+pub(crate) fn fish_ctl(commands: &[Command]) -> String {
     let mut text = String::new();
     for (name, what, help) in commands {
         let _ = writeln!(

@@ -2,7 +2,7 @@
 
 /// One term of a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
+pub(crate) struct Item {
     /// Such as `-f` or `global=DIR`.
     pub term: String,
     /// What it means.
@@ -11,7 +11,7 @@ pub struct Item {
 
 /// A heading and what stands under it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Section {
+pub(crate) struct Section {
     /// Without its colon; empty for what comes before the first heading.
     pub title: String,
     /// Running text.
@@ -22,7 +22,7 @@ pub struct Section {
 
 /// A whole help text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Help {
+pub(crate) struct Help {
     /// The first line of those that begin with `Usage:`, without that word, and its continuations.
     pub usage: Vec<String>,
     /// Everything else.
@@ -32,7 +32,7 @@ pub struct Help {
 impl Help {
     /// Reads help text. A heading is a line that begins at the margin and ends with a colon; a term is indented by two
     /// columns and parted from its text by at least two blanks or a line break; deeper lines go on with the text.
-    pub fn parse(text: &str) -> Help {
+    pub(crate) fn parse(text: &str) -> Help {
         let mut help = Help {
             usage: Vec::new(),
             sections: vec![Section::default()],
@@ -76,7 +76,7 @@ impl Help {
     }
 
     /// The terms of the sections whose title begins so.
-    pub fn items<'a>(&'a self, title: &'a str) -> impl Iterator<Item = &'a Item> {
+    pub(crate) fn items<'a>(&'a self, title: &'a str) -> impl Iterator<Item = &'a Item> {
         self.sections
             .iter()
             .filter(move |section| section.title.starts_with(title))
@@ -84,7 +84,7 @@ impl Help {
     }
 
     /// Every `-o` option's name: the terms of the titled sections that are no switches.
-    pub fn mount_options(&self) -> Vec<(String, String)> {
+    pub(crate) fn mount_options(&self) -> Vec<(String, String)> {
         let named = self
             .sections
             .iter()

@@ -4,7 +4,7 @@ use super::help::{Help, Section};
 use roff::{Inline, Roff, bold, roman};
 
 /// A subcommand: its name, its line in the list, its own help.
-pub type Command = (String, String, Help);
+pub(crate) type Command = (String, String, Help);
 
 /// What `etcfsctl help` explains besides its commands.
 const TOPICS: &[(&str, &str)] = &[
@@ -17,7 +17,7 @@ const TOPICS: &[(&str, &str)] = &[
 ];
 
 /// etcfs(8).
-pub fn etcfs(help: &Help) -> String {
+pub(crate) fn etcfs(help: &Help) -> String {
     let mut page = begin("ETCFS", "8", "etcfs", "serves Bedrock Linux's /etc");
     synopsis(&mut page, &help.usage);
     page.control("SH", ["DESCRIPTION"]);
@@ -42,7 +42,7 @@ pub fn etcfs(help: &Help) -> String {
 }
 
 /// etcfsctl(8).
-pub fn etcfsctl(help: &Help, commands: &[Command]) -> String {
+pub(crate) fn etcfsctl(help: &Help, commands: &[Command]) -> String {
     let mut page = begin(
         "ETCFSCTL",
         "8",
@@ -79,7 +79,7 @@ pub fn etcfsctl(help: &Help, commands: &[Command]) -> String {
 }
 
 /// etcfs-config(5).
-pub fn config() -> String {
+pub(crate) fn config() -> String {
     let name = "etcfs-config";
     let what = "the file that configures a mount of etcfs, .bedrock-config-filesystem";
     let mut page = begin("ETCFS-CONFIG", "5", name, what);

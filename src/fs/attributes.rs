@@ -28,25 +28,25 @@ use std::sync::{Arc, OnceLock};
 
 /// The way to tell the kernel. Nothing is told before [`Notices::enable`].
 #[derive(Default)]
-pub struct Notices {
+pub(crate) struct Notices {
     kernel: OnceLock<Arc<dyn Kernel>>,
 }
 
 impl Notices {
     /// Tells `kernel`.
-    pub fn enable(&self, kernel: Arc<dyn Kernel>) {
+    pub(crate) fn enable(&self, kernel: Arc<dyn Kernel>) {
         let _ = self.kernel.set(kernel);
     }
 
     /// See [`Kernel::drop_attributes`].
-    pub fn drop_attributes(&self, node: NodeId) {
+    pub(crate) fn drop_attributes(&self, node: NodeId) {
         if let Some(kernel) = self.kernel.get() {
             kernel.drop_attributes(node);
         }
     }
 
     /// See [`Kernel::drop_pages`].
-    pub fn drop_pages(&self, node: &Node) {
+    pub(crate) fn drop_pages(&self, node: &Node) {
         // One that comes between the two is dropped without need, or noted again.
         node.drop_pages();
         if let Some(kernel) = self.kernel.get() {
@@ -56,7 +56,7 @@ impl Notices {
 
     /// Has the kernel ask anew for what it keeps of a file, for a client that is about to be told that it has a lock. A
     /// thread that never waits leaves the pages to one that may.
-    pub fn show_as_left(&self, node: &Node) {
+    pub(crate) fn show_as_left(&self, node: &Node) {
         if node.has_pages() && may_wait() {
             self.drop_pages(node);
         } else {
@@ -67,7 +67,7 @@ impl Notices {
 
 /// An open on its way, for which nothing is kept. To live until it is counted, or has failed.
 #[must_use = "what it is for ends when it is dropped"]
-pub struct Opening<'a>(&'a Node);
+pub(crate) struct Opening<'a>(&'a Node);
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
@@ -76,7 +76,7 @@ impl Drop for Opening<'_> {
 }
 
 /// True if the kernel may keep the attributes of `node` for a tick.
-pub fn may_be_kept(node: &Node) -> bool {
+pub(crate) fn may_be_kept(node: &Node) -> bool {
     let is_open = || {
         let handles = node.handles();
         handles.backing.opens() != (0, 0) || handles.opening > 0
@@ -86,7 +86,7 @@ pub fn may_be_kept(node: &Node) -> bool {
 
 impl Notices {
     /// To be called before a file is opened with `flags`.
-    pub fn before_open<'a>(&self, node: &'a Node, flags: u32) -> Option<Opening<'a>> {
+    pub(crate) fn before_open<'a>(&self, node: &'a Node, flags: u32) -> Option<Opening<'a>> {
         let reads = flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32;
         if node.side() == Side::Local && reads {
             return None;

@@ -1,7 +1,7 @@
 //! Backing ids: what is known of them, for each node and in all.
 
-pub mod registered;
-pub mod registry;
+pub(crate) mod registered;
+pub(crate) mod registry;
 
 use registered::Registered;
 use registry::Reach;
@@ -9,22 +9,22 @@ use rustix::fd::{AsFd, BorrowedFd};
 
 /// The passthrough state of one node, kept with its handles.
 #[derive(Default)]
-pub struct Backing {
+pub(crate) struct Backing {
     /// The id in force.
-    pub registered: Option<Registered>,
+    pub(crate) registered: Option<Registered>,
     /// Opens that use the id.
-    pub passed: u32,
+    pub(crate) passed: u32,
     /// Opens whose reads and writes come to the daemon.
-    pub plain: u32,
+    pub(crate) plain: u32,
     /// In the list of ids to be looked at by [`Passthrough::sweep`](super::passthrough::Passthrough::sweep).
-    pub listed: bool,
+    pub(crate) listed: bool,
     /// Used since it was last looked at.
-    pub used: bool,
+    pub(crate) used: bool,
 }
 
 impl Backing {
     /// No id, and nothing open.
-    pub const NONE: Backing = Backing {
+    pub(crate) const NONE: Backing = Backing {
         registered: None,
         passed: 0,
         plain: 0,
@@ -33,27 +33,27 @@ impl Backing {
     };
 
     /// True if there is nothing to remember.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.registered.is_none() && self.opens() == (0, 0) && !self.listed
     }
 
     /// The id in force.
-    pub fn id(&self) -> Option<u32> {
+    pub(crate) fn id(&self) -> Option<u32> {
         self.registered.as_ref().map(|r| r.id)
     }
 
     /// A descriptor of the file that stands for the opens that have none of their own; it may be `O_PATH`.
-    pub fn anchor(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn anchor(&self) -> Option<BorrowedFd<'_>> {
         self.registered.as_ref()?.anchor.as_ref().map(AsFd::as_fd)
     }
 
     /// Opens in force: with an id, and without.
-    pub fn opens(&self) -> (u32, u32) {
+    pub(crate) fn opens(&self) -> (u32, u32) {
         (self.passed, self.plain)
     }
 
     /// Counts one more open with the id, if there is one.
-    pub fn join(&mut self, reach: Reach) -> Option<Io> {
+    pub(crate) fn join(&mut self, reach: Reach) -> Option<Io> {
         let id = self.id()?;
         self.passed += 1;
         self.used = true;
@@ -64,7 +64,7 @@ impl Backing {
     }
 
     /// Counts one more open whose reads and writes come to the daemon.
-    pub fn plain(&mut self) -> Io {
+    pub(crate) fn plain(&mut self) -> Io {
         self.plain += 1;
         Io::Plain
     }
@@ -72,7 +72,7 @@ impl Backing {
 
 /// What an open has become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Io {
+pub(crate) enum Io {
     /// The kernel reads and writes the lower file through this id.
     Passthrough(u32),
     /// Reads and writes come to the daemon; the kernel maps the lower file through this id.

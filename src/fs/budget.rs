@@ -7,5 +7,5 @@
 mod account;
 mod descriptors;
 
-pub use account::Account;
-pub use descriptors::{Charge, Descriptors, HeldDescriptor, handles_of, slot_of};
+pub(crate) use account::Account;
+pub(crate) use descriptors::{Charge, Descriptors, HeldDescriptor, handles_of, slot_of};

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 
 /// What waits to be closed, by device number. A device is in it while it has a thread.
 #[derive(Default)]
-pub struct Closing(Arc<Mutex<HashMap<u64, Vec<Arc<File>>>>>);
+pub(crate) struct Closing(Arc<Mutex<HashMap<u64, Vec<Arc<File>>>>>);
 
 impl Closing {
     /// Has `file`, which lies on device `dev`, closed elsewhere; here where there is no thread to be had.
-    pub fn hand_over(&self, dev: u64, file: Arc<File>) {
+    pub(crate) fn hand_over(&self, dev: u64, file: Arc<File>) {
         let mut queues = lock(&self.0);
         if let Some(waiting) = queues.get_mut(&dev) {
             waiting.push(file);

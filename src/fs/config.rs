@@ -24,14 +24,14 @@ mod lines;
 
 pub use command::{CONTENT_MAX, Command, parse_line};
 pub use error::{CommandError, Problem};
-pub use lines::{LINE_MAX, LineBuffer};
+pub(crate) use lines::LineBuffer;
 
 use super::rules::{Chunks, NONE, Override, OverrideKind, Place, RulePath, Rules, Tree};
 use std::sync::Arc;
 
 /// Largest rendered configuration in bytes; a rule that would exceed it is refused with ENOSPC. It bounds the memory
 /// that a runaway writer can take: some 80 times what it wrote in the worst case, deep paths of one-letter components.
-pub const TEXT_MAX: u64 = 4 << 20;
+pub(crate) const TEXT_MAX: u64 = 4 << 20;
 
 /// Removed entries that may stay in the order and in the tree, beside as many as there are living ones, before both
 /// are built anew.
@@ -101,7 +101,7 @@ impl Config {
     }
 
     /// The text of the configuration file.
-    pub fn render(&self) -> Vec<u8> {
+    pub(crate) fn render(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(self.0.text_len as usize);
         for path in self.globals() {
             text.extend_from_slice(b"global /");
@@ -121,12 +121,12 @@ impl Config {
     }
 
     /// The length of [`Config::render`] without rendering: the size that stat shows (D24).
-    pub fn rendered_len(&self) -> u64 {
+    pub(crate) fn rendered_len(&self) -> u64 {
         self.0.text_len
     }
 
     /// Global paths without a leading slash, in the order of their lines.
-    pub fn globals(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn globals(&self) -> impl Iterator<Item = &[u8]> {
         let tree = &self.0.tree;
         self.0
             .globals
@@ -135,7 +135,7 @@ impl Config {
     }
 
     /// Overrides in the order of their lines.
-    pub fn overrides(&self) -> impl Iterator<Item = &Arc<Override>> {
+    pub(crate) fn overrides(&self) -> impl Iterator<Item = &Arc<Override>> {
         let tree = &self.0.tree;
         self.0
             .overrides
@@ -158,7 +158,7 @@ impl Config {
 
     /// Whether both are the same configuration because nothing was changed between them; then the rules in force need
     /// not be replaced.
-    pub fn is_unchanged_from(&self, other: &Config) -> bool {
+    pub(crate) fn is_unchanged_from(&self, other: &Config) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
@@ -183,7 +183,7 @@ impl Config {
     /// # Errors
     ///
     /// As [`Config::apply`].
-    pub fn apply_all<'a>(
+    pub(crate) fn apply_all<'a>(
         &self,
         commands: impl IntoIterator<Item = (&'a Command, Option<Arc<[u8]>>)>,
     ) -> Result<Config, CommandError> {

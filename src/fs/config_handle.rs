@@ -15,23 +15,15 @@ use std::sync::{Arc, Mutex};
 
 /// The state of one open handle.
 #[derive(Debug, Default)]
-pub struct ConfigHandle {
+pub(crate) struct ConfigHandle {
     shown: Option<(Config, Vec<u8>)>,
     lines: LineBuffer,
 }
 
 impl ConfigHandle {
-    /// A handle that has neither read nor written.
-    pub const fn new() -> ConfigHandle {
-        ConfigHandle {
-            shown: None,
-            lines: LineBuffer::new(),
-        }
-    }
-
     /// At most `size` bytes of the file from `offset`, fewer only at its end and none beyond. `config` is the
     /// configuration in force, which is taken up at offset 0 and by the first read of a handle.
-    pub fn read(&mut self, config: &Config, offset: u64, size: usize) -> &[u8] {
+    pub(crate) fn read(&mut self, config: &Config, offset: u64, size: usize) -> &[u8] {
         let stale = match &self.shown {
             Some((shown, _)) => offset == 0 && !shown.is_unchanged_from(config),
             None => true,
@@ -52,7 +44,7 @@ impl ConfigHandle {
     ///
     /// The first line that is no command, or what `commit` says. Nothing has changed then, and neither the bytes of
     /// this write nor a line begun by an earlier one are kept: a writer that goes on after an error begins a new line.
-    pub fn write(
+    pub(crate) fn write(
         &mut self,
         bytes: &[u8],
         commit: impl FnOnce(&[Command]) -> Result<(), CommandError>,
@@ -74,7 +66,7 @@ impl ConfigHandle {
 
     /// What is to be logged when the handle is closed: a line that never got its newline (D30) and so never was a
     /// command.
-    pub fn close(self) -> Option<CommandError> {
+    pub(crate) fn close(self) -> Option<CommandError> {
         let line = self.lines.leftover();
         (!line.is_empty()).then(|| CommandError::new(line, Problem::Unfinished))
     }
@@ -87,32 +79,27 @@ impl ConfigHandle {
 
 /// The open handles.
 #[derive(Debug, Default)]
-pub struct ConfigHandles(Mutex<BTreeMap<u64, Arc<Mutex<ConfigHandle>>>>);
+pub(crate) struct ConfigHandles(Mutex<BTreeMap<u64, Arc<Mutex<ConfigHandle>>>>);
 
 impl ConfigHandles {
     /// Adds a fresh one, whose number is `fh`.
-    pub fn add(&self, fh: u64) {
+    pub(crate) fn add(&self, fh: u64) {
         lock(&self.0).insert(fh, Arc::default());
     }
 
     /// The handle `fh`.
-    pub fn get(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
+    pub(crate) fn get(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
         lock(&self.0).get(&fh).cloned()
     }
 
     /// Takes the handle `fh` out.
-    pub fn remove(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
+    pub(crate) fn remove(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
         lock(&self.0).remove(&fh)
     }
 
     /// How many are open.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         lock(&self.0).len()
-    }
-
-    /// True if none is open.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex};
 pub const INJECT_MAX: u64 = 1 << 20;
 
 /// Texts in place of files, by path.
-pub type Sources = HashMap<Box<[u8]>, Arc<[u8]>>;
+pub(crate) type Sources = HashMap<Box<[u8]>, Arc<[u8]>>;
 
 /// The configuration in force, and its file.
-pub struct Configuration {
+pub(crate) struct Configuration {
     lower: Arc<Lower>,
     /// The mount point, for what is logged.
     mountpoint: Box<[u8]>,
@@ -30,14 +30,14 @@ pub struct Configuration {
     /// the rules in force.
     changing: Mutex<u64>,
     /// The open handles of the file.
-    pub handles: ConfigHandles,
+    pub(crate) handles: ConfigHandles,
     /// In place of the files that inject overrides name: see [`Configuration::make_up_sources`].
     sources: Option<Sources>,
 }
 
 impl Configuration {
     /// `config`, whose rules are in force on `lower` as the version before the first change.
-    pub fn new(lower: Arc<Lower>, config: Config, mountpoint: Box<[u8]>) -> Configuration {
+    pub(crate) fn new(lower: Arc<Lower>, config: Config, mountpoint: Box<[u8]>) -> Configuration {
         let version = lower.rules().version();
         Configuration {
             lower,
@@ -50,12 +50,12 @@ impl Configuration {
     }
 
     /// Its size in bytes: what a read of all of it returns.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         lock(&self.config).rendered_len()
     }
 
     /// The configuration in force.
-    pub fn get(&self) -> Config {
+    pub(crate) fn get(&self) -> Config {
         lock(&self.config).clone()
     }
 
@@ -66,7 +66,7 @@ impl Configuration {
     ///
     /// # Errors
     /// The first command that cannot be carried out, such as an injection whose source cannot be read.
-    pub fn change(
+    pub(crate) fn change(
         &self,
         commands: &[Command],
         end: impl FnOnce(&Config, &Config, &Rules),
@@ -106,7 +106,7 @@ impl Configuration {
 
     /// From here on the texts of inject overrides come from `sources`, by path, and no file is read for them: whoever
     /// carries out somebody else's recording must not put files of this machine into it.
-    pub fn make_up_sources(&mut self, sources: Sources) {
+    pub(crate) fn make_up_sources(&mut self, sources: Sources) {
         self.sources = Some(sources);
     }
 

@@ -35,7 +35,7 @@ use fresh::Fresh;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{Access, AtFlags, OFlags, RenameFlags, StatxAttributes};
 use rustix::io::Errno;
-pub use share::Share;
+pub(crate) use share::Share;
 use std::ffi::CStr;
 
 /// How often a source that changes while it is copied is copied again.

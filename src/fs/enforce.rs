@@ -56,7 +56,7 @@ pub struct Enforcer {
 
 impl Enforcer {
     /// Of the overrides in force on `lower`, which is mounted at `mountpoint`.
-    pub fn new(lower: Arc<Lower>, mountpoint: Box<[u8]>) -> Enforcer {
+    pub(crate) fn new(lower: Arc<Lower>, mountpoint: Box<[u8]>) -> Enforcer {
         Enforcer {
             lower,
             mountpoint,
@@ -79,14 +79,14 @@ impl Enforcer {
     }
 
     /// Notes that the process `pid` has opened `node` for writing, for the journal (contract P6).
-    pub fn note_writer(&self, node: &Node, pid: u32) {
+    pub(crate) fn note_writer(&self, node: &Node, pid: u32) {
         if let Some(over) = self.lower.override_of(node) {
             self.seen(&over).note_change(Process::named(pid));
         }
     }
 
     /// True when [`Enforcer::enforced`] with this `found` may read a file and wait for a disk: not for a worker.
-    pub fn may_take_long(&self, spot: &Spot, found: &Result<Stat, Errno>) -> bool {
+    pub(crate) fn may_take_long(&self, spot: &Spot, found: &Result<Stat, Errno>) -> bool {
         spot.over
             .as_ref()
             .is_some_and(|over| over.kind == OverrideKind::Inject && !self.is_in_place(over, found))
@@ -163,7 +163,7 @@ impl Enforcer {
     }
 
     /// Whether something else stands where `over` is in force on `side`. Changes nothing; for reports.
-    pub fn is_off(&self, side: Side, over: &Override) -> bool {
+    pub(crate) fn is_off(&self, side: Side, over: &Override) -> bool {
         let (above, name) = match over.path.iter().rposition(|&byte| byte == b'/') {
             Some(at) => (&over.path[..at], &over.path[at + 1..]),
             None => (&b"."[..], &over.path[..]),

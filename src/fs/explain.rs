@@ -13,7 +13,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 /// What tells where things are.
-pub struct Explainer {
+pub(crate) struct Explainer {
     lower: Arc<Lower>,
     stratum: Box<[u8]>,
     mountpoint: Box<[u8]>,
@@ -21,7 +21,7 @@ pub struct Explainer {
 
 impl Explainer {
     /// Of `lower`, mounted as `settings` say.
-    pub fn new(lower: Arc<Lower>, settings: &Settings) -> Explainer {
+    pub(crate) fn new(lower: Arc<Lower>, settings: &Settings) -> Explainer {
         Explainer {
             lower,
             stratum: settings.stratum.clone(),
@@ -33,7 +33,7 @@ impl Explainer {
     ///
     /// # Errors
     /// ESTALE for a node that is not known.
-    pub fn stratum_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn stratum_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
         if id != NodeId::CONFIG {
             let node = self.lower.nodes.get(id).ok_or(Errno::STALE)?;
             if node.side() == Side::Local {
@@ -49,7 +49,7 @@ impl Explainer {
     ///
     /// # Errors
     /// As [`Lower::walked_path`].
-    pub fn localpath_of(
+    pub(crate) fn localpath_of(
         &self,
         id: NodeId,
         look: impl Fn(BorrowedFd<'_>, &CStr) -> Result<Stat, Errno>,
@@ -70,7 +70,11 @@ impl Explainer {
     ///
     /// # Errors
     /// ENOENT, ELOOP (a symlink above the last component), ENOSYS before Linux 5.6.
-    pub fn object_at(&self, side: Side, path: &CStr) -> Result<(Stat, Option<Arc<Node>>), Errno> {
+    pub(crate) fn object_at(
+        &self,
+        side: Side,
+        path: &CStr,
+    ) -> Result<(Stat, Option<Arc<Node>>), Errno> {
         let base = self.lower.base(side).dir.as_fd();
         if path.is_empty() {
             let root = Some(self.lower.nodes.root().clone());

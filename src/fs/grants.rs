@@ -18,7 +18,7 @@ const OTHERS_WRITE: u32 = libc::S_IWGRP | libc::S_IWOTH;
 
 /// What the mount lets files give.
 #[derive(Debug, Clone, Copy)]
-pub struct Grants {
+pub(crate) struct Grants {
     /// Ids and capabilities to who runs them.
     suid: bool,
     /// Devices to who opens them.
@@ -28,16 +28,16 @@ pub struct Grants {
 }
 
 /// What is shown of an object's mode and device number.
-pub struct Shown {
+pub(crate) struct Shown {
     /// Type and permission bits.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// Major and minor number.
-    pub rdev: (u32, u32),
+    pub(crate) rdev: (u32, u32),
 }
 
 impl Grants {
     /// What `settings` say, for files of the file systems `sides`.
-    pub fn new(settings: &Settings, sides: [u64; 2]) -> Grants {
+    pub(crate) fn new(settings: &Settings, sides: [u64; 2]) -> Grants {
         Grants {
             suid: settings.suid,
             dev: settings.dev,
@@ -51,7 +51,7 @@ impl Grants {
 
     /// What clients are shown of `stat`. A set-id bit or a device of another file system within a side is not shown where it
     /// would count.
-    pub fn shown(&self, stat: &Stat) -> Shown {
+    pub(crate) fn shown(&self, stat: &Stat) -> Shown {
         let mut shown = Shown {
             mode: stat.0.stx_mode.into(),
             rdev: (stat.0.stx_rdev_major, stat.0.stx_rdev_minor),
@@ -68,7 +68,7 @@ impl Grants {
     }
 
     /// As [`Grants::shown`], for attributes that the kernel keeps: what ids it is told that `node` gives is remembered.
-    pub fn shown_of(&self, node: &Node, stat: &Stat) -> Shown {
+    pub(crate) fn shown_of(&self, node: &Node, stat: &Stat) -> Shown {
         let shown = self.shown(stat);
         if self.suid {
             let ids = ids_of(&shown, stat);
@@ -78,7 +78,7 @@ impl Grants {
     }
 
     /// Whether the file `node` gives capabilities to who runs it, if it has some.
-    pub fn gives_capabilities(&self, node: &Node) -> bool {
+    pub(crate) fn gives_capabilities(&self, node: &Node) -> bool {
         !self.suid || self.are_of(node.key.dev)
     }
 
@@ -86,7 +86,12 @@ impl Grants {
     ///
     /// # Errors
     /// EACCES; ESTALE when the kernel should look again.
-    pub fn gives_its_own(&self, node: &Node, fd: BorrowedFd<'_>, stat: &Stat) -> Result<(), Errno> {
+    pub(crate) fn gives_its_own(
+        &self,
+        node: &Node,
+        fd: BorrowedFd<'_>,
+        stat: &Stat,
+    ) -> Result<(), Errno> {
         if !self.suid {
             return Ok(());
         }

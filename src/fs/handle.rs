@@ -3,7 +3,7 @@
 //! A handle owns a descriptor opened with the client's own flags, so that reads, writes, truncation and `fstat` act on
 //! the object that was opened, whatever its name has become since.
 
-pub mod ahead;
+pub(crate) mod ahead;
 
 use super::backing::Backing;
 use super::budget::{Charge, HeldDescriptor, handles_of, slot_of};
@@ -15,34 +15,34 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// An open regular file.
-pub struct File {
+pub(crate) struct File {
     /// The lower file.
-    pub fd: OwnedFd,
+    pub(crate) fd: OwnedFd,
     /// The client's flags of open(2).
-    pub flags: u32,
+    pub(crate) flags: u32,
     /// It is open with the node's backing id.
-    pub registered: bool,
+    pub(crate) registered: bool,
     /// Counts the descriptor; none for one made for a moment.
-    pub held: Option<HeldDescriptor>,
+    pub(crate) held: Option<HeldDescriptor>,
 }
 
 impl File {
     /// True if the descriptor can be written through.
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         self.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32
     }
 }
 
 /// An open directory.
-pub struct Dir {
+pub(crate) struct Dir {
     /// The lower directory, with a position of its own.
-    pub fd: OwnedFd,
+    pub(crate) fd: OwnedFd,
     /// What a rule adds to the listing or hides from it: the rules in force at open, and the directory's place.
-    pub merge: Option<(Arc<Rules>, Place)>,
+    pub(crate) merge: Option<(Arc<Rules>, Place)>,
     /// What was read through `fd` and may still be asked for.
-    pub ahead: Mutex<Ahead>,
+    pub(crate) ahead: Mutex<Ahead>,
     /// Counts the descriptor.
-    pub held: Option<HeldDescriptor>,
+    pub(crate) held: Option<HeldDescriptor>,
 }
 
 /// How many opens of a node there are before further ones share a descriptor: what opens a file that often does little else.
@@ -58,15 +58,15 @@ struct Lent {
 
 /// Everything open on one node, by handle number.
 #[derive(Default)]
-pub struct Handles {
+pub(crate) struct Handles {
     files: BTreeMap<u64, Arc<File>>,
     dirs: BTreeMap<u64, Arc<Dir>>,
     /// How the node's opens are served.
-    pub backing: Backing,
+    pub(crate) backing: Backing,
     /// How many of `files` are open for writing.
     writers: usize,
     /// Opens on their way for which the kernel keeps no attributes: see [`super::attributes`].
-    pub opening: usize,
+    pub(crate) opening: usize,
     /// Opens without a descriptor.
     lent: Lent,
 }
@@ -92,11 +92,11 @@ impl Lent {
 }
 
 /// The handles of a node, locked. They take memory from the first change on until nothing is left of them.
-pub struct HandlesGuard<'a>(MutexGuard<'a, Option<Box<Handles>>>);
+pub(crate) struct HandlesGuard<'a>(MutexGuard<'a, Option<Box<Handles>>>);
 
 impl<'a> HandlesGuard<'a> {
     /// The handles behind a lock.
-    pub fn new(locked: MutexGuard<'a, Option<Box<Handles>>>) -> HandlesGuard<'a> {
+    pub(crate) fn new(locked: MutexGuard<'a, Option<Box<Handles>>>) -> HandlesGuard<'a> {
         HandlesGuard(locked)
     }
 }
@@ -129,34 +129,34 @@ impl Drop for HandlesGuard<'_> {
 
 impl Handles {
     /// The file handle `fh`.
-    pub fn file(&self, fh: u64) -> Option<Arc<File>> {
+    pub(crate) fn file(&self, fh: u64) -> Option<Arc<File>> {
         self.files.get(&fh).cloned()
     }
 
     /// Any open file of the node: what `fstat` and `fchmod` act on, since the kernel sends those without a handle.
-    pub fn any_file(&self) -> Option<Arc<File>> {
+    pub(crate) fn any_file(&self) -> Option<Arc<File>> {
         self.files.first_key_value().map(|(_, file)| file.clone())
     }
 
     /// True if a client has the file open for writing.
-    pub fn any_writable(&self) -> bool {
+    pub(crate) fn any_writable(&self) -> bool {
         self.writers > 0
     }
 
     /// The directory handle `fh`.
-    pub fn dir(&self, fh: u64) -> Option<Arc<Dir>> {
+    pub(crate) fn dir(&self, fh: u64) -> Option<Arc<Dir>> {
         self.dirs.get(&fh).cloned()
     }
 
     /// Adds an open file.
-    pub fn add_file(&mut self, fh: u64, file: Arc<File>) {
+    pub(crate) fn add_file(&mut self, fh: u64, file: Arc<File>) {
         self.writers += usize::from(file.is_writable());
         self.files.insert(fh, file);
     }
 
     /// An open file of the same user that is like one with these flags, once that user has [`MANY`]. The slot is the upper
     /// part of a handle's number, so a user's handles stand together, the latest last.
-    pub fn alike(&self, slot: usize, flags: u32, registered: bool) -> Option<Arc<File>> {
+    pub(crate) fn alike(&self, slot: usize, flags: u32, registered: bool) -> Option<Arc<File>> {
         let latest = self.files.range(handles_of(slot)).rev().take(MANY);
         let mut found = None;
         let mut seen = 0;
@@ -170,7 +170,7 @@ impl Handles {
     }
 
     /// Takes note of an open without a descriptor, and returns its handle.
-    pub fn lend(&mut self, charge: Charge<'_>, number: u64) -> u64 {
+    pub(crate) fn lend(&mut self, charge: Charge<'_>, number: u64) -> u64 {
         let slot = charge.slot();
         if let Some((count, _)) = self.lent.of(slot) {
             *count += 1;
@@ -185,7 +185,7 @@ impl Handles {
     }
 
     /// The end of such an open.
-    pub fn end_lending(&mut self, fh: u64) {
+    pub(crate) fn end_lending(&mut self, fh: u64) {
         let slot = slot_of(fh);
         let Some((count, _)) = self.lent.of(slot) else {
             return;
@@ -199,29 +199,29 @@ impl Handles {
     }
 
     /// Adds an open directory.
-    pub fn add_dir(&mut self, fh: u64, dir: Dir) {
+    pub(crate) fn add_dir(&mut self, fh: u64, dir: Dir) {
         self.dirs.insert(fh, Arc::new(dir));
     }
 
     /// Takes a file handle out; the descriptor closes when its last user is done.
-    pub fn remove_file(&mut self, fh: u64) -> Option<Arc<File>> {
+    pub(crate) fn remove_file(&mut self, fh: u64) -> Option<Arc<File>> {
         let file = self.files.remove(&fh)?;
         self.writers -= usize::from(file.is_writable());
         Some(file)
     }
 
     /// Takes a directory handle out.
-    pub fn remove_dir(&mut self, fh: u64) -> Option<Arc<Dir>> {
+    pub(crate) fn remove_dir(&mut self, fh: u64) -> Option<Arc<Dir>> {
         self.dirs.remove(&fh)
     }
 
     /// How many handles are open.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.files.len() + self.dirs.len()
     }
 
     /// True when nothing is open.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }

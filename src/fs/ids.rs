@@ -13,36 +13,36 @@ pub enum Side {
 
 /// The number by which the kernel names a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub u64);
+pub(crate) struct NodeId(pub(crate) u64);
 
 impl NodeId {
     /// The root of the mount (`FUSE_ROOT_ID`).
-    pub const ROOT: NodeId = NodeId(1);
+    pub(crate) const ROOT: NodeId = NodeId(1);
     /// The configuration file, which has no lower inode.
-    pub const CONFIG: NodeId = NodeId(2);
+    pub(crate) const CONFIG: NodeId = NodeId(2);
     /// No node: where a directory lies of which it is not known.
-    pub const NOWHERE: NodeId = NodeId(0);
+    pub(crate) const NOWHERE: NodeId = NodeId(0);
     /// The first number given to a lower inode.
-    pub const FIRST: u64 = 3;
+    pub(crate) const FIRST: u64 = 3;
 }
 
 /// The identity of a lower inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key {
+pub(crate) struct Key {
     /// The side it was reached on.
-    pub side: Side,
+    pub(crate) side: Side,
     /// Device number.
-    pub dev: u64,
+    pub(crate) dev: u64,
     /// Inode number.
-    pub ino: u64,
+    pub(crate) ino: u64,
     /// What tells a file from a later one that was given the same inode number: the time of birth, ns since 1970, or
     /// where the file system has none a digest of the file handle, or 0.
-    pub generation: u64,
+    pub(crate) generation: u64,
 }
 
 impl Key {
     /// True where nothing tells the inode from a later one of its number, so that it has to be held.
-    pub fn is_ambiguous(&self) -> bool {
+    pub(crate) fn is_ambiguous(&self) -> bool {
         self.generation == 0
     }
 }
@@ -51,9 +51,9 @@ impl Key {
 pub const CONFIG_NAME: &CStr = c".bedrock-config-filesystem";
 
 /// Its inode number: no lower file system's (bit 63 is set only on numbers of a second device, with its bits folded in).
-pub const CONFIG_INO: u64 = 0x6574_6366_7300_0002;
+pub(crate) const CONFIG_INO: u64 = 0x6574_6366_7300_0002;
 
 /// True for the name of the configuration file in the root.
-pub fn is_config(parent: NodeId, name: &CStr) -> bool {
+pub(crate) fn is_config(parent: NodeId, name: &CStr) -> bool {
     parent == NodeId::ROOT && name == CONFIG_NAME
 }

@@ -16,7 +16,7 @@ use std::ops::Range;
 /// The file with `text` in it.
 ///
 /// A last line that lacks only its newline to be the end of `text` gets the newline and nothing more.
-pub fn injected(original: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn injected(original: &[u8], text: &[u8]) -> Option<Vec<u8>> {
     if original.is_empty() {
         return None;
     }
@@ -24,7 +24,7 @@ pub fn injected(original: &[u8], text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The file without `text`.
-pub fn uninjected(original: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn uninjected(original: &[u8], text: &[u8]) -> Option<Vec<u8>> {
     let places = whole_lines(original, text);
     match places.is_empty() {
         true => None,
@@ -37,7 +37,7 @@ pub fn uninjected(original: &[u8], text: &[u8]) -> Option<Vec<u8>> {
 /// Where `new` is already in the file, another stratum having been faster with a global file, it stays where it is.
 /// Where old and new text overlap in the file (one may begin with the other), the longer one is taken to stand there.
 /// A file that held nothing but `old` holds `new` afterwards; an empty one stays empty (D41).
-pub fn reinjected(original: &[u8], old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn reinjected(original: &[u8], old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     if original.is_empty() {
         return None;
     }

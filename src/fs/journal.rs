@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 /// How many entries are kept, the newest.
-pub const JOURNAL_MAX: usize = 256;
+pub(crate) const JOURNAL_MAX: usize = 256;
 
 /// A process as it was when it did something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Process {
 
 impl Process {
     /// The process `pid`, with its name read from `/proc`.
-    pub fn named(pid: u32) -> Process {
+    pub(crate) fn named(pid: u32) -> Process {
         Process {
             pid,
             comm: crate::sys::proc::comm(pid),
@@ -61,7 +61,7 @@ pub enum Stood {
 
 impl Stood {
     /// What `stat` shows; a symlink with the target `target`.
-    pub fn of(stat: &Stat, target: &[u8]) -> Stood {
+    pub(crate) fn of(stat: &Stat, target: &[u8]) -> Stood {
         match stat.kind() {
             libc::S_IFLNK => Stood::Symlink(target.into()),
             libc::S_IFREG => Stood::File,
@@ -189,7 +189,7 @@ struct Newest {
 
 impl Journal {
     /// Adds an entry; the oldest gives way.
-    pub fn add(&self, entry: Deed) {
+    pub(crate) fn add(&self, entry: Deed) {
         let mut state = lock(&self.0);
         if state.entries.len() >= JOURNAL_MAX {
             state.entries.pop_front();

@@ -5,7 +5,7 @@ use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 
 /// The other end of a connection whose INIT has been answered.
-pub trait Kernel: Send + Sync {
+pub(crate) trait Kernel: Send + Sync {
     /// Hands the kernel a lower file, that it may read, write and map by itself (Linux 6.9), and returns the backing id.
     ///
     /// # Errors

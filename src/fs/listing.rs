@@ -21,22 +21,22 @@ use std::sync::{Arc, Mutex};
 const OWN: u64 = 1 << 20;
 
 /// One entry of a listing.
-pub struct Listed<'a> {
+pub(crate) struct Listed<'a> {
     /// Inode number as the mount shows it.
-    pub ino: u64,
+    pub(crate) ino: u64,
     /// Where a listing that continues after this entry begins.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// `DT_REG` and so on.
-    pub kind: u8,
+    pub(crate) kind: u8,
     /// The name.
-    pub name: &'a [u8],
+    pub(crate) name: &'a [u8],
 }
 
 /// Opens the directory `node` for listing.
 ///
 /// # Errors
 /// EACCES, ESTALE, ENFILE.
-pub fn open(lower: &Lower, node: &Arc<Node>) -> Result<Dir, Errno> {
+pub(crate) fn open(lower: &Lower, node: &Arc<Node>) -> Result<Dir, Errno> {
     let at = lower.dir_fd(node)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mode = rustix::fs::Mode::empty();
@@ -59,7 +59,7 @@ pub fn open(lower: &Lower, node: &Arc<Node>) -> Result<Dir, Errno> {
 ///
 /// # Errors
 /// What reading the lower directory answers.
-pub fn list(
+pub(crate) fn list(
     lower: &Lower,
     asker: &dyn Asker,
     node: &Arc<Node>,

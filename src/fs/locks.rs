@@ -23,7 +23,7 @@ mod ranges;
 mod wait;
 mod waits;
 
-pub use wait::{Asked, Locker, Wait};
+pub(crate) use wait::{Asked, Locker, Wait};
 
 use super::budget::Account;
 use super::ids::NodeId;
@@ -47,7 +47,7 @@ const MOST_RANGES: usize = 128 * 1024;
 
 /// Whose lock it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// Of a table of descriptors, or of an open file that took it with `F_OFD_SETLK`.
     Posix(u64),
     /// Of an open file that took it with `flock(2)`, by its handle: the kernel's number for it, its address scrambled,
@@ -64,21 +64,21 @@ impl Owner {
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub(crate) struct Ask {
     /// Whose lock it is to be.
-    pub owner: Owner,
+    pub(crate) owner: Owner,
     /// The handle through which it is asked for.
-    pub fh: u64,
+    pub(crate) fh: u64,
     /// What to lock; the whole file for `flock(2)`.
-    pub range: Range,
+    pub(crate) range: Range,
     /// How; `None`: unlock.
-    pub kind: Option<Kind>,
+    pub(crate) kind: Option<Kind>,
     /// The process, for F_GETLK's answer; 0: not visible to this mount, or not said (the kernel names none that unlocks).
     pub pid: u32,
     /// The thread that asks; 0: not visible to this mount.
     pub thread: u32,
     /// The user, whose descriptors and ranges are counted.
-    pub uid: u32,
+    pub(crate) uid: u32,
 }
 
 impl Ask {
@@ -120,7 +120,7 @@ impl Table {
 }
 
 /// All locks of a mount.
-pub struct Locks {
+pub(crate) struct Locks {
     /// A node is in it while it has owners.
     nodes: scc::HashMap<NodeId, Arc<Mutex<Table>>>,
     waits: Waits,
@@ -135,7 +135,7 @@ pub struct Locks {
 
 impl Locks {
     /// No locks; at most `most` descriptors will be used for them.
-    pub fn new(most: usize) -> Locks {
+    pub(crate) fn new(most: usize) -> Locks {
         Locks {
             nodes: scc::HashMap::default(),
             waits: Waits::default(),
@@ -151,17 +151,17 @@ impl Locks {
     }
 
     /// How many descriptions are open.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.owners.total()
     }
 
     /// True when nobody holds or waits for a lock.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// True while a description of `node` is open here for writing.
-    pub fn may_write(&self, node: NodeId) -> bool {
+    pub(crate) fn may_write(&self, node: NodeId) -> bool {
         !self.is_empty()
             && self
                 .table(node)
@@ -233,7 +233,7 @@ impl Locks {
 
     /// Gives up all that `owner` holds on `node`: the kernel says so with FLUSH when a descriptor is closed, whichever
     /// of the owner's it is, and with RELEASE for the lock of `flock(2)`.
-    pub fn drop_owner(self: &Arc<Locks>, node: NodeId, owner: Owner) {
+    pub(crate) fn drop_owner(self: &Arc<Locks>, node: NodeId, owner: Owner) {
         if self.is_empty() {
             return;
         }
@@ -246,7 +246,7 @@ impl Locks {
     ///
     /// This ends `F_OFD_SETLK`'s locks, whose owner the kernel does not name at the end, and POSIX locks where the
     /// kernel was told not to send FLUSH.
-    pub fn drop_handle(self: &Arc<Locks>, node: NodeId, fh: u64) {
+    pub(crate) fn drop_handle(self: &Arc<Locks>, node: NodeId, fh: u64) {
         if self.is_empty() {
             return;
         }
@@ -304,7 +304,7 @@ impl Locks {
 
 /// True if the kernel may not be asked to say which process has closed a descriptor opened with `flags` (FLUSH), and so lost
 /// its POSIX locks: see `ops::lock`.
-pub fn may_lack_flush(flags: u32) -> bool {
+pub(crate) fn may_lack_flush(flags: u32) -> bool {
     let flags = flags as i32;
     // The last one has no name by which another process could reach it.
     flags & libc::O_ACCMODE == libc::O_RDONLY
@@ -313,7 +313,7 @@ pub fn may_lack_flush(flags: u32) -> bool {
 }
 
 /// All bytes there are and will be.
-pub const WHOLE: Range = Range {
+pub(crate) const WHOLE: Range = Range {
     first: 0,
     last: i64::MAX as u64,
 };

@@ -36,9 +36,9 @@ use walk::open_dir;
 /// A lower base directory, taken before mounting.
 pub struct BaseDir {
     /// The directory, opened for reading where that is allowed.
-    pub dir: Arc<OwnedFd>,
+    pub(crate) dir: Arc<OwnedFd>,
     /// Its device number.
-    pub dev: u64,
+    pub(crate) dev: u64,
 }
 
 impl BaseDir {
@@ -61,7 +61,7 @@ pub struct Lower {
     /// Known nodes.
     pub nodes: Nodes,
     /// Files that enforcement has put others in the place of.
-    pub replaced: Replaced,
+    pub(crate) replaced: Replaced,
     /// Who was sent back to look a name up again.
     pub sent_back: SentBack,
     local: BaseDir,
@@ -78,7 +78,7 @@ impl Lower {
     ///
     /// # Errors
     /// What opening and looking at them answers.
-    pub fn new(
+    pub(crate) fn new(
         local: BaseDir,
         global: BaseDir,
         settings: &Settings,
@@ -101,7 +101,7 @@ impl Lower {
     }
 
     /// The base directory of a side.
-    pub fn base(&self, side: Side) -> &BaseDir {
+    pub(crate) fn base(&self, side: Side) -> &BaseDir {
         match side {
             Side::Local => &self.local,
             Side::Global => &self.global,
@@ -109,13 +109,13 @@ impl Lower {
     }
 
     /// True if that is the file system of one of the two base directories.
-    pub fn is_of_a_side(&self, dev: u64) -> bool {
+    pub(crate) fn is_of_a_side(&self, dev: u64) -> bool {
         [self.local.dev, self.global.dev].contains(&dev)
     }
 
     /// The inode number to show. Two lower file systems may use the same one (contract B14): a device other than the
     /// local base's is folded into the upper bits.
-    pub fn ino(&self, dev: u64, ino: u64) -> u64 {
+    pub(crate) fn ino(&self, dev: u64, ino: u64) -> u64 {
         if dev == self.local.dev {
             return ino;
         }
@@ -124,17 +124,17 @@ impl Lower {
     }
 
     /// The rules in force. A request that asks once sees one version throughout (contract D35).
-    pub fn rules(&self) -> Guard<Arc<Rules>> {
+    pub(crate) fn rules(&self) -> Guard<Arc<Rules>> {
         self.rules.load()
     }
 
     /// Puts `rules` in force, and returns those that were.
-    pub fn put_in_force(&self, rules: Rules) -> Arc<Rules> {
+    pub(crate) fn put_in_force(&self, rules: Rules) -> Arc<Rules> {
         self.rules.swap(Arc::new(rules))
     }
 
     /// The side that `rules`, in force or not, put a path on, of which they say `found`.
-    pub fn side_of(&self, rules: &Rules, found: &Ruling<'_>) -> Side {
+    pub(crate) fn side_of(&self, rules: &Rules, found: &Ruling<'_>) -> Side {
         side_of(found, rules, self.exact_globals)
     }
 }

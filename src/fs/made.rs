@@ -24,7 +24,7 @@ const OF_THEIR_MAKER: [u64; 7] = [
 ];
 
 /// Something about to be made.
-pub struct Making {
+pub(crate) struct Making {
     kind: u32,
     uid: u32,
     since: Timespec,
@@ -32,7 +32,7 @@ pub struct Making {
 
 impl Making {
     /// An object of type `kind` (`S_IFDIR` and so on) is about to be made by `uid`. No system call.
-    pub fn begin(kind: u32, uid: u32) -> Making {
+    pub(crate) fn begin(kind: u32, uid: u32) -> Making {
         Making {
             kind,
             uid,
@@ -45,7 +45,7 @@ impl Making {
     ///
     /// # Errors
     /// ESTALE when something else has that name by now; ENOENT when nothing has.
-    pub fn made(&self, dir: BorrowedFd<'_>, name: &CStr) -> Result<Stat, Errno> {
+    pub(crate) fn made(&self, dir: BorrowedFd<'_>, name: &CStr) -> Result<Stat, Errno> {
         let stat = Stat::at(dir, name)?;
         if stat.kind() != self.kind {
             return Err(Errno::STALE);

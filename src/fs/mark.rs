@@ -10,7 +10,7 @@ const SETTLED: Duration = Duration::from_millis(25);
 
 /// One state of one object. Any change of the object, and any other object in its place, has another mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     dev: u64,
     ino: u64,
     size: u64,
@@ -20,7 +20,7 @@ pub struct Mark {
 
 impl Mark {
     /// The state that `stat` shows.
-    pub fn of(stat: &Stat) -> Mark {
+    pub(crate) fn of(stat: &Stat) -> Mark {
         let time = |t: &rustix::fs::StatxTimestamp| (t.tv_sec, t.tv_nsec);
         Mark {
             dev: stat.dev(),
@@ -32,17 +32,17 @@ impl Mark {
     }
 
     /// True if both are of one inode, whatever has been done to it between the looks.
-    pub fn is_same_inode(&self, other: &Mark) -> bool {
+    pub(crate) fn is_same_inode(&self, other: &Mark) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 
     /// True if both are of one inode, and its contents have not changed between the looks. A rename changes `ctime` alone.
-    pub fn has_same_data(&self, other: &Mark) -> bool {
+    pub(crate) fn has_same_data(&self, other: &Mark) -> bool {
         self.is_same_inode(other) && (self.size, self.mtime) == (other.size, other.mtime)
     }
 
     /// True if a later change cannot have this mark too.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let now = clock_gettime(ClockId::Realtime);
         let then = Duration::new(self.ctime.0.max(0).unsigned_abs(), self.ctime.1);
         let now = Duration::new(now.tv_sec.max(0).unsigned_abs(), now.tv_nsec as u32);

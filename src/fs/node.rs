@@ -6,8 +6,8 @@
 //!
 //! Finding a node, by number or by identity, takes no lock and allocates nothing.
 
-pub mod climb;
-pub mod forgotten;
+pub(crate) mod climb;
+pub(crate) mod forgotten;
 
 use super::handle::{Handles, HandlesGuard};
 use super::ids::Side;
@@ -30,23 +30,23 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// directories have been moved. 12 bits and 32, above the 20 bits of the place: only root makes versions, but anybody
 /// moves, and must not bring an old epoch back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PlaceEpoch(u64);
+pub(crate) struct PlaceEpoch(u64);
 
 const PLACE_MASK: u64 = (1 << 20) - 1;
 
 impl PlaceEpoch {
     /// The epoch of rules `version` after `moves` moves.
-    pub fn new(version: u64, moves: u64) -> PlaceEpoch {
+    pub(crate) fn new(version: u64, moves: u64) -> PlaceEpoch {
         PlaceEpoch((version << 52) | ((moves & 0xffff_ffff) << 20))
     }
 }
 
 /// Where a node was last found.
-pub struct Link {
+pub(crate) struct Link {
     /// The directory; for the root, itself.
-    pub parent: NodeId,
+    pub(crate) parent: NodeId,
     /// Its name there.
-    pub name: Box<CStr>,
+    pub(crate) name: Box<CStr>,
     /// Boxed: of most nodes nothing is known.
     known: Option<Box<Known>>,
 }
@@ -60,33 +60,33 @@ struct Known {
 
 impl Link {
     /// True if that is where it says.
-    pub fn is(&self, parent: NodeId, name: &CStr) -> bool {
+    pub(crate) fn is(&self, parent: NodeId, name: &CStr) -> bool {
         self.parent == parent && *self.name == *name
     }
 
     /// Says another place.
-    pub fn set(&mut self, parent: NodeId, name: &CStr) {
+    pub(crate) fn set(&mut self, parent: NodeId, name: &CStr) {
         self.parent = parent;
         self.name = name.into();
     }
 
     /// The way back to the inode when its name leads elsewhere. Directories have one from the first lookup on.
-    pub fn handle(&self) -> Option<&FileHandle> {
+    pub(crate) fn handle(&self) -> Option<&FileHandle> {
         self.known.as_ref()?.handle.as_ref()
     }
 
     /// Remembers the way back.
-    pub fn keep_handle(&mut self, handle: FileHandle) {
+    pub(crate) fn keep_handle(&mut self, handle: FileHandle) {
         self.known.get_or_insert_default().handle = Some(handle);
     }
 
     /// Where the symlink leads, if it has been read.
-    pub fn target(&self) -> Option<&[u8]> {
+    pub(crate) fn target(&self) -> Option<&[u8]> {
         self.known.as_ref()?.target.as_deref()
     }
 
     /// Forgets everything of the inode but the way back to it.
-    pub fn forget_all_but(&mut self, back: Option<FileHandle>) {
+    pub(crate) fn forget_all_but(&mut self, back: Option<FileHandle>) {
         self.known = back.map(|handle| {
             Box::new(Known {
                 handle: Some(handle),
@@ -96,7 +96,7 @@ impl Link {
     }
 
     /// Remembers where the symlink leads.
-    pub fn keep_target(&mut self, target: &[u8]) {
+    pub(crate) fn keep_target(&mut self, target: &[u8]) {
         self.known.get_or_insert_default().target = Some(target.into());
     }
 }
@@ -104,9 +104,9 @@ impl Link {
 /// One known lower inode.
 pub struct Node {
     /// Its number.
-    pub id: NodeId,
+    pub(crate) id: NodeId,
     /// Its identity.
-    pub key: Key,
+    pub(crate) key: Key,
     /// See [`Node::kind`]. In 16 bits it takes no more room than the flags leave.
     kind: u16,
     /// Lookups that the kernel has not yet forgotten. [`GONE`] is final: the node is on its way out.
@@ -115,19 +115,19 @@ pub struct Node {
     /// The place in the rule tree, with the epoch that it is good for; 0: not known. See [`Node::place`].
     place: AtomicU64,
     /// A directory's descriptor, while the directory is in use; or an `O_PATH` one of a file without a name.
-    pub dir: ArcSwapOption<OwnedFd>,
+    pub(crate) dir: ArcSwapOption<OwnedFd>,
     /// Set by each use of `dir`, cleared by the clock that decides which descriptors to give up.
-    pub dir_used: AtomicBool,
+    pub(crate) dir_used: AtomicBool,
     /// Boxed, and only while there are some: most known nodes are not open.
     handles: Mutex<Option<Box<Handles>>>,
     /// A POSIX lock was asked for at some time.
     posix_locks: AtomicBool,
     /// Which ids the kernel was last told that the file gives to who runs it: see [`super::grants`].
-    pub told_ids: AtomicU16,
+    pub(crate) told_ids: AtomicU16,
     /// The kernel has asked for pages since they were dropped.
     pages: AtomicBool,
     /// The change time, ns since 1970, of the state in which it had no access ACL; 0: none is known.
-    pub no_acl: AtomicU64,
+    pub(crate) no_acl: AtomicU64,
 }
 
 impl Node {
@@ -154,58 +154,58 @@ impl Node {
     }
 
     /// Its file type, `S_IFDIR` and so on; fixed for the life of an inode.
-    pub fn kind(&self) -> u32 {
+    pub(crate) fn kind(&self) -> u32 {
         self.kind.into()
     }
 
     /// True for a directory.
-    pub fn is_dir(&self) -> bool {
+    pub(crate) fn is_dir(&self) -> bool {
         self.kind() == libc::S_IFDIR
     }
 
     /// The side that this node is on.
-    pub fn side(&self) -> Side {
+    pub(crate) fn side(&self) -> Side {
         self.key.side
     }
 
     /// Where the node was last found.
-    pub fn link(&self) -> MutexGuard<'_, Link> {
+    pub(crate) fn link(&self) -> MutexGuard<'_, Link> {
         lock(&self.link)
     }
 
     /// The open handles of the node.
-    pub fn handles(&self) -> HandlesGuard<'_> {
+    pub(crate) fn handles(&self) -> HandlesGuard<'_> {
         HandlesGuard::new(lock(&self.handles))
     }
 
     /// Notes that POSIX locks are used on this file.
-    pub fn note_posix_locks(&self) {
+    pub(crate) fn note_posix_locks(&self) {
         self.posix_locks.store(true, Ordering::Relaxed);
     }
 
     /// True if POSIX locks have been used on this file since the kernel first looked it up.
-    pub fn had_posix_locks(&self) -> bool {
+    pub(crate) fn had_posix_locks(&self) -> bool {
         self.posix_locks.load(Ordering::Relaxed)
     }
 
     /// Notes that the kernel keeps pages of this file: of mappings, and of what is spliced.
-    pub fn note_pages(&self) {
+    pub(crate) fn note_pages(&self) {
         self.pages.store(true, Ordering::Relaxed);
     }
 
     /// True if the kernel may keep pages of this file.
-    pub fn has_pages(&self) -> bool {
+    pub(crate) fn has_pages(&self) -> bool {
         self.pages.load(Ordering::Relaxed)
     }
 
     /// Notes that the kernel is about to drop its pages of this file. True if it may have kept some.
-    pub fn drop_pages(&self) -> bool {
+    pub(crate) fn drop_pages(&self) -> bool {
         self.pages.swap(false, Ordering::Relaxed)
     }
 
     /// The remembered place in the rule tree, if it was derived in `epoch`: the outer `None` says that it must be
     /// derived, the inner that no rule concerns this directory or anything below it.
-    pub fn place(&self, epoch: PlaceEpoch) -> Option<Option<Place>> {
+    pub(crate) fn place(&self, epoch: PlaceEpoch) -> Option<Option<Place>> {
         let word = self.place.load(Ordering::Relaxed);
         if word & !PLACE_MASK != epoch.0 {
             return None;
@@ -218,7 +218,7 @@ impl Node {
     }
 
     /// Remembers the place. One too large for the word is derived every time.
-    pub fn set_place(&self, epoch: PlaceEpoch, place: Option<Place>) {
+    pub(crate) fn set_place(&self, epoch: PlaceEpoch, place: Option<Place>) {
         let low = place.map_or(1, |p| u64::from(p.0) + 2);
         if low <= PLACE_MASK {
             self.place.store(epoch.0 | low, Ordering::Relaxed);
@@ -226,12 +226,12 @@ impl Node {
     }
 
     /// True if the kernel has not forgotten it; the root it never forgets.
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.lookups() > 0
     }
 
     /// Lookups that the kernel has not forgotten.
-    pub fn lookups(&self) -> u64 {
+    pub(crate) fn lookups(&self) -> u64 {
         match self.lookups.load(Ordering::Relaxed) {
             GONE | LEAVING => 0,
             n => n,
@@ -272,7 +272,7 @@ pub struct Nodes {
 
 impl Nodes {
     /// A table that knows the root only.
-    pub fn new(root: Key, dir: OwnedFd) -> Nodes {
+    pub(crate) fn new(root: Key, dir: OwnedFd) -> Nodes {
         let node = Node::new(NodeId::ROOT, root, libc::S_IFDIR, NodeId::ROOT, c".");
         node.dir.store(Some(Arc::new(dir)));
         let nodes = Nodes {
@@ -298,7 +298,7 @@ impl Nodes {
     }
 
     /// The node with that number.
-    pub fn get(&self, id: NodeId) -> Option<Arc<Node>> {
+    pub(crate) fn get(&self, id: NodeId) -> Option<Arc<Node>> {
         if id == NodeId::ROOT {
             return Some(self.root.clone());
         }
@@ -306,7 +306,7 @@ impl Nodes {
     }
 
     /// The node of that inode if the kernel knows it; no lookup is counted.
-    pub fn find(&self, key: &Key) -> Option<Arc<Node>> {
+    pub(crate) fn find(&self, key: &Key) -> Option<Arc<Node>> {
         self.find_any(key).filter(|node| node.lookups() > 0)
     }
 
@@ -318,7 +318,7 @@ impl Nodes {
     }
 
     /// The node of the inode `key`, found as `name` in `parent`, with one more lookup counted.
-    pub fn look_up(&self, key: Key, kind: u32, parent: NodeId, name: &CStr) -> Arc<Node> {
+    pub(crate) fn look_up(&self, key: Key, kind: u32, parent: NodeId, name: &CStr) -> Arc<Node> {
         if let Some(node) = self.find_any(&key)
             && node.kind() == kind
             && self.revive(&node)
@@ -330,7 +330,7 @@ impl Nodes {
     }
 
     /// As [`Nodes::look_up`], of an inode that most likely is not known: it has just been made.
-    pub fn add(&self, key: Key, kind: u32, parent: NodeId, name: &CStr) -> Arc<Node> {
+    pub(crate) fn add(&self, key: Key, kind: u32, parent: NodeId, name: &CStr) -> Arc<Node> {
         let fresh = || {
             let id = NodeId(self.next.fetch_add(1, Ordering::Relaxed));
             let node = Arc::new(Node::new(id, key, kind, parent, name));
@@ -366,17 +366,17 @@ impl Nodes {
     }
 
     /// How often a directory was found elsewhere than before; part of a [`PlaceEpoch`].
-    pub fn moves(&self) -> u64 {
+    pub(crate) fn moves(&self) -> u64 {
         self.moves.load(Ordering::Acquire)
     }
 
     /// How many nodes the kernel knows, the root included.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_id.len() + 1 - self.asleep.load(Ordering::Relaxed).min(self.by_id.len())
     }
 
     /// How many files and directories are open. Looks at every node: for reports, not for requests.
-    pub fn handles(&self) -> usize {
+    pub(crate) fn handles(&self) -> usize {
         let guard = scc::Guard::new();
         let known = self
             .by_id
@@ -384,23 +384,18 @@ impl Nodes {
             .map(|(_, node)| node.handles().len());
         known.sum::<usize>() + self.root.handles().len()
     }
-
-    /// A mount always knows its root.
-    pub fn is_empty(&self) -> bool {
-        false
-    }
 }
 
 /// A name as it stands in a [`Link`], copied out so that the lock is not held across a system call. 256 bytes on the
 /// stack: a file name has at most 255.
-pub struct NameBuf {
+pub(crate) struct NameBuf {
     bytes: [u8; 256],
     len: usize,
 }
 
 impl NameBuf {
     /// Copies `name`; longer ones cannot come from the kernel (`FUSE_NAME_MAX` is larger, lower names are not) and are cut.
-    pub fn new(name: &CStr) -> NameBuf {
+    pub(crate) fn new(name: &CStr) -> NameBuf {
         let mut bytes = [0; 256];
         let len = name.count_bytes().min(255);
         bytes[..len].copy_from_slice(&name.to_bytes()[..len]);
@@ -408,7 +403,7 @@ impl NameBuf {
     }
 
     /// The name.
-    pub fn as_c_str(&self) -> &CStr {
+    pub(crate) fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_with_nul(&self.bytes[..=self.len]).unwrap_or(c"")
     }
 }

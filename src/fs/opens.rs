@@ -22,44 +22,44 @@ use std::time::Duration;
 
 /// Set in the handle number of an open that needs no descriptor here: passed through, for reading. Such numbers differ
 /// all the same, because RELEASE ends the locks that were taken through its handle.
-pub const NO_DESCRIPTOR: u64 = 1 << 63;
+pub(crate) const NO_DESCRIPTOR: u64 = 1 << 63;
 
 /// Set by execve(2) in the flags of its open, and passed on by FUSE (`__FMODE_EXEC`, include/linux/fs.h).
 const FMODE_EXEC: u32 = 0x20;
 
 /// A file opened for a client.
-pub struct Opened {
+pub(crate) struct Opened {
     /// The handle's number, with [`NO_DESCRIPTOR`] or without.
-    pub fh: u64,
+    pub(crate) fh: u64,
     /// How it is served.
-    pub io: Io,
+    pub(crate) io: Io,
 }
 
 /// The flags with which the lower file is opened for a client's flags.
 ///
 /// Left out: creation and truncation, which are done apart; O_DIRECT, whose alignment rules the request buffers do not
 /// keep; O_APPEND, which every WRITE carries as it stands at that moment (fcntl can change it).
-pub fn lower_flags(flags: u32) -> OFlags {
+pub(crate) fn lower_flags(flags: u32) -> OFlags {
     let kept = OFlags::RWMODE | OFlags::SYNC | OFlags::DSYNC | OFlags::NOATIME | OFlags::LARGEFILE;
     (OFlags::from_bits_retain(flags) & kept) | OFlags::CLOEXEC | OFlags::NONBLOCK
 }
 
 /// What the clients have open, and how it is opened.
-pub struct Opens {
+pub(crate) struct Opens {
     lower: Arc<Lower>,
     locks: Arc<Locks>,
     notices: Arc<Notices>,
     passthrough: Arc<Passthrough>,
     grants: Grants,
     /// How many files and directories the clients have open.
-    pub descriptors: Descriptors,
+    pub(crate) descriptors: Descriptors,
     closing: Closing,
     next_handle: AtomicU64,
 }
 
 impl Opens {
     /// Nothing open. At most `most` files and directories will be.
-    pub fn new(
+    pub(crate) fn new(
         lower: Arc<Lower>,
         locks: Arc<Locks>,
         notices: Arc<Notices>,
@@ -80,7 +80,7 @@ impl Opens {
     }
 
     /// A number for a new handle.
-    pub fn new_handle(&self) -> u64 {
+    pub(crate) fn new_handle(&self) -> u64 {
         self.next_handle.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -92,7 +92,7 @@ impl Opens {
     /// # Errors
     /// ESTALE when the file is not where it was last seen, and what `openat(2)` and `truncate` answer. EAGAIN in a thread
     /// that [never waits](crate::sys::lease::never_wait) when it would have to wait for somebody; nothing has changed then.
-    pub fn open<E: From<Errno>>(
+    pub(crate) fn open<E: From<Errno>>(
         &self,
         node: &Arc<Node>,
         flags: u32,
@@ -197,7 +197,7 @@ impl Opens {
     }
 
     /// Keeps `fd`, a file just opened or created for a client, as a handle of `node`; `stat` is what it is.
-    pub fn adopt(
+    pub(crate) fn adopt(
         &self,
         node: &Arc<Node>,
         fd: OwnedFd,
@@ -255,7 +255,7 @@ impl Opens {
     }
 
     /// Ends the open with handle `fh`.
-    pub fn close(&self, node: &Node, fh: u64) {
+    pub(crate) fn close(&self, node: &Node, fh: u64) {
         let file = node.handles().remove_file(fh);
         if fh & NO_DESCRIPTOR != 0 {
             node.handles().end_lending(fh);
@@ -280,7 +280,7 @@ impl Opens {
     ///
     /// # Errors
     /// EBADF for an unknown handle, and what opening answers.
-    pub fn file(&self, node: &Arc<Node>, fh: u64) -> Result<Arc<File>, Errno> {
+    pub(crate) fn file(&self, node: &Arc<Node>, fh: u64) -> Result<Arc<File>, Errno> {
         if fh & NO_DESCRIPTOR == 0 {
             return node.handles().file(fh).ok_or(Errno::BADF);
         }

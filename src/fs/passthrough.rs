@@ -29,18 +29,18 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long an id is kept after its last use, at least; at most twice that.
-pub const IDLE: Duration = Duration::from_secs(1);
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
 
 /// Which files the kernel reads and writes itself.
-pub struct Passthrough {
+pub(crate) struct Passthrough {
     lower: Arc<Lower>,
     /// What the kernel was given, and why it was not given more.
-    pub registry: Registry,
+    pub(crate) registry: Registry,
 }
 
 impl Passthrough {
     /// For files of `lower`; nothing is passed through before [`Passthrough::enable`].
-    pub fn new(lower: Arc<Lower>) -> Passthrough {
+    pub(crate) fn new(lower: Arc<Lower>) -> Passthrough {
         Passthrough {
             lower,
             registry: Registry::default(),
@@ -50,7 +50,12 @@ impl Passthrough {
     /// Lets the kernel, do with lower files itself what `reach` says; tries it on the
     /// base directories, so that what speaks against it is said now. `agreed`: the kernel's `max_stack_depth` if INIT has
     /// agreed on passthrough. False: there is nothing to sweep.
-    pub fn enable(&self, kernel: Arc<dyn Kernel>, reach: Reach, agreed: Option<u32>) -> bool {
+    pub(crate) fn enable(
+        &self,
+        kernel: Arc<dyn Kernel>,
+        reach: Reach,
+        agreed: Option<u32>,
+    ) -> bool {
         let Some(max_stack_depth) = agreed else {
             if reach == Reach::Everything {
                 self.registry.refuse(
@@ -77,7 +82,7 @@ impl Passthrough {
 
     /// Decides how an open of `node` is served, when the node has an id in force or plain opens already; `None` if
     /// this open is the first and may be passed through: then the caller comes back with [`Passthrough::open_first`].
-    pub fn open_like_others(&self, node: &Node) -> Option<Io> {
+    pub(crate) fn open_like_others(&self, node: &Node) -> Option<Io> {
         let mut handles = node.handles();
         let backing = &mut handles.backing;
         match self.registry.reach_of(node.side(), node.key.dev) {
@@ -90,7 +95,7 @@ impl Passthrough {
     /// overwrite it through a shared mapping of the lower file, which mmap(2) refuses natively only because it sees the
     /// attribute on the inode (`do_mmap`, mm/mmap.c), and on that of the mount there is none. Only while the file is open
     /// with an id, from before it got the attribute, this open has to follow.
-    pub fn open_append_only(&self, node: &Node) -> Io {
+    pub(crate) fn open_append_only(&self, node: &Node) -> Io {
         let mut handles = node.handles();
         let backing = &mut handles.backing;
         if backing.passed > 0
@@ -111,7 +116,7 @@ impl Passthrough {
     /// # Errors
     /// EBADF when the kernel wants a descriptor that is really open ([`Passthrough::takes_pins`] tells so from then on).
     /// Every other failure makes the open a plain one.
-    pub fn open_first(&self, node: &Node, file: Candidate<'_>) -> Result<Io, Errno> {
+    pub(crate) fn open_first(&self, node: &Node, file: Candidate<'_>) -> Result<Io, Errno> {
         let mut handles = node.handles();
         let backing = &mut handles.backing;
         let Some(reach) = self
@@ -140,12 +145,12 @@ impl Passthrough {
     }
 
     /// True if an `O_PATH` descriptor is enough to register a file (Linux 6.12).
-    pub fn takes_pins(&self) -> bool {
+    pub(crate) fn takes_pins(&self) -> bool {
         !self.registry.wants_open.load(Ordering::Relaxed)
     }
 
     /// Ends one open of `node`. The last one with an id leaves it for the next open to come, within a bound.
-    pub fn end_open(&self, node: &Node, passed: bool) {
+    pub(crate) fn end_open(&self, node: &Node, passed: bool) {
         let mut ended = None;
         {
             let mut handles = node.handles();
@@ -215,7 +220,7 @@ impl Passthrough {
 
     /// Gives back ids that have not been used for [`IDLE`]; returns at the end of the process only. Sleeps without a
     /// timer while no id is kept.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         let Some(kept) = self.registry.kept.get() else {
             return;
         };

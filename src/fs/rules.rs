@@ -32,7 +32,7 @@ pub use overrides::{Override, OverrideKind};
 pub use path::{COMPONENT_MAX, DEPTH_MAX, PATH_MAX, PathProblem, RulePath};
 use std::ffi::CStr;
 use std::sync::Arc;
-pub use tree::Place;
+pub(crate) use tree::Place;
 pub(in crate::fs) use tree::{NONE, Tree};
 
 /// What the rules say about a path, for explaining (P5).
@@ -41,9 +41,9 @@ pub struct Ruling<'a> {
     /// The deepest component of the path that is in the tree.
     pub place: Place,
     /// Whether `place` is the whole path; otherwise no rule names it or anything below it.
-    pub exact: bool,
+    pub(crate) exact: bool,
     /// The side the path lives on.
-    pub side: Side,
+    pub(crate) side: Side,
     /// The directory or file whose global rule put it there.
     pub global: Option<Place>,
     /// The override of exactly this path.
@@ -53,7 +53,7 @@ pub struct Ruling<'a> {
 }
 
 /// The side that `rules` put a path on, of which they say `found`; `exact`: only listed names are global.
-pub fn side_of(found: &Ruling<'_>, rules: &Rules, exact: bool) -> Side {
+pub(crate) fn side_of(found: &Ruling<'_>, rules: &Rules, exact: bool) -> Side {
     let by_itself = found.exact && rules.is_global(found.place);
     if exact && !by_itself {
         Side::Local
@@ -75,31 +75,33 @@ impl Rules {
     }
 
     /// The number this version was compiled with.
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
+    #[cfg(test)]
     /// Whether there is no rule at all.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.tree.rules() == 0
     }
 
     /// The component `name` below `at`, if a rule names it or something below it. One hash and usually one comparison,
     /// without allocation.
-    pub fn child(&self, at: Place, name: &[u8]) -> Option<Place> {
+    pub(crate) fn child(&self, at: Place, name: &[u8]) -> Option<Place> {
         self.tree.child(at, name)
     }
 
     /// Whether a global rule names exactly this path. What is below a global directory is global too (D39), which is for
     /// the caller to carry downwards, or for [`Rules::side`] to find out.
-    pub fn is_global(&self, at: Place) -> bool {
+    pub(crate) fn is_global(&self, at: Place) -> bool {
         self.tree
             .get(at)
             .is_some_and(|component| component.global != NONE)
     }
 
+    #[cfg(test)]
     /// The side `at` lives on: global if a global rule names it or anything above it (D39). Costs one step per component.
-    pub fn side(&self, at: Place) -> Side {
+    pub(crate) fn side(&self, at: Place) -> Side {
         match self.tree.upwards(at).any(|(_, above)| above.global != NONE) {
             true => Side::Global,
             false => Side::Local,
@@ -107,7 +109,7 @@ impl Rules {
     }
 
     /// The override of exactly this path.
-    pub fn override_at(&self, at: Place) -> Option<&Arc<Override>> {
+    pub(crate) fn override_at(&self, at: Place) -> Option<&Arc<Override>> {
         self.tree.get(at)?.over.as_ref()
     }
 
@@ -118,7 +120,7 @@ impl Rules {
 
     /// The components below `at` that have rules or lead to some, sorted by name. Sorting costs time and memory in
     /// proportion to their number; it is for listings.
-    pub fn children(&self, at: Place) -> impl Iterator<Item = (&[u8], Place)> {
+    pub(crate) fn children(&self, at: Place) -> impl Iterator<Item = (&[u8], Place)> {
         let mut children: Vec<_> = self
             .tree
             .children(at)

@@ -1,7 +1,7 @@
 //! What the daemon was told at start.
 
 /// What [`Settings::max_cross_copy`] is unless the command line says otherwise: 1 MiB.
-pub const MAX_CROSS_COPY: u64 = 1 << 20;
+pub(crate) const MAX_CROSS_COPY: u64 = 1 << 20;
 
 /// What the daemon was told at start.
 #[derive(Debug, Clone)]

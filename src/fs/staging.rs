@@ -13,7 +13,7 @@
 
 use temp_names::{fresh_name, is_hidden, with_fresh_name};
 pub mod sweep;
-pub mod temp_names;
+pub(crate) mod temp_names;
 
 use super::stat::Stat;
 use crate::sys::creds::{own, set_umask};
@@ -26,7 +26,7 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 
 /// The place, with room for one object. Dropping it removes the place, and the object if it still is there.
-pub struct Staging<'a> {
+pub(crate) struct Staging<'a> {
     within: BorrowedFd<'a>,
     /// The place's name; `None`: it is `within` itself.
     name: Option<CString>,
@@ -44,7 +44,7 @@ impl<'a> Staging<'a> {
     /// # Errors
     /// EACCES, EROFS, ENOSPC, EDQUOT as `mkdirat(2)`. EPERM where the directory that was made is not the daemon's alone:
     /// on a file system without owners and modes, or because somebody puts others in its place.
-    pub fn within(within: BorrowedFd<'a>) -> Result<Staging<'a>, Errno> {
+    pub(crate) fn within(within: BorrowedFd<'a>) -> Result<Staging<'a>, Errno> {
         // The umask of a worker is the last caller's.
         set_umask(0o077);
         let mode = Mode::RWXU;
@@ -74,7 +74,7 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// As [`Staging::within`], but for ENOSPC and EDQUOT.
-    pub fn within_or_beside(within: BorrowedFd<'a>) -> Result<Staging<'a>, Errno> {
+    pub(crate) fn within_or_beside(within: BorrowedFd<'a>) -> Result<Staging<'a>, Errno> {
         match Staging::within(within) {
             Err(Errno::NOSPC | Errno::DQUOT | Errno::MLINK) => Ok(Staging {
                 within,
@@ -93,7 +93,7 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// What `make` answers.
-    pub fn make(
+    pub(crate) fn make(
         &self,
         make: &mut dyn FnMut(BorrowedFd<'_>, &CStr) -> Result<(), Errno>,
     ) -> Result<OwnedFd, Errno> {
@@ -102,7 +102,7 @@ impl<'a> Staging<'a> {
     }
 
     /// The place and the object's name in it, for calls that want both.
-    pub fn at(&self) -> (BorrowedFd<'_>, &CStr) {
+    pub(crate) fn at(&self) -> (BorrowedFd<'_>, &CStr) {
         (self.dir.as_fd(), &self.object)
     }
 
@@ -110,7 +110,7 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// ENOENT where there is none.
-    pub fn stat(&self) -> Result<Stat, Errno> {
+    pub(crate) fn stat(&self) -> Result<Stat, Errno> {
         Stat::at(self.dir.as_fd(), &self.object)
     }
 
@@ -118,7 +118,7 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// As `linkat(2)`.
-    pub fn link(&self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub(crate) fn link(&self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
         object::link(fd, self.dir.as_fd(), &self.object)
     }
 
@@ -126,7 +126,7 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// As `renameat(2)`.
-    pub fn take(&self, name: &CStr) -> Result<(), Errno> {
+    pub(crate) fn take(&self, name: &CStr) -> Result<(), Errno> {
         rustix::fs::renameat(self.within, name, &self.dir, &*self.object)
     }
 
@@ -134,7 +134,7 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// As `renameat(2)`.
-    pub fn put(&self, name: &CStr) -> Result<(), Errno> {
+    pub(crate) fn put(&self, name: &CStr) -> Result<(), Errno> {
         rustix::fs::renameat(&self.dir, &*self.object, self.within, name)?;
         self.empty.set(true);
         Ok(())
@@ -144,7 +144,7 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// EEXIST if the name is taken.
-    pub fn put_at_free_name(&self, name: &CStr) -> Result<(), Errno> {
+    pub(crate) fn put_at_free_name(&self, name: &CStr) -> Result<(), Errno> {
         let put = match self.rename(name, RenameFlags::NOREPLACE) {
             // A file system without the flag: a link to a taken name fails as well. What has no links is a directory, and
             // a plain rename of one replaces nothing but an empty one.
@@ -165,7 +165,7 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// As `renameat2(2)`: EINVAL or ENOSYS where the file system cannot.
-    pub fn exchange(&self, name: &CStr) -> Result<(), Errno> {
+    pub(crate) fn exchange(&self, name: &CStr) -> Result<(), Errno> {
         self.rename(name, RenameFlags::EXCHANGE)
     }
 
@@ -177,14 +177,14 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// EISDIR, ENOENT as `unlinkat(2)`.
-    pub fn remove(&self) -> Result<(), Errno> {
+    pub(crate) fn remove(&self) -> Result<(), Errno> {
         rustix::fs::unlinkat(&self.dir, &*self.object, AtFlags::empty())?;
         self.empty.set(true);
         Ok(())
     }
 
     /// Lets the place and the object be: there is something in it that may be missed.
-    pub fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         self.stays = true;
     }
 }
@@ -212,7 +212,7 @@ impl Drop for Staging<'_> {
 ///
 /// # Errors
 /// ENOTDIR or ELOOP for what is no directory, EPERM for one that is not the daemon's alone.
-pub fn clear(dir: BorrowedFd<'_>, name: &CStr, of_dir: &Stat) -> Result<(), Errno> {
+pub(crate) fn clear(dir: BorrowedFd<'_>, name: &CStr, of_dir: &Stat) -> Result<(), Errno> {
     let place = enter(dir, name, of_dir)?;
     let mut buffer = [MaybeUninit::<u8>::uninit(); 1024];
     let mut entries = RawDir::new(&place, &mut buffer);
@@ -247,7 +247,7 @@ fn is_ours(stat: &Stat) -> bool {
 
 /// True if nobody but the daemon's own user makes names in the directory `of_dir`. (With an ACL, the bits of the group are
 /// the most that anybody gets.)
-pub fn is_ours_alone(of_dir: &Stat) -> bool {
+pub(crate) fn is_ours_alone(of_dir: &Stat) -> bool {
     is_ours(of_dir) && u32::from(of_dir.0.stx_mode) & (libc::S_IWGRP | libc::S_IWOTH) == 0
 }
 
@@ -255,7 +255,7 @@ pub fn is_ours_alone(of_dir: &Stat) -> bool {
 ///
 /// # Errors
 /// As `openat(2)`.
-pub fn open_pinned(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_pinned(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }
@@ -265,7 +265,11 @@ pub fn open_pinned(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// As `openat(2)`; ELOOP for a symlink, EISDIR for a directory, ENXIO for anything else.
-pub fn open_regular(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_regular(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
     let pinned = open_pinned(dir, name)?;
     match Stat::of(pinned.as_fd())?.kind() {
         libc::S_IFREG => {}

@@ -16,7 +16,7 @@ const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
 /// The attributes of a lower object, as the lower file system gives them, and where it has no birth time what its file
 /// handle says about the generation of its number; 0: nothing.
 #[derive(Clone, Copy)]
-pub struct Stat(pub Statx, u64);
+pub struct Stat(pub(crate) Statx, u64);
 
 impl Stat {
     /// Looks at `name` in `dir`; a symlink is looked at itself. One system call where the file system has birth times.
@@ -36,7 +36,7 @@ impl Stat {
     ///
     /// # Errors
     /// What `statx(2)` answers.
-    pub fn of(fd: BorrowedFd<'_>) -> io::Result<Stat> {
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> io::Result<Stat> {
         let stat = statx(fd, c"", AtFlags::EMPTY_PATH)?;
         let generation = match tells_birth(&stat) {
             true => 0,
@@ -49,7 +49,7 @@ impl Stat {
     ///
     /// # Errors
     /// As [`Stat::at`].
-    pub fn pinned(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, Stat)> {
+    pub(crate) fn pinned(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, Stat)> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = looking(|| rustix::fs::openat(dir, name, flags, Mode::empty()))?;
         let stat = Stat::of(fd.as_fd())?;
@@ -57,7 +57,7 @@ impl Stat {
     }
 
     /// The file type: `S_IFREG` and so on.
-    pub fn kind(&self) -> u32 {
+    pub(crate) fn kind(&self) -> u32 {
         u32::from(self.0.stx_mode) & libc::S_IFMT
     }
 
@@ -67,27 +67,27 @@ impl Stat {
     }
 
     /// True for a regular file.
-    pub fn is_file(&self) -> bool {
+    pub(crate) fn is_file(&self) -> bool {
         self.kind() == libc::S_IFREG
     }
 
     /// True for a file to which can only be appended (chattr +a); false where the file system does not tell.
-    pub fn is_append_only(&self) -> bool {
+    pub(crate) fn is_append_only(&self) -> bool {
         self.0.stx_attributes.contains(StatxAttributes::APPEND)
     }
 
     /// The device number of the lower file system, in the kernel's 64-bit encoding.
-    pub fn dev(&self) -> u64 {
+    pub(crate) fn dev(&self) -> u64 {
         rustix::fs::makedev(self.0.stx_dev_major, self.0.stx_dev_minor)
     }
 
     /// When the object was made, seconds and nanoseconds since 1970, where the file system tells.
-    pub fn birth(&self) -> Option<(i64, u32)> {
+    pub(crate) fn birth(&self) -> Option<(i64, u32)> {
         tells_birth(&self.0).then_some((self.0.stx_btime.tv_sec, self.0.stx_btime.tv_nsec))
     }
 
     /// The change time, ns since 1970.
-    pub fn changed(&self) -> u64 {
+    pub(crate) fn changed(&self) -> u64 {
         nanoseconds((self.0.stx_ctime.tv_sec, self.0.stx_ctime.tv_nsec))
     }
 
@@ -98,7 +98,7 @@ impl Stat {
     /// that is used again within one tick (10 ms at most) of the birth of the file that had it before is taken for that
     /// file, for which the lower file system still checks every change. Where there is neither a birth time nor a file
     /// handle ([`Key::is_ambiguous`]), only a held inode is safe ([`super::lower::known`]).
-    pub fn key(&self, side: Side) -> Key {
+    pub(crate) fn key(&self, side: Side) -> Key {
         Key {
             side,
             dev: self.dev(),

@@ -29,7 +29,7 @@ impl Base {
 
     /// The same directory on a mount whose access times change as `request` says, and whether that was possible. Its other
     /// flags, and what is mounted within the directory, are then as they are at this moment.
-    pub fn with_times_of(self, request: &MountRequest) -> (Self, Result<()>) {
+    pub(crate) fn with_times_of(self, request: &MountRequest) -> (Self, Result<()>) {
         let again = self.dir.try_clone().map_err(|_| Errno::MFILE);
         match again.and_then(|dir| times::with_times_of(request, dir)) {
             Ok(dir) => (Self { dir, ..self }, Ok(())),
@@ -41,7 +41,7 @@ impl Base {
     /// mount that a program was opened through, and never the one beneath. (The other flags need no such care: the mount is
     /// nosuid and nodev unless root wants it otherwise, and a read-only file system refuses each change itself.)
     #[must_use]
-    pub fn is_noexec(&self) -> bool {
+    pub(crate) fn is_noexec(&self) -> bool {
         fstatvfs(&self.dir).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC))
     }
 

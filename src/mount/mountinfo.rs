@@ -23,7 +23,7 @@ const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountLine {
     /// The id of the mount that it sits on.
-    pub parent: u64,
+    pub(crate) parent: u64,
     /// The number of its file system: major and minor.
     pub device: (u32, u32),
     /// Its mountpoint.
@@ -99,7 +99,7 @@ pub fn parse(line: &[u8]) -> Option<(u64, MountLine)> {
 }
 
 /// Undoes the octal escapes of blanks, newlines and backslashes in a path of mountinfo (`mangle_path`).
-pub fn unescape(field: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {

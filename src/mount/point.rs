@@ -61,7 +61,7 @@ impl Point {
 
     /// The path, absolute.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.at
     }
 
@@ -69,7 +69,7 @@ impl Point {
     ///
     /// # Errors
     /// As `take_base`'s; and somebody renames the directories there.
-    pub fn base(&self) -> std::result::Result<Base, MountError> {
+    pub(crate) fn base(&self) -> std::result::Result<Base, MountError> {
         self.dir
             .try_clone()
             .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::MFILE))

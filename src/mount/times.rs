@@ -33,7 +33,7 @@ const RECURSIVE: libc::c_int = 0x8000;
 impl MountRequest {
     /// Whether reads must leave every access time alone: a read-only mount does, as a read-only native one.
     #[must_use]
-    pub fn keeps_access_times(&self) -> bool {
+    pub(crate) fn keeps_access_times(&self) -> bool {
         self.read_only || self.atime == Some(Atime::Noatime)
     }
 

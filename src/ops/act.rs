@@ -23,7 +23,7 @@ const SET_IDS: u32 = libc::S_ISUID | libc::S_ISGID;
 
 /// Who a request acts as.
 #[derive(Clone, Copy)]
-pub struct Actor<'a> {
+pub(crate) struct Actor<'a> {
     frame: &'a Frame<'a>,
     agreed: &'a Agreed,
     /// The kernel has asked for the rights on the mount.

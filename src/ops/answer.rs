@@ -10,10 +10,10 @@ use etcfs_proto::abi::{Attr, AttrOut, EntryOut, Statx, SxTime};
 /// How long the kernel may use attributes, in nanoseconds. It rounds one up to a tick of its clock, which is enough to
 /// save the GETATTR that would follow every LOOKUP, and too short for anyone to see something old by name: every path
 /// component is looked up anew (its own validity is 0).
-pub const ATTR_VALID_NSEC: u32 = 1;
+pub(crate) const ATTR_VALID_NSEC: u32 = 1;
 
 /// The attributes of a lower object, which is `node`, as the mount shows them.
-pub fn attr(fs: &Fs, node: &Node, stat: &Stat) -> Attr {
+pub(crate) fn attr(fs: &Fs, node: &Node, stat: &Stat) -> Attr {
     let s = &stat.0;
     let shown = fs.grants.shown_of(node, stat);
     Attr {
@@ -37,7 +37,7 @@ pub fn attr(fs: &Fs, node: &Node, stat: &Stat) -> Attr {
 }
 
 /// How long the kernel may use the attributes of `node`, in nanoseconds.
-pub fn validity(node: &Node) -> u32 {
+pub(crate) fn validity(node: &Node) -> u32 {
     match may_be_kept(node) {
         true => ATTR_VALID_NSEC,
         false => 0,
@@ -45,7 +45,7 @@ pub fn validity(node: &Node) -> u32 {
 }
 
 /// The answer to GETATTR and SETATTR.
-pub fn attr_out(attr: Attr, attr_valid_nsec: u32) -> AttrOut {
+pub(crate) fn attr_out(attr: Attr, attr_valid_nsec: u32) -> AttrOut {
     AttrOut {
         attr_valid: 0,
         attr_valid_nsec,
@@ -55,7 +55,7 @@ pub fn attr_out(attr: Attr, attr_valid_nsec: u32) -> AttrOut {
 }
 
 /// The answer to LOOKUP and to everything that creates a name.
-pub fn entry_out(fs: &Fs, nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> EntryOut {
+pub(crate) fn entry_out(fs: &Fs, nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> EntryOut {
     EntryOut {
         nodeid,
         // The kernel has made the root by itself, with 0.
@@ -72,7 +72,7 @@ pub fn entry_out(fs: &Fs, nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> Entr
 }
 
 /// The body of the answer to STATX.
-pub fn statx(fs: &Fs, node: &Node, stat: &Stat) -> Statx {
+pub(crate) fn statx(fs: &Fs, node: &Node, stat: &Stat) -> Statx {
     let s = &stat.0;
     let shown = fs.grants.shown_of(node, stat);
     let time = |t: &rustix::fs::StatxTimestamp| SxTime {
@@ -105,7 +105,7 @@ pub fn statx(fs: &Fs, node: &Node, stat: &Stat) -> Statx {
 }
 
 /// The configuration file: regular, 0600, root's, as long as a full read (contract D24).
-pub fn config_attr(size: u64) -> Attr {
+pub(crate) fn config_attr(size: u64) -> Attr {
     Attr {
         ino: CONFIG_INO,
         size,
@@ -123,7 +123,7 @@ fn encode_dev(major: u32, minor: u32) -> u32 {
 }
 
 /// The reverse of [`encode_dev`]: major and minor.
-pub fn decode_dev(dev: u32) -> (u32, u32) {
+pub(crate) fn decode_dev(dev: u32) -> (u32, u32) {
     ((dev & 0xfff00) >> 8, (dev & 0xff) | ((dev >> 12) & 0xfff00))
 }
 

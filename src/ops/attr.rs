@@ -17,7 +17,7 @@ use rustix::thread::CapabilitySet;
 use std::sync::Arc;
 
 /// GETATTR. The kernel sends `fstat` without a handle, so an open file of the node answers if there is one.
-pub fn getattr(call: &mut Call<'_>) -> Handled {
+pub(crate) fn getattr(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let stat = stat(call, &node, call.args::<GetattrIn>()?)?;
     let valid = validity(&node);
@@ -27,7 +27,7 @@ pub fn getattr(call: &mut Call<'_>) -> Handled {
 }
 
 /// STATX, sent when a client asks for what GETATTR does not carry, such as the birth time.
-pub fn statx(call: &mut Call<'_>) -> Handled {
+pub(crate) fn statx(call: &mut Call<'_>) -> Handled {
     let args = call.args::<StatxIn>()?;
     let plain = GetattrIn {
         getattr_flags: args.getattr_flags,
@@ -58,7 +58,7 @@ fn stat(call: &Call<'_>, node: &Arc<Node>, args: &GetattrIn) -> Result<Stat, Err
 }
 
 /// SETATTR: what is changed is the very inode that the kernel has checked, and the lower file system checks it again.
-pub fn setattr(call: &mut Call<'_>) -> Handled {
+pub(crate) fn setattr(call: &mut Call<'_>) -> Handled {
     let args = call.args::<SetattrIn>()?;
     let valid = SetattrValid::from_bits_retain(args.valid);
     let node = call.node()?;
@@ -205,12 +205,12 @@ fn times(args: &SetattrIn, valid: SetattrValid) -> Timestamps {
 }
 
 /// STATFS: the lower file system of that very object; needs no right to open it (contract B26).
-pub fn statfs(call: &mut Call<'_>) -> Handled {
+pub(crate) fn statfs(call: &mut Call<'_>) -> Handled {
     statfs_of(call, &call.node()?)
 }
 
 /// Puts the state of the file system that holds `node` into the reply.
-pub fn statfs_of(call: &mut Call<'_>, node: &Arc<Node>) -> Handled {
+pub(crate) fn statfs_of(call: &mut Call<'_>, node: &Arc<Node>) -> Handled {
     let pinned = call.fs.lower.pin(node)?;
     let st = rustix::fs::fstatfs(pinned.as_fd())?;
     call.reply.put(&StatfsOut {
@@ -232,7 +232,7 @@ pub fn statfs_of(call: &mut Call<'_>, node: &Arc<Node>) -> Handled {
 
 /// ACCESS is not sent to a mount with `default_permissions`, which every mount of this daemon has: the kernel has
 /// decided already. What remains to say is whether the object is there.
-pub fn access(call: &mut Call<'_>) -> Handled {
+pub(crate) fn access(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     call.fs.lower.stat(&node)?;
     Ok(())

@@ -20,11 +20,11 @@ use rustix::io::Errno;
 use std::sync::{Arc, Mutex};
 
 /// What stands for every operation that the configuration file has no row for and other files have.
-pub static REFUSED: Row = row(Opcode(0), refuse);
+pub(crate) static REFUSED: Row = row(Opcode(0), refuse);
 
 /// What can be done with the configuration file. The rest is [`REFUSED`]: ENOSYS would be remembered by the kernel and
 /// switch the operation off for every other file of the mount.
-pub static TABLE: &[Row] = &[
+pub(crate) static TABLE: &[Row] = &[
     row(Opcode::FORGET, connection::destroy),
     row(Opcode::GETATTR, getattr),
     row(Opcode::STATX, statx),

@@ -21,7 +21,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 /// MKNOD: files, FIFOs, sockets, devices.
-pub fn mknod(call: &mut Call<'_>) -> Handled {
+pub(crate) fn mknod(call: &mut Call<'_>) -> Handled {
     let args = call.args::<MknodIn>()?;
     let (major, minor) = decode_dev(args.rdev);
     make(call, args.umask, args.mode, |spot, name, mode| {
@@ -36,7 +36,7 @@ pub fn mknod(call: &mut Call<'_>) -> Handled {
 }
 
 /// MKDIR.
-pub fn mkdir(call: &mut Call<'_>) -> Handled {
+pub(crate) fn mkdir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<MkdirIn>()?;
     let mode = args.mode & 0o7777 | libc::S_IFDIR;
     make(call, args.umask, mode, |spot, name, mode| {
@@ -45,7 +45,7 @@ pub fn mkdir(call: &mut Call<'_>) -> Handled {
 }
 
 /// SYMLINK: the new name comes first, then the target.
-pub fn symlink(call: &mut Call<'_>) -> Handled {
+pub(crate) fn symlink(call: &mut Call<'_>) -> Handled {
     let (name, target) = call.frame.names2().map_err(super::malformed)?;
     let name = super::one_component(name)?;
     make_as(call, name, 0, libc::S_IFLNK, |spot, name, _| {
@@ -54,7 +54,7 @@ pub fn symlink(call: &mut Call<'_>) -> Handled {
 }
 
 /// CREATE: makes and opens a regular file.
-pub fn create(call: &mut Call<'_>) -> Handled {
+pub(crate) fn create(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     call.not_config(call.node_id(), name)?;
     let args = call.args::<CreateIn>()?;
@@ -87,7 +87,7 @@ pub fn create(call: &mut Call<'_>) -> Handled {
 }
 
 /// TMPFILE: a regular file without a name (`O_TMPFILE`), made in the directory that the request names.
-pub fn tmpfile(call: &mut Call<'_>) -> Handled {
+pub(crate) fn tmpfile(call: &mut Call<'_>) -> Handled {
     let args = call.args::<CreateIn>()?;
     let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
     let parent = call.node()?;

@@ -15,7 +15,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 /// OPENDIR.
-pub fn opendir(call: &mut Call<'_>) -> Handled {
+pub(crate) fn opendir(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
     let mut dir = listing::open(&call.fs.lower, &node)?;
@@ -31,7 +31,7 @@ pub fn opendir(call: &mut Call<'_>) -> Handled {
 }
 
 /// READDIR: names with their types and inode numbers, so that a listing costs no request per entry.
-pub fn readdir(call: &mut Call<'_>) -> Handled {
+pub(crate) fn readdir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let (node, dir) = handle(call, args.fh)?;
     let most = call.most(args.size);
@@ -50,7 +50,7 @@ pub fn readdir(call: &mut Call<'_>) -> Handled {
 
 /// READDIRPLUS: the same with what a LOOKUP of every name would answer. Not agreed on in INIT, because entries that
 /// are not kept (validity 0) are looked up again anyway; kernels that were told otherwise may send it.
-pub fn readdirplus(call: &mut Call<'_>) -> Handled {
+pub(crate) fn readdirplus(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let (node, dir) = handle(call, args.fh)?;
     let fs = call.fs;
@@ -111,7 +111,7 @@ fn handle(call: &Call<'_>, fh: u64) -> Result<(Arc<Node>, Arc<Dir>), Errno> {
 }
 
 /// RELEASEDIR.
-pub fn releasedir(call: &mut Call<'_>) -> Handled {
+pub(crate) fn releasedir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
     let dir = node.handles().remove_dir(args.fh);
@@ -122,7 +122,7 @@ pub fn releasedir(call: &mut Call<'_>) -> Handled {
 }
 
 /// FSYNCDIR.
-pub fn fsyncdir(call: &mut Call<'_>) -> Handled {
+pub(crate) fn fsyncdir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<FsyncIn>()?;
     let (_, dir) = handle(call, args.fh)?;
     super::file::sync(dir.fd.as_fd(), args)?;

@@ -20,7 +20,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 /// OPEN of a regular file: the kernel opens everything else itself.
-pub fn open(call: &mut Call<'_>) -> Handled {
+pub(crate) fn open(call: &mut Call<'_>) -> Handled {
     let args = call.args::<OpenIn>()?;
     let node = call.node()?;
     let kill = OpenInFlags::from_bits_retain(args.open_flags).contains(OpenInFlags::KILL_SUIDGID);
@@ -47,7 +47,7 @@ pub fn open(call: &mut Call<'_>) -> Handled {
 }
 
 /// True if giving the file this size frees so much that it may take milliseconds: [`FREED`] or more.
-pub fn frees_much(stat: &Stat, size: u64) -> bool {
+pub(crate) fn frees_much(stat: &Stat, size: u64) -> bool {
     let held = stat.0.stx_size.min(stat.0.stx_blocks * 512);
     held.saturating_sub(size) >= FREED
 }
@@ -56,7 +56,7 @@ pub fn frees_much(stat: &Stat, size: u64) -> bool {
 const FREED: u64 = 4 << 20;
 
 /// Puts the answer to OPEN of `node` with `flags` into the reply.
-pub fn put(call: &mut Call<'_>, node: &Node, opened: &Opened, flags: u32) {
+pub(crate) fn put(call: &mut Call<'_>, node: &Node, opened: &Opened, flags: u32) {
     let mut open_flags = lock::flush_wanted(node, flags);
     let mut backing_id = 0;
     match opened.io {
@@ -89,7 +89,7 @@ fn handle(call: &Call<'_>, fh: u64) -> Handled<Arc<File>> {
 }
 
 /// READ: `pread` straight into the answer.
-pub fn read(call: &mut Call<'_>) -> Handled {
+pub(crate) fn read(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let node = call.node()?;
     let file = call.or_later(call.fs.opens.file(&node, args.fh))?;
@@ -115,7 +115,7 @@ pub fn read(call: &mut Call<'_>) -> Handled {
 
 /// WRITE: straight from the request. With O_APPEND set at this moment the lower file's end decides the place, so that
 /// writers on several mounts do not overwrite each other.
-pub fn write(call: &mut Call<'_>) -> Handled {
+pub(crate) fn write(call: &mut Call<'_>) -> Handled {
     let args = call.args::<WriteIn>()?;
     let data = call.frame.data().map_err(super::malformed)?;
     let file = handle(call, args.fh)?;
@@ -178,7 +178,7 @@ fn is_placed(call: &Call<'_>, file: &File, offset: u64) -> Result<bool, Errno> {
 }
 
 /// RELEASE: the last use of the handle is over.
-pub fn release(call: &mut Call<'_>) -> Handled {
+pub(crate) fn release(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
     lock::release(call, args);
@@ -187,7 +187,7 @@ pub fn release(call: &mut Call<'_>) -> Handled {
 }
 
 /// FSYNC.
-pub fn fsync(call: &mut Call<'_>) -> Handled {
+pub(crate) fn fsync(call: &mut Call<'_>) -> Handled {
     let args = call.args::<FsyncIn>()?;
     let file = handle(call, args.fh)?;
     sync(file.fd.as_fd(), args)?;
@@ -195,7 +195,7 @@ pub fn fsync(call: &mut Call<'_>) -> Handled {
 }
 
 /// fsync or fdatasync, as asked.
-pub fn sync(fd: rustix::fd::BorrowedFd<'_>, args: &FsyncIn) -> Result<(), Errno> {
+pub(crate) fn sync(fd: rustix::fd::BorrowedFd<'_>, args: &FsyncIn) -> Result<(), Errno> {
     if FsyncFlags::from_bits_retain(args.fsync_flags).contains(FsyncFlags::FDATASYNC) {
         rustix::fs::fdatasync(fd)
     } else {
@@ -204,7 +204,7 @@ pub fn sync(fd: rustix::fd::BorrowedFd<'_>, args: &FsyncIn) -> Result<(), Errno>
 }
 
 /// FALLOCATE, with the lower file system's modes.
-pub fn fallocate(call: &mut Call<'_>) -> Handled {
+pub(crate) fn fallocate(call: &mut Call<'_>) -> Handled {
     let args = call.args::<FallocateIn>()?;
     let file = handle(call, args.fh)?;
     let mode = FallocateFlags::from_bits_retain(args.mode);
@@ -216,7 +216,7 @@ pub fn fallocate(call: &mut Call<'_>) -> Handled {
 }
 
 /// LSEEK, sent for SEEK_DATA and SEEK_HOLE only.
-pub fn lseek(call: &mut Call<'_>) -> Handled {
+pub(crate) fn lseek(call: &mut Call<'_>) -> Handled {
     let args = call.args::<LseekIn>()?;
     let file = handle(call, args.fh)?;
     let to = match args.whence as i32 {
@@ -232,7 +232,7 @@ pub fn lseek(call: &mut Call<'_>) -> Handled {
 }
 
 /// COPY_FILE_RANGE, whose answer has 32 bits.
-pub fn copy_file_range(call: &mut Call<'_>) -> Handled {
+pub(crate) fn copy_file_range(call: &mut Call<'_>) -> Handled {
     let copied = copy(call, u64::from(u32::MAX) & !0xfff)?;
     call.reply.put(&WriteOut {
         size: copied as u32,
@@ -242,7 +242,7 @@ pub fn copy_file_range(call: &mut Call<'_>) -> Handled {
 }
 
 /// COPY_FILE_RANGE_64 (protocol 7.45, Linux 6.18).
-pub fn copy_file_range_64(call: &mut Call<'_>) -> Handled {
+pub(crate) fn copy_file_range_64(call: &mut Call<'_>) -> Handled {
     let copied = copy(call, u64::MAX)?;
     call.reply.put(&CopyFileRangeOut {
         bytes_copied: copied,

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// IOCTL. ENOTTY for every other command, as natively where a file system does not know one.
-pub fn ioctl(call: &mut Call<'_>) -> Handled {
+pub(crate) fn ioctl(call: &mut Call<'_>) -> Handled {
     let args = call.args::<IoctlIn>()?;
     let command = args.cmd as rustix::ioctl::Opcode;
     if !matches!(

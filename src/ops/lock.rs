@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 /// GETLK: F_UNLCK when the lock could be had, and otherwise what is in the way. Its process is 0 where this mount does
 /// not know it: an open file of another mount or of a native process (natively such a one is -1).
-pub fn getlk(call: &mut Call<'_>) -> Handled {
+pub(crate) fn getlk(call: &mut Call<'_>) -> Handled {
     let ask = ask(call)?;
     let conflict = call.or_later(call.fs.locker.get_lock(&call.node()?, &ask))?;
     let lk = match conflict {
@@ -33,12 +33,12 @@ pub fn getlk(call: &mut Call<'_>) -> Handled {
 }
 
 /// SETLK: locks and unlocks, and does not wait.
-pub fn setlk(call: &mut Call<'_>) -> Handled {
+pub(crate) fn setlk(call: &mut Call<'_>) -> Handled {
     set(call, false)
 }
 
 /// SETLKW: what cannot be had at once is waited for elsewhere.
-pub fn setlkw(call: &mut Call<'_>) -> Handled {
+pub(crate) fn setlkw(call: &mut Call<'_>) -> Handled {
     set(call, true)
 }
 
@@ -94,7 +94,7 @@ fn ask(call: &Call<'_>) -> Result<Ask, Errno> {
 /// unlikely: opens for reading, and those that empty or make the file. What is locked through such a one is given up
 /// with RELEASE or when the process ends, which is the same unless a second descriptor of the same process is closed
 /// first. On a node where there has been a POSIX lock, every later open gets FLUSH.
-pub fn flush_wanted(node: &Node, flags: u32) -> OpenFlags {
+pub(crate) fn flush_wanted(node: &Node, flags: u32) -> OpenFlags {
     if may_lack_flush(flags) && !node.had_posix_locks() {
         OpenFlags::NOFLUSH
     } else {
@@ -103,7 +103,7 @@ pub fn flush_wanted(node: &Node, flags: u32) -> OpenFlags {
 }
 
 /// FLUSH: a descriptor was closed, and with it go the POSIX locks of its process.
-pub fn flush(call: &mut Call<'_>) -> Handled {
+pub(crate) fn flush(call: &mut Call<'_>) -> Handled {
     if !call.fs.locks.is_empty() {
         let args = call.args::<FlushIn>()?;
         let owner = Owner::Posix(args.lock_owner);
@@ -113,7 +113,7 @@ pub fn flush(call: &mut Call<'_>) -> Handled {
 }
 
 /// What RELEASE says about locks.
-pub fn release(call: &Call<'_>, args: &ReleaseIn) {
+pub(crate) fn release(call: &Call<'_>, args: &ReleaseIn) {
     let locks = &call.fs.locks;
     if locks.is_empty() {
         return;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 const TARGET_MAX: usize = 4096;
 
 /// LOOKUP. One system call where the directory is in use: the look at the name.
-pub fn lookup(call: &mut Call<'_>) -> Handled {
+pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
     if let Some(above) = by_number(call)? {
         return found_by_number(call, above);
     }
@@ -75,7 +75,7 @@ fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
 }
 
 /// LOOKUP of the configuration file's number. Nothing lies in it.
-pub fn lookup_config(call: &mut Call<'_>) -> Handled {
+pub(crate) fn lookup_config(call: &mut Call<'_>) -> Handled {
     if by_number(call)? != Some(false) {
         return Err(Errno::NOTDIR.into());
     }
@@ -87,7 +87,13 @@ pub fn lookup_config(call: &mut Call<'_>) -> Handled {
 }
 
 /// Counts a lookup of what stands at `spot` and puts its entry into the reply.
-pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, stat: &Stat) {
+pub(crate) fn found(
+    call: &mut Call<'_>,
+    parent: &Arc<Node>,
+    name: &CStr,
+    spot: &Spot,
+    stat: &Stat,
+) {
     let is_awaited = !stat.is_dir() && call.fs.lower.sent_back.has(call.frame.head.pid);
     let (node, stat) = call.fs.lower.meet(parent.id, name, spot, stat, is_awaited);
     let valid = validity(&node);
@@ -100,14 +106,14 @@ pub fn found(call: &mut Call<'_>, parent: &Arc<Node>, name: &CStr, spot: &Spot, 
 }
 
 /// FORGET: the kernel gives lookups back. No answer.
-pub fn forget(call: &mut Call<'_>) -> Handled {
+pub(crate) fn forget(call: &mut Call<'_>) -> Handled {
     let count = call.args::<ForgetIn>()?.nlookup;
     call.fs.lower.nodes.forget(call.node_id(), count);
     Ok(())
 }
 
 /// BATCH_FORGET: the same for many nodes. No answer.
-pub fn batch_forget(call: &mut Call<'_>) -> Handled {
+pub(crate) fn batch_forget(call: &mut Call<'_>) -> Handled {
     for one in call.frame.forgets().map_err(malformed)? {
         call.fs.lower.nodes.forget(NodeId(one.nodeid), one.nlookup);
     }
@@ -115,7 +121,7 @@ pub fn batch_forget(call: &mut Call<'_>) -> Handled {
 }
 
 /// READLINK.
-pub fn readlink(call: &mut Call<'_>) -> Handled {
+pub(crate) fn readlink(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let len = call
         .fs
@@ -126,12 +132,12 @@ pub fn readlink(call: &mut Call<'_>) -> Handled {
 }
 
 /// UNLINK. Open handles go on working: they have descriptors of their own.
-pub fn unlink(call: &mut Call<'_>) -> Handled {
+pub(crate) fn unlink(call: &mut Call<'_>) -> Handled {
     remove(call, AtFlags::empty())
 }
 
 /// RMDIR.
-pub fn rmdir(call: &mut Call<'_>) -> Handled {
+pub(crate) fn rmdir(call: &mut Call<'_>) -> Handled {
     remove(call, AtFlags::REMOVEDIR)
 }
 
@@ -166,7 +172,7 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
 }
 
 /// LINK: the head names the directory, the argument the existing node. Across sides it is EXDEV (contract S6).
-pub fn link(call: &mut Call<'_>) -> Handled {
+pub(crate) fn link(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     call.not_config(call.node_id(), name)?;
     let old = NodeId(call.args::<LinkIn>()?.oldnodeid);

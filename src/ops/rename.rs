@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// RENAME.
-pub fn rename(call: &mut Call<'_>) -> Handled {
+pub(crate) fn rename(call: &mut Call<'_>) -> Handled {
     let newdir = call.args::<RenameIn>()?.newdir;
     run(call, newdir, RenameFlags::empty())
 }
 
 /// RENAME2: with RENAME_NOREPLACE or RENAME_EXCHANGE; RENAME_WHITEOUT is EINVAL (contract B1).
-pub fn rename2(call: &mut Call<'_>) -> Handled {
+pub(crate) fn rename2(call: &mut Call<'_>) -> Handled {
     let args = call.args::<Rename2In>()?;
     let flags = RenameFlags::from_bits_retain(args.flags);
     if !(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE).contains(flags) {

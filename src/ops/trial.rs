@@ -5,10 +5,10 @@ use rustix::io::Errno;
 use std::time::{Duration, Instant};
 
 /// The body of a request to panic.
-pub const PANIC: u64 = u64::MAX;
+pub(crate) const PANIC: u64 = u64::MAX;
 
 /// Takes as many milliseconds as the first word of the body says, unless the client gives up before.
-pub fn run(call: &mut Call<'_>) -> Handled {
+pub(crate) fn run(call: &mut Call<'_>) -> Handled {
     let word = call.frame.tail.first_chunk().copied();
     let ms = u64::from_ne_bytes(word.ok_or(Errno::INVAL)?);
     assert!(ms != PANIC, "on purpose");

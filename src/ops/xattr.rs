@@ -28,7 +28,7 @@ const ACCESS_ACL: &CStr = c"system.posix_acl_access";
 const CAPABILITY: &CStr = c"security.capability";
 
 /// GETXATTR. Size 0 asks for the length.
-pub fn getxattr(call: &mut Call<'_>) -> Handled {
+pub(crate) fn getxattr(call: &mut Call<'_>) -> Handled {
     let size = call.args::<GetxattrIn>()?.size as usize;
     let name = call.attribute()?;
     let own = match name.to_bytes() {
@@ -97,7 +97,7 @@ fn get_pinned(
 }
 
 /// LISTXATTR. Size 0 asks for the length. `trusted.*` is for the eyes of those who have CAP_SYS_ADMIN, as natively.
-pub fn listxattr(call: &mut Call<'_>) -> Handled {
+pub(crate) fn listxattr(call: &mut Call<'_>) -> Handled {
     let size = call.args::<GetxattrIn>()?.size as usize;
     let node = call.node()?;
     let pinned = call.fs.lower.pin(&node)?;
@@ -174,7 +174,7 @@ fn put(
 }
 
 /// SETXATTR.
-pub fn setxattr(call: &mut Call<'_>) -> Handled {
+pub(crate) fn setxattr(call: &mut Call<'_>) -> Handled {
     let ext = call.agreed.flags.contains(InitFlags::SETXATTR_EXT);
     let args = call.frame.setxattr(ext).map_err(super::malformed)?;
     if args.name.to_bytes().starts_with(OURS) {
@@ -204,7 +204,7 @@ fn may_drop_set_group_id(call: &Call<'_>, fd: BorrowedFd<'_>) -> Result<bool, Er
 }
 
 /// REMOVEXATTR.
-pub fn removexattr(call: &mut Call<'_>) -> Handled {
+pub(crate) fn removexattr(call: &mut Call<'_>) -> Handled {
     let name = call.attribute()?;
     if name.to_bytes().starts_with(OURS) {
         return Err(Errno::PERM.into());
@@ -231,7 +231,7 @@ fn asks_for_it(call: &Call<'_>) -> bool {
 }
 
 /// GETXATTR of the configuration file: etcfs's own attributes only.
-pub fn getxattr_config(call: &mut Call<'_>) -> Handled {
+pub(crate) fn getxattr_config(call: &mut Call<'_>) -> Handled {
     let name = call.attribute()?;
     if !name.to_bytes().starts_with(OURS) {
         return Err(Errno::NODATA.into());

@@ -12,25 +12,25 @@ use zerocopy::FromBytes;
 
 /// What the comparison may rely on.
 #[derive(Debug, Clone, Copy)]
-pub struct Knows {
+pub(crate) struct Knows {
     /// The tree is a copy of the recording's, not one made up: link counts, contents and attributes count.
-    pub tree: bool,
+    pub(crate) tree: bool,
     /// The replay runs as root: owners count.
-    pub owners: bool,
+    pub(crate) owners: bool,
 }
 
 /// One answer of the two.
 #[derive(Debug, Clone, Copy)]
-pub struct Side<'a> {
+pub(crate) struct Side<'a> {
     /// The errno, 0 for a good answer.
-    pub errno: i32,
+    pub(crate) errno: i32,
     /// The body.
-    pub body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 /// Compares the recorded answer with the replayed one; `cut`: the recording has left contents out. Each line of the result
 /// tells one difference.
-pub fn compare(
+pub(crate) fn compare(
     frame: &Frame<'_>,
     old: Side<'_>,
     new: Side<'_>,

@@ -15,30 +15,30 @@ const NODES: usize = 10;
 
 /// One message, for programs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Line {
+pub(crate) struct Line {
     /// Nanoseconds since the recording began.
-    pub time_ns: u64,
+    pub(crate) time_ns: u64,
     /// `init`, `rules`, `request`, `answer`, `done` or `lost`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The thread that handled it.
-    pub thread: u32,
+    pub(crate) thread: u32,
     /// The processor that handled it.
-    pub cpu: u16,
+    pub(crate) cpu: u16,
     /// The request's name.
-    pub opcode: String,
+    pub(crate) opcode: String,
     /// The error number of an answer.
-    pub errno: Option<i32>,
+    pub(crate) errno: Option<i32>,
     /// From request to answer.
-    pub latency_ns: Option<u64>,
+    pub(crate) latency_ns: Option<u64>,
     /// Bytes that were left out of the recording.
-    pub left_out: u64,
+    pub(crate) left_out: u64,
     /// The message as `-d` shows it.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// What was found at the end, for programs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Found {
+pub(crate) struct Found {
     /// In words.
     pub finding: String,
     /// It is a fault for certain.
@@ -49,7 +49,7 @@ pub struct Found {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Records read.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Faults of the conversation.
     pub faults: u64,
 }

@@ -47,7 +47,7 @@ fn places(opcode: Opcode) -> &'static [(usize, Names)] {
 
 /// Why a request cannot be asked in the replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
+pub(crate) enum Unknown {
     /// It names a node that the replay has not met.
     Node,
     /// It names a handle that the replay has not opened.
@@ -55,7 +55,7 @@ pub enum Unknown {
 }
 
 /// Which number of the replay stands for which of the recording.
-pub struct Ids {
+pub(crate) struct Ids {
     nodes: HashMap<u64, u64>,
     handles: HashMap<u64, u64>,
 }
@@ -75,7 +75,7 @@ impl Ids {
     ///
     /// # Errors
     /// The first number that is not known.
-    pub fn translate(&self, message: &mut [u8]) -> Result<(), Unknown> {
+    pub(crate) fn translate(&self, message: &mut [u8]) -> Result<(), Unknown> {
         const NODEID: usize = offset_of!(InHeader, nodeid);
         const HEAD: usize = size_of::<InHeader>();
         let Ok(frame) = Frame::cut(message) else {
@@ -115,12 +115,12 @@ impl Ids {
     }
 
     /// Notes that node `new` of the replay stands for `old`; false if another one did.
-    pub fn bind_node(&mut self, old: u64, new: u64) -> bool {
+    pub(crate) fn bind_node(&mut self, old: u64, new: u64) -> bool {
         *self.nodes.entry(old).or_insert(new) == new
     }
 
     /// Notes that handle `new` of the replay stands for `old`.
-    pub fn bind_handle(&mut self, old: u64, new: u64) {
+    pub(crate) fn bind_handle(&mut self, old: u64, new: u64) {
         self.handles.insert(old, new);
     }
 }

@@ -10,22 +10,22 @@ type Names = BTreeMap<Vec<u8>, u32>;
 
 /// One directory handle's listing in the recording and in the replay.
 #[derive(Default)]
-pub struct Listing {
+pub(crate) struct Listing {
     recorded: Names,
     replayed: Names,
     /// Where the recorded listing goes on.
     recorded_at: u64,
     /// Where the replay's goes on.
-    pub at: u64,
+    pub(crate) at: u64,
     /// The replay's has come to its end.
-    pub ended: bool,
+    pub(crate) ended: bool,
     /// The client did not read on where it had stopped, so the whole was never listed.
     jumped: bool,
 }
 
 impl Listing {
     /// Before a request for what follows `offset` in the recorded listing.
-    pub fn begin(&mut self, offset: u64) {
+    pub(crate) fn begin(&mut self, offset: u64) {
         if offset == 0 {
             *self = Listing::default();
         } else if offset != self.recorded_at {
@@ -34,7 +34,7 @@ impl Listing {
     }
 
     /// Takes the recorded answer; true if it was the end of the listing and there is something to compare.
-    pub fn take_recorded(&mut self, body: &[u8]) -> bool {
+    pub(crate) fn take_recorded(&mut self, body: &[u8]) -> bool {
         if body.is_empty() {
             return !self.jumped;
         }
@@ -43,7 +43,7 @@ impl Listing {
     }
 
     /// Takes an answer of the replay.
-    pub fn take_replayed(&mut self, body: &[u8]) {
+    pub(crate) fn take_replayed(&mut self, body: &[u8]) {
         match take(&mut self.replayed, body) {
             Some(offset) => self.at = offset,
             None => self.ended = true,
@@ -51,7 +51,7 @@ impl Listing {
     }
 
     /// The differences, one a line.
-    pub fn differences(&self) -> Vec<String> {
+    pub(crate) fn differences(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (name, kind) in &self.recorded {
             match self.replayed.get(name) {

@@ -91,7 +91,7 @@ impl Recorder {
 
     /// Records nothing more, except the answers of requests that have been begun, as far as they come soon. What was
     /// recorded can still be taken.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut queue = lock(&self.tap.queue);
         queue.ended = true;
         let waited = self

@@ -13,7 +13,7 @@ use std::sync::Arc;
 const TEXT_MAX: usize = (etcfs_proto::capture::MESSAGE_MAX / 2) as usize;
 
 /// The rules in force in `fs`.
-pub fn write(fs: &Fs) -> Vec<u8> {
+pub(crate) fn write(fs: &Fs) -> Vec<u8> {
     let config = fs.configuration.get();
     let mut lines: Vec<Vec<u8>> = Vec::new();
     if fs.settings.exact_globals {
@@ -56,18 +56,18 @@ pub fn write(fs: &Fs) -> Vec<u8> {
 #[derive(Debug, Clone, Default)]
 pub struct Recorded {
     /// Only listed names are global.
-    pub exact: bool,
+    pub(crate) exact: bool,
     /// The commands that make the configuration.
-    pub commands: Vec<Command>,
+    pub(crate) commands: Vec<Command>,
     /// The paths of injected texts, and the texts' lengths.
-    pub sources: Vec<(Box<[u8]>, usize)>,
+    pub(crate) sources: Vec<(Box<[u8]>, usize)>,
     /// Lines that are missing or not understood.
     pub missing: u64,
 }
 
 impl Recorded {
     /// Reads the text of a record.
-    pub fn read(text: &[u8]) -> Recorded {
+    pub(crate) fn read(text: &[u8]) -> Recorded {
         let mut rules = Recorded::default();
         for line in text
             .split(|&byte| byte == b'\n')
@@ -99,7 +99,7 @@ impl Recorded {
     }
 
     /// Texts of the recorded lengths in place of those that were injected.
-    pub fn made_up_sources(all: &[(usize, Recorded)]) -> Sources {
+    pub(crate) fn made_up_sources(all: &[(usize, Recorded)]) -> Sources {
         let sources = all.iter().flat_map(|(_, rules)| &rules.sources);
         sources
             .map(|(path, len)| (path.clone(), made_up(path, *len)))
@@ -107,7 +107,7 @@ impl Recorded {
     }
 
     /// These rules, for asking about paths.
-    pub fn compile(&self) -> Compiled {
+    pub(crate) fn compile(&self) -> Compiled {
         let texts: HashMap<_, _> = self
             .sources
             .iter()
@@ -137,25 +137,25 @@ fn made_up(path: &[u8], len: usize) -> Arc<[u8]> {
 
 /// Rules that can be asked.
 #[derive(Debug, Clone, Default)]
-pub struct Compiled {
+pub(crate) struct Compiled {
     rules: Rules,
     exact: bool,
 }
 
 impl Compiled {
     /// The side of `path`.
-    pub fn side(&self, path: &[u8]) -> Side {
+    pub(crate) fn side(&self, path: &[u8]) -> Side {
         side_of(&self.rules.find(path), &self.rules, self.exact)
     }
 
     /// The text that is injected into `path`.
-    pub fn injected(&self, path: &[u8]) -> Option<Arc<[u8]>> {
+    pub(crate) fn injected(&self, path: &[u8]) -> Option<Arc<[u8]>> {
         let over = self.rules.find(path).over?;
         (over.kind == OverrideKind::Inject).then(|| over.text.clone())
     }
 
     /// The target that the symlink `path` is made to have.
-    pub fn target(&self, path: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn target(&self, path: &[u8]) -> Option<Vec<u8>> {
         let over = self.rules.find(path).over?;
         (over.kind == OverrideKind::Symlink).then(|| over.content.to_vec())
     }

@@ -30,8 +30,8 @@ pub fn part(rules: &Recorded, local: &Path, global: &Path) -> io::Result<()> {
 
 /// The directories of both sides.
 pub(super) struct Dirs<'a> {
-    pub local: &'a Path,
-    pub global: &'a Path,
+    pub(crate) local: &'a Path,
+    pub(crate) global: &'a Path,
 }
 
 impl Dirs<'_> {

@@ -16,7 +16,7 @@ use etcfs_proto::Reply;
 use std::sync::Arc;
 
 /// Serves one message, read at `taken`, to its answer, or to where it is handed on.
-pub fn attend(
+pub(crate) fn attend(
     session: &Arc<Session>,
     meter: &Meter,
     (message, taken): (&[u8], u64),
@@ -43,7 +43,7 @@ pub fn attend(
 }
 
 /// Has the request served by another thread, or refuses it.
-pub fn set_aside(
+pub(crate) fn set_aside(
     session: &Arc<Session>,
     debt: Debt<'_>,
     (message, taken): (&[u8], u64),

@@ -33,18 +33,18 @@ pub struct Session {
     /// The tree.
     pub fs: Fs,
     /// What INIT agreed on.
-    pub agreed: Agreed,
+    pub(crate) agreed: Agreed,
     /// Who watches the traffic.
-    pub observers: Observers,
+    pub(crate) observers: Observers,
     pub(super) pool: Pool,
     pub(super) crew: Crew,
     /// What the threads count.
-    pub meters: Meters,
+    pub(crate) meters: Meters,
     /// Wakes the watchdog.
-    pub waker: Waker,
+    pub(crate) waker: Waker,
     pub(super) interrupts: Interrupts,
     /// Requests that wait for a lock.
-    pub waiters: Arc<Waiters>,
+    pub(crate) waiters: Arc<Waiters>,
     pub(super) running: AtomicUsize,
     ended: OwnedFd,
 }
@@ -86,11 +86,6 @@ impl Session {
     /// The kernel, for what the model asks of it.
     pub(super) fn kernel(&self) -> Arc<Device> {
         Arc::new(Device(self.dev.clone()))
-    }
-
-    /// The device.
-    pub fn dev(&self) -> BorrowedFd<'_> {
-        self.dev.as_fd()
     }
 
     /// Readable once no worker runs any more.

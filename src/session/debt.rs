@@ -9,7 +9,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// An answer that is owed to the kernel.
 #[must_use = "dropped, it is paid with EIO"]
-pub struct Debt<'s> {
+pub(crate) struct Debt<'s> {
     session: &'s Session,
     /// The request; `None`: nothing is owed.
     unique: Option<u64>,
@@ -17,7 +17,7 @@ pub struct Debt<'s> {
 
 impl<'s> Debt<'s> {
     /// What is owed for `message`; nothing if the kernel waits for no answer.
-    pub fn of(session: &'s Session, message: &[u8]) -> Debt<'s> {
+    pub(crate) fn of(session: &'s Session, message: &[u8]) -> Debt<'s> {
         Debt {
             session,
             unique: head::owed(message),
@@ -25,13 +25,13 @@ impl<'s> Debt<'s> {
     }
 
     /// Writes the answer.
-    pub fn pay(mut self, answer: &[u8]) {
+    pub(crate) fn pay(mut self, answer: &[u8]) {
         self.unique = None;
         write(self.session, answer);
     }
 
     /// Nothing is owed, or somebody else owes it from here on.
-    pub fn pass_on(mut self) {
+    pub(crate) fn pass_on(mut self) {
         self.unique = None;
     }
 }
@@ -44,7 +44,7 @@ impl Drop for Debt<'_> {
     }
 }
 
-pub fn error(unique: u64, errno: Errno) -> OutHeader {
+pub(crate) fn error(unique: u64, errno: Errno) -> OutHeader {
     OutHeader {
         len: size_of::<OutHeader>() as u32,
         error: -errno.raw_os_error(),

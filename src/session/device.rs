@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::sync::Arc;
 
 /// `/dev/fuse`, or what stands for it in tests.
-pub struct Device(pub Arc<OwnedFd>);
+pub(crate) struct Device(pub(crate) Arc<OwnedFd>);
 
 impl Device {
     fn send(&self, notice: Notice<'_>) {

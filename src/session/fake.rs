@@ -17,10 +17,10 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The kernel's end of a connection.
-pub struct Kernel {
+pub(crate) struct Kernel {
     socket: OwnedFd,
-    pub session: Arc<Session>,
-    pub dir: std::path::PathBuf,
+    pub(crate) session: Arc<Session>,
+    pub(crate) dir: std::path::PathBuf,
     next: u64,
 }
 
@@ -32,12 +32,12 @@ impl Drop for Kernel {
 
 impl Kernel {
     /// A session with two workers over a directory with a file `f`.
-    pub fn new(name: &str) -> Kernel {
+    pub(crate) fn new(name: &str) -> Kernel {
         Kernel::watched(name, None)
     }
 
     /// As [`Kernel::new`], with somebody who watches.
-    pub fn watched(name: &str, observer: Option<Arc<dyn Observer>>) -> Kernel {
+    pub(crate) fn watched(name: &str, observer: Option<Arc<dyn Observer>>) -> Kernel {
         let dir = std::env::temp_dir().join(format!("etcfs-{name}-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join("f"), "x").unwrap();
@@ -74,18 +74,18 @@ impl Kernel {
     }
 
     /// A request of uid 1000; its number.
-    pub fn send(&mut self, opcode: Opcode, nodeid: u64, body: &[u8]) -> u64 {
+    pub(crate) fn send(&mut self, opcode: Opcode, nodeid: u64, body: &[u8]) -> u64 {
         self.next += 2;
         self.send_as(self.next, opcode, nodeid, body);
         self.next
     }
 
-    pub fn send_as(&self, unique: u64, opcode: Opcode, nodeid: u64, body: &[u8]) {
+    pub(crate) fn send_as(&self, unique: u64, opcode: Opcode, nodeid: u64, body: &[u8]) {
         self.send_of(1000, unique, opcode, nodeid, body);
     }
 
     /// A request of `uid`.
-    pub fn send_of(&self, uid: u32, unique: u64, opcode: Opcode, nodeid: u64, body: &[u8]) {
+    pub(crate) fn send_of(&self, uid: u32, unique: u64, opcode: Opcode, nodeid: u64, body: &[u8]) {
         let head = InHeader {
             len: (size_of::<InHeader>() + body.len()) as u32,
             opcode: opcode.0,
@@ -99,7 +99,7 @@ impl Kernel {
     }
 
     /// The next answer: which request, and its body or errno.
-    pub fn answer(&self) -> (u64, Result<Vec<u8>, Errno>) {
+    pub(crate) fn answer(&self) -> (u64, Result<Vec<u8>, Errno>) {
         let mut buffer = vec![0; 1 << 16];
         let len = rustix::io::read(&self.socket, &mut buffer[..]).unwrap();
         let (head, body) = OutHeader::read_from_prefix(&buffer[..len]).unwrap();
@@ -115,7 +115,7 @@ impl Kernel {
     }
 
     /// As [`Kernel::answer`], if one comes within so many milliseconds.
-    pub fn answer_within(&self, ms: i64) -> Option<(u64, Result<Vec<u8>, Errno>)> {
+    pub(crate) fn answer_within(&self, ms: i64) -> Option<(u64, Result<Vec<u8>, Errno>)> {
         let time = Timespec {
             tv_sec: ms / 1000,
             tv_nsec: ms % 1000 * 1_000_000,
@@ -125,7 +125,7 @@ impl Kernel {
     }
 
     /// Looks the file up and opens it: node and handle.
-    pub fn open(&mut self) -> (u64, u64) {
+    pub(crate) fn open(&mut self) -> (u64, u64) {
         self.send(Opcode::LOOKUP, 1, b"f\0");
         let body = self.answer().1.unwrap();
         let node = EntryOut::read_from_prefix(&body).unwrap().0.nodeid;
@@ -133,7 +133,7 @@ impl Kernel {
     }
 
     /// Opens it once more.
-    pub fn open_again(&mut self, node: u64) -> u64 {
+    pub(crate) fn open_again(&mut self, node: u64) -> u64 {
         self.send(Opcode::OPEN, node, OpenIn::default().as_bytes());
         let body = self.answer().1.unwrap();
         OpenOut::read_from_prefix(&body).unwrap().0.fh

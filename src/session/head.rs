@@ -6,18 +6,18 @@ use etcfs_proto::abi::InHeader;
 use zerocopy::FromBytes as _;
 
 /// The opcode of a message that has its number: bytes 4 to 7.
-pub fn opcode_of(message: &[u8]) -> Opcode {
+pub(crate) fn opcode_of(message: &[u8]) -> Opcode {
     let bytes = message.get(4..8).and_then(|bytes| bytes.try_into().ok());
     Opcode(bytes.map_or(0, u32::from_ne_bytes))
 }
 
 /// The thread that asks, of a message that has a whole head; 0 otherwise.
-pub fn caller_of(message: &[u8]) -> u32 {
+pub(crate) fn caller_of(message: &[u8]) -> u32 {
     InHeader::ref_from_prefix(message).map_or(0, |(head, _)| head.pid)
 }
 
 /// Who is charged for a message that has a whole head.
-pub fn account_of(message: &[u8]) -> Account {
+pub(crate) fn account_of(message: &[u8]) -> Account {
     let Ok((head, _)) = InHeader::ref_from_prefix(message) else {
         return Account::KERNEL;
     };
@@ -25,7 +25,7 @@ pub fn account_of(message: &[u8]) -> Account {
 }
 
 /// Who is charged for a request.
-pub fn account(opcode: Opcode, uid: u32) -> Account {
+pub(crate) fn account(opcode: Opcode, uid: u32) -> Account {
     match opcode {
         Opcode::FORGET
         | Opcode::BATCH_FORGET
@@ -38,19 +38,19 @@ pub fn account(opcode: Opcode, uid: u32) -> Account {
 }
 
 /// True for INTERRUPT, which is for requests that wait and must not wait with them.
-pub fn is_interrupt(message: &[u8]) -> bool {
+pub(crate) fn is_interrupt(message: &[u8]) -> bool {
     opcode_of(message) == Opcode::INTERRUPT
 }
 
 /// The number of a message that the kernel waits for an answer to.
-pub fn owed(message: &[u8]) -> Option<u64> {
+pub(crate) fn owed(message: &[u8]) -> Option<u64> {
     let opcode = opcode_of(message);
     let waits = opcode.wants_answer() && opcode != Opcode::INTERRUPT;
     unique_of(message).filter(|_| waits)
 }
 
 /// The number of a message too short or too wrong to be cut, if it has one: bytes 8 to 15.
-pub fn unique_of(message: &[u8]) -> Option<u64> {
+pub(crate) fn unique_of(message: &[u8]) -> Option<u64> {
     let bytes = message.get(8..16)?.try_into().ok()?;
     Some(u64::from_ne_bytes(bytes))
 }

@@ -26,7 +26,7 @@ const STACK: usize = 64 * 1024;
 
 /// All requests that may be given up.
 #[derive(Default)]
-pub struct Interrupts(Arc<Mutex<Tickets>>);
+pub(crate) struct Interrupts(Arc<Mutex<Tickets>>);
 
 #[derive(Default)]
 struct Tickets {
@@ -49,7 +49,7 @@ struct Entry {
 }
 
 /// One request that may be given up, for as long as that is so.
-pub struct Ticket {
+pub(crate) struct Ticket {
     all: Arc<Mutex<Tickets>>,
     unique: u64,
     interrupted: Arc<AtomicBool>,
@@ -60,7 +60,7 @@ pub struct Ticket {
 impl Interrupts {
     /// A ticket for request `unique`. What the client has said while another ticket was held counts for this one too: the
     /// kernel says it once.
-    pub fn ticket(&self, unique: u64) -> Ticket {
+    pub(crate) fn ticket(&self, unique: u64) -> Ticket {
         let mut state = lock(&self.0);
         let early = state.early.iter().position(|&early| early == unique);
         if let Some(at) = early {
@@ -81,7 +81,7 @@ impl Interrupts {
     }
 
     /// The client of request `unique` has a signal to handle, or was killed.
-    pub fn interrupt(&self, unique: u64) {
+    pub(crate) fn interrupt(&self, unique: u64) {
         let mut state = lock(&self.0);
         let Some(entry) = state.known.get_mut(&unique) else {
             state.early.truncate(EARLY - 1);
@@ -115,7 +115,7 @@ impl Interrupts {
 
     /// How many requests may be given up.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         lock(&self.0).known.len()
     }
 }
@@ -145,12 +145,12 @@ fn nudge(all: &Mutex<Tickets>) {
 
 impl Ticket {
     /// True once the client has a signal to handle, or was killed.
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
 
     /// Lets the calling thread, until the ticket goes, be ended by a signal in every system call that blocks.
-    pub fn wake_me(&self) {
+    pub(crate) fn wake_me(&self) {
         let thread = become_wakeable();
         if let Some(entry) = lock(&self.all).known.get_mut(&self.unique) {
             entry.thread = Some(thread);

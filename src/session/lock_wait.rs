@@ -39,7 +39,7 @@ fn until_now(taken: u64) -> Times {
 }
 
 /// Has the request in `message` wait, and answered afterwards; or answers it now, with `reply`, if it may not wait.
-pub fn start(
+pub(crate) fn start(
     session: &Arc<Session>,
     debt: Debt<'_>,
     (message, taken): (&[u8], u64),

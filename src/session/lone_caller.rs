@@ -30,7 +30,7 @@ const PATIENCE: u32 = 4;
 const ALONE: Duration = Duration::from_millis(40);
 
 /// What the workers of a session share.
-pub struct Turns {
+pub(crate) struct Turns {
     /// The one worker that reads, by index from 1; 0: all of them.
     only: AtomicUsize,
     /// The thread that is followed; 0: none.
@@ -72,7 +72,7 @@ struct Worker {
 }
 
 /// A worker's own side.
-pub struct Turn {
+pub(crate) struct Turn {
     turns: Arc<Turns>,
     index: usize,
     holder: u32,
@@ -85,7 +85,7 @@ pub struct Turn {
 
 impl Turns {
     /// Turns for workers that are pinned to `cpus`, one each.
-    pub fn new(cpus: impl IntoIterator<Item = Option<usize>>) -> Arc<Turns> {
+    pub(crate) fn new(cpus: impl IntoIterator<Item = Option<usize>>) -> Arc<Turns> {
         Turns::with_tick(cpus, TICK)
     }
 
@@ -108,7 +108,7 @@ impl Turns {
     }
 
     /// The side of worker `index`.
-    pub fn of(self: &Arc<Turns>, index: usize) -> Turn {
+    pub(crate) fn of(self: &Arc<Turns>, index: usize) -> Turn {
         self.held_by(index, self.holder(index))
     }
 
@@ -127,13 +127,13 @@ impl Turns {
     }
 
     /// Which thread has the place of worker `index`, for [`Turns::relieve`].
-    pub fn holder(&self, index: usize) -> u32 {
+    pub(crate) fn holder(&self, index: usize) -> u32 {
         self.workers[index].holder.load(Ordering::Relaxed)
     }
 
     /// The side of a thread that takes the place of worker `index` from `holder`, which leaves after the request that it
     /// is at. `None`: it has gone meanwhile, or somebody else has taken its place.
-    pub fn relieve(self: &Arc<Turns>, index: usize, holder: u32) -> Option<Turn> {
+    pub(crate) fn relieve(self: &Arc<Turns>, index: usize, holder: u32) -> Option<Turn> {
         let next = holder.wrapping_add(1) % GONE;
         self.hand_over(index, holder, next)
             .then(|| self.held_by(index, next))
@@ -146,12 +146,12 @@ impl Turns {
     }
 
     /// How many workers there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.workers.len()
     }
 
     /// A number that changes with every request.
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         let steps = self
             .workers
             .iter()
@@ -160,14 +160,14 @@ impl Turns {
     }
 
     /// True if worker `index` is to read.
-    pub fn reads(&self, index: usize) -> bool {
+    pub(crate) fn reads(&self, index: usize) -> bool {
         let only = self.only.load(Ordering::Relaxed);
         only == 0 || only == index + 1
     }
 
     /// Follows lone callers until the session ends. Where there is nothing to choose, or `/proc` does not tell where
     /// threads run, it returns at once, and all workers read.
-    pub fn follow(&self) {
+    pub(crate) fn follow(&self) {
         if self.workers.len() < 2 || !proc::is_own_namespace() {
             self.streak.store(u32::MAX, Ordering::Relaxed);
             return;
@@ -253,7 +253,7 @@ impl Turns {
     }
 
     /// The connection has ended: everybody reads, and learns it.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.lock().over = true;
         self.release();
         self.follower.notify_all();
@@ -282,7 +282,7 @@ fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, Turning>) -> MutexGuard<'
 
 impl Turn {
     /// Returns when this worker is to read.
-    pub fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         self.step();
         if self.turns.reads(self.index) {
             return;
@@ -296,7 +296,7 @@ impl Turn {
     }
 
     /// True if another worker reads the next request while this one is at its own.
-    pub fn may_be_followed(&self) -> bool {
+    pub(crate) fn may_be_followed(&self) -> bool {
         // Of two workers that ask this at once, one sees that the other is at work.
         fence(Ordering::SeqCst);
         let mut places = self.turns.workers.iter().enumerate();
@@ -307,7 +307,7 @@ impl Turn {
     }
 
     /// True once another thread has this one's place: it must not read any more.
-    pub fn is_relieved(&self) -> bool {
+    pub(crate) fn is_relieved(&self) -> bool {
         self.turns.workers[self.index]
             .holder
             .load(Ordering::Relaxed)
@@ -315,25 +315,25 @@ impl Turn {
     }
 
     /// Which place it is.
-    pub fn index(&self) -> usize {
+    pub(crate) fn index(&self) -> usize {
         self.index
     }
 
     /// The CPU that the place is for.
-    pub fn cpu(&self) -> Option<usize> {
+    pub(crate) fn cpu(&self) -> Option<usize> {
         self.turns.workers[self.index].cpu
     }
 
     /// The connection has ended, and this thread leaves its place for good: everybody reads and learns it. False if it had
     /// been relieved.
-    pub fn leave(&self) -> bool {
+    pub(crate) fn leave(&self) -> bool {
         self.turns.end();
         self.turns.hand_over(self.index, self.holder, GONE)
     }
 
     /// A request of thread `caller` was read at `taken` nanoseconds. 0 is the kernel itself (RELEASE, FORGET, INTERRUPT) and
     /// callers of other pid namespaces: the one says nothing, the others cannot be looked up.
-    pub fn request(&mut self, caller: u32, taken: u64) {
+    pub(crate) fn request(&mut self, caller: u32, taken: u64) {
         self.step();
         if caller == 0 {
             return;

@@ -7,8 +7,8 @@
 mod counts;
 mod watch;
 
-pub use counts::{Counts, Snapshot, Thread};
-pub use watch::{InFlight, Waker};
+pub(crate) use counts::{Counts, Snapshot};
+pub(crate) use watch::{InFlight, Waker};
 
 use crate::mutex::lock;
 use etcfs_proto::{Frame, Opcode};
@@ -27,10 +27,10 @@ const SUB_BITS: u32 = 4;
 /// Latencies from 2^40 ns (18 minutes) on share one bucket.
 const TOP_BIT: u32 = 40;
 /// Buckets of a histogram.
-pub const BUCKETS: usize = ((TOP_BIT - SUB_BITS + 1) << SUB_BITS) as usize + 1;
+pub(crate) const BUCKETS: usize = ((TOP_BIT - SUB_BITS + 1) << SUB_BITS) as usize + 1;
 
 /// Nanoseconds of CLOCK_MONOTONIC. Read through the vDSO, without a system call.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     // Neither part of this clock is ever negative.
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
@@ -82,27 +82,27 @@ struct Row {
 /// What one thread has counted. About 350 KiB of zeros, of which only the pages of opcodes in use take memory.
 #[derive(FromZeros)]
 #[repr(C, align(128))]
-pub struct Meter {
+pub(crate) struct Meter {
     current: watch::Current,
     rows: [Row; ROWS],
     errors: [[AtomicU32; ERRNOS]; ROWS],
 }
 
 /// How a request went.
-pub struct Done {
+pub(crate) struct Done {
     /// When the request was read, see [`now`].
-    pub taken: u64,
+    pub(crate) taken: u64,
     /// 0, or the error number of the answer.
-    pub errno: i32,
+    pub(crate) errno: i32,
     /// Bytes that the client has read.
-    pub read: usize,
+    pub(crate) read: usize,
     /// Bytes that the client has written.
-    pub written: usize,
+    pub(crate) written: usize,
 }
 
 impl Done {
     /// A request answered with `errno`, or 0, that moved no bytes.
-    pub fn failed(taken: u64, errno: i32) -> Done {
+    pub(crate) fn failed(taken: u64, errno: i32) -> Done {
         Done {
             taken,
             errno,
@@ -114,17 +114,17 @@ impl Done {
 
 impl Meter {
     /// Says what the thread is at.
-    pub fn begin(&self, frame: &Frame<'_>, taken: u64) {
+    pub(crate) fn begin(&self, frame: &Frame<'_>, taken: u64) {
         self.current.begin(frame.head, taken);
     }
 
     /// Says that the thread is at no request any more, because another one finishes and counts it.
-    pub fn hand_on(&self) {
+    pub(crate) fn hand_on(&self) {
         self.current.end();
     }
 
     /// Counts a request and says that the thread is at none; returns the time.
-    pub fn end(&self, opcode: Opcode, done: &Done) -> u64 {
+    pub(crate) fn end(&self, opcode: Opcode, done: &Done) -> u64 {
         let at = usize::try_from(opcode.0).map_or(ROWS - 1, |number| number.min(ROWS - 1));
         let row = &self.rows[at];
         let end = now();
@@ -158,7 +158,7 @@ impl Meter {
 
 /// What kind of thread a meter belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub(crate) enum Role {
     /// Reads requests and answers them.
     Worker,
     /// Answers requests that may take long.
@@ -174,7 +174,7 @@ struct Entry {
 }
 
 /// A thread's own meter, for as long as the thread works; the figures stay, and the next thread of that role adds to them.
-pub struct Seat(Arc<Entry>);
+pub(crate) struct Seat(Arc<Entry>);
 
 impl Deref for Seat {
     type Target = Meter;
@@ -191,10 +191,10 @@ impl Drop for Seat {
 }
 
 /// The meters of a session.
-pub struct Meters {
+pub(crate) struct Meters {
     all: Mutex<Vec<Arc<Entry>>>,
     /// When counting began, see [`now`].
-    pub since: u64,
+    pub(crate) since: u64,
 }
 
 impl Default for Meters {
@@ -208,14 +208,14 @@ impl Default for Meters {
 
 impl Meters {
     /// A meter for the calling thread, a worker with place `index`.
-    pub fn sit_at(&self, index: usize) -> Seat {
+    pub(crate) fn sit_at(&self, index: usize) -> Seat {
         let seat = self.sit(Role::Worker);
         seat.current.set_place(Some(index));
         seat
     }
 
     /// A meter for the calling thread.
-    pub fn sit(&self, role: Role) -> Seat {
+    pub(crate) fn sit(&self, role: Role) -> Seat {
         let tid = rustix::thread::gettid()
             .as_raw_nonzero()
             .get()
@@ -243,19 +243,19 @@ impl Meters {
     }
 
     /// The sums of all meters, and what every thread is at.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let all = lock(&self.all).clone();
         Snapshot::of(&all)
     }
 
     /// What is being worked on, by thread, into `found`. Allocates only to grow it.
-    pub fn read_in_flight(&self, found: &mut Vec<InFlight>) {
+    pub(crate) fn read_in_flight(&self, found: &mut Vec<InFlight>) {
         found.clear();
         found.extend(lock(&self.all).iter().filter_map(|entry| entry.in_flight()));
     }
 
     /// What is being worked on, by thread.
-    pub fn in_flight(&self) -> Vec<InFlight> {
+    pub(crate) fn in_flight(&self) -> Vec<InFlight> {
         let all = lock(&self.all).clone();
         all.iter().filter_map(|entry| entry.in_flight()).collect()
     }

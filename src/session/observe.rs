@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
     /// When the request was read from the device.
-    pub taken: u64,
+    pub(crate) taken: u64,
     /// When the answer was ready to be written.
-    pub done: u64,
+    pub(crate) done: u64,
 }
 
 /// Somebody who watches the traffic. Both calls come from the thread that serves the request, in this order; only a
@@ -28,7 +28,7 @@ pub trait Observer: Send + Sync {
 
 /// Who watches at the moment. Asking costs one load when nobody does.
 #[derive(Default)]
-pub struct Observers {
+pub(crate) struct Observers {
     any: AtomicBool,
     list: ArcSwap<Vec<Arc<dyn Observer>>>,
     change: Mutex<()>,
@@ -36,7 +36,7 @@ pub struct Observers {
 
 impl Observers {
     /// Lets `observer` watch from the next request on.
-    pub fn add(&self, observer: Arc<dyn Observer>) {
+    pub(crate) fn add(&self, observer: Arc<dyn Observer>) {
         let _guard = lock(&self.change);
         let mut list = self.list.load().to_vec();
         list.push(observer);
@@ -45,7 +45,7 @@ impl Observers {
     }
 
     /// Takes `observer` off. A request in progress may still reach it.
-    pub fn remove(&self, observer: &Arc<dyn Observer>) {
+    pub(crate) fn remove(&self, observer: &Arc<dyn Observer>) {
         let _guard = lock(&self.change);
         let mut list = self.list.load().to_vec();
         list.retain(|known| !Arc::ptr_eq(known, observer));
@@ -54,7 +54,7 @@ impl Observers {
     }
 
     /// Calls `tell` for each. One that panics is taken off: nobody's request depends on who watches.
-    pub fn each(&self, tell: impl Fn(&dyn Observer)) {
+    pub(crate) fn each(&self, tell: impl Fn(&dyn Observer)) {
         if self.any.load(Ordering::Relaxed) {
             for observer in self.list.load().iter() {
                 if let Err(panic) = panics::catch(|| tell(&**observer)) {

@@ -12,7 +12,7 @@ thread_local! {
 }
 
 /// Makes panics inside [`catch`] silent; others are printed as before. Does something once per process.
-pub fn install() {
+pub(crate) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let printing = take_hook();
@@ -31,7 +31,7 @@ pub fn install() {
 ///
 /// # Errors
 /// Where it panicked and why, in one line.
-pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let within_another = CATCHING.replace(true);
     // A handler changes plain tables by single assignments and owns its descriptors, so what a panic leaves is whole.
     let result = catch_unwind(AssertUnwindSafe(work));

@@ -1,6 +1,6 @@
 //! What waits for a thread to be carried out in.
 
-pub mod lanes;
+pub(crate) mod lanes;
 
 use super::buffer::Buffer;
 use super::interrupts::Ticket;
@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex};
 
 /// How many threads may be at work at once, and how much may wait for them. A thread costs some 30 KiB; what waits is
 /// mostly smaller than 1 KiB, but one WRITE has up to 1 MiB, and each is a client's thread that is blocked.
-pub const BOUNDS: Bounds = Bounds {
+pub(crate) const BOUNDS: Bounds = Bounds {
     each: 4,
     all: 64,
     root: 32,
@@ -18,17 +18,17 @@ pub const BOUNDS: Bounds = Bounds {
 };
 
 /// A request that waits for a thread.
-pub struct Job {
+pub(crate) struct Job {
     /// The message.
-    pub request: Buffer,
+    pub(crate) request: Buffer,
     /// Where INTERRUPT of it is noted.
-    pub ticket: Ticket,
+    pub(crate) ticket: Ticket,
     /// Its number.
-    pub unique: u64,
+    pub(crate) unique: u64,
     /// Who asks.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Its observers have been told of it.
-    pub shown: bool,
+    pub(crate) shown: bool,
 }
 
 impl Waiting for Job {
@@ -42,23 +42,23 @@ impl Waiting for Job {
 }
 
 /// The threads and what waits for them.
-pub struct Pool {
+pub(crate) struct Pool {
     /// What waits and who works.
-    pub state: Mutex<Line>,
+    pub(crate) state: Mutex<Line>,
     /// Wakes threads that sleep.
-    pub work: Condvar,
+    pub(crate) work: Condvar,
 }
 
 /// What waits and who works.
-pub struct Line {
+pub(crate) struct Line {
     /// What waits.
-    pub lanes: Lanes<Job>,
+    pub(crate) lanes: Lanes<Job>,
     /// How many threads there are.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Threads that sleep and have not been called.
-    pub idle: usize,
+    pub(crate) idle: usize,
     /// Threads that have been called and sleep still.
-    pub called: usize,
+    pub(crate) called: usize,
 }
 
 impl Default for Pool {

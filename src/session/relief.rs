@@ -30,7 +30,7 @@ const QUIET: u32 = 40;
 const SLOWEST: Duration = Duration::from_millis(96);
 
 /// Looks after the workers of `session` until the connection ends.
-pub fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
+pub(crate) fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
     let crew = &session.crew;
     let mut eye = Eye {
         judge: Judge::new(turns.len()),

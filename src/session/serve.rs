@@ -14,7 +14,7 @@ use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
 
 /// What becomes of a request.
-pub enum Served<'r> {
+pub(crate) enum Served<'r> {
     /// Write this to the device.
     Answer(&'r [u8]),
     /// The kernel waits for no answer.
@@ -32,7 +32,7 @@ pub enum Served<'r> {
 ///
 /// A handler's error becomes its errno, a panic EIO with one loud line, a malformed message EIO (never ENOSYS, which
 /// the kernel remembers for good), an opcode without a row ENOSYS.
-pub fn serve<'r>(
+pub(crate) fn serve<'r>(
     session: &Session,
     meter: &Meter,
     (message, taken): (&[u8], u64),
@@ -105,7 +105,7 @@ pub fn serve<'r>(
 }
 
 /// The one answer to a request: the body that its handler has put into `reply`, or an errno.
-pub fn finish<'r>(
+pub(crate) fn finish<'r>(
     session: &Session,
     frame: &Frame<'_>,
     times: Times,
@@ -130,7 +130,7 @@ pub fn finish<'r>(
 }
 
 /// The answer to a request that is not carried out.
-pub fn refuse<'r>(
+pub(crate) fn refuse<'r>(
     session: &Session,
     (message, taken): (&[u8], u64),
     reply: &'r mut Reply,

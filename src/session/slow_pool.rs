@@ -31,7 +31,7 @@ impl Pool {
     ///
     /// # Errors
     /// ENOMEM when so much of this account waits already that no more is taken in.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         session: &Arc<Session>,
         account: Account,
@@ -61,7 +61,7 @@ impl Pool {
 
     /// The client of request `unique` has a signal to handle, or was killed: what still waits for its turn is answered if
     /// nobody waits for it any more. Natively most of it cannot be interrupted by a signal that does not kill.
-    pub fn interrupt(&self, session: &Session, unique: u64) {
+    pub(crate) fn interrupt(&self, session: &Session, unique: u64) {
         let pid = {
             let state = lock(&self.state);
             state.lanes.find(unique).map(|job| job.pid)
@@ -109,7 +109,7 @@ impl Pool {
     }
 
     /// The request that has waited longest for a thread.
-    pub fn oldest_waiting(&self) -> Option<InFlight> {
+    pub(crate) fn oldest_waiting(&self) -> Option<InFlight> {
         let state = lock(&self.state);
         let oldest = state
             .lanes

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 
 /// How many requests of one user may wait for locks, unless told otherwise. Each costs a thread: some 8 KiB of memory
 /// and a kernel stack of 16 KiB.
-pub const MAX_LOCK_WAITERS: usize = 1024;
+pub(crate) const MAX_LOCK_WAITERS: usize = 1024;
 
 /// How many times as many may wait for all users but root together: one user who has many uids has no more.
 const ALL: usize = 3;
 
 /// Everything that waits.
-pub struct Waiters {
+pub(crate) struct Waiters {
     state: Mutex<Waits>,
     /// How many may wait for one user.
     most: AtomicUsize,
@@ -38,33 +38,28 @@ struct Waits {
 
 impl Waiters {
     /// Changes how many requests of one user may wait.
-    pub fn set_most(&self, most: usize) {
+    pub(crate) fn set_most(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
     }
 
     /// How many requests of one user may wait.
-    pub fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
 
     /// How many requests wait for each user.
-    pub fn by_user(&self) -> Vec<(u32, usize)> {
+    pub(crate) fn by_user(&self) -> Vec<(u32, usize)> {
         let state = lock(&self.state);
         state.by_user.iter().map(|(&uid, &n)| (uid, n)).collect()
     }
 
     /// How many requests wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         lock(&self.state).by_user.values().sum()
     }
 
-    /// True when no request waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Lets one more request of `uid` wait, for as long as the place is kept.
-    pub fn enter(self: &Arc<Waiters>, uid: u32) -> Option<Waiting> {
+    pub(crate) fn enter(self: &Arc<Waiters>, uid: u32) -> Option<Waiting> {
         let account = Account::of(uid);
         let mut state = lock(&self.state);
         let root = state.by_account.get(&Account::ROOT).copied().unwrap_or(0);
@@ -85,7 +80,7 @@ impl Waiters {
 }
 
 /// A request's place among those that wait.
-pub struct Waiting {
+pub(crate) struct Waiting {
     all: Arc<Waiters>,
     account: Account,
     uid: u32,

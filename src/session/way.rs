@@ -3,18 +3,18 @@
 use crate::ops::Where;
 
 /// How a request is served.
-pub struct Way<'a> {
+pub(crate) struct Way<'a> {
     /// By whom.
-    pub at: Where,
+    pub(crate) at: Where,
     /// Its observers have been told of it.
-    pub shown: bool,
+    pub(crate) shown: bool,
     /// Asked by what takes long: whether the client has given up.
-    pub given_up: &'a dyn Fn() -> bool,
+    pub(crate) given_up: &'a dyn Fn() -> bool,
 }
 
 impl Way<'static> {
     /// By the worker that has read it.
-    pub const WORKER: Way<'static> = Way {
+    pub(crate) const WORKER: Way<'static> = Way {
         at: Where::Worker,
         shown: false,
         given_up: &|| false,
@@ -23,7 +23,7 @@ impl Way<'static> {
 
 impl<'a> Way<'a> {
     /// In a thread where it may take long.
-    pub fn aside(shown: bool, given_up: &'a dyn Fn() -> bool) -> Way<'a> {
+    pub(crate) fn aside(shown: bool, given_up: &'a dyn Fn() -> bool) -> Way<'a> {
         Way {
             at: Where::Aside,
             shown,

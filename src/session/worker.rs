@@ -37,7 +37,7 @@ fn read_error(errno: Errno) -> Device {
 ///
 /// # Errors
 /// When no thread can be made.
-pub fn start(session: &Arc<Session>, place: Post) -> std::io::Result<()> {
+pub(crate) fn start(session: &Arc<Session>, place: Post) -> std::io::Result<()> {
     let index = match &place {
         Post::Own(turn) => turn.index(),
         Post::Of { index, .. } => *index,
@@ -64,7 +64,7 @@ pub fn start(session: &Arc<Session>, place: Post) -> std::io::Result<()> {
 }
 
 /// Which place a thread gets.
-pub enum Post {
+pub(crate) enum Post {
     /// One that nobody has had.
     Own(Turn),
     /// That of a worker which is stuck.

@@ -139,7 +139,7 @@ impl Readiness {
     ///
     /// # Errors
     /// The parent is gone (EPIPE): whoever started the daemon has given up, and it should unmount and leave.
-    pub fn ready(self) -> io::Result<()> {
+    pub(crate) fn ready(self) -> io::Result<()> {
         let Some(Background { mut pipe, null }) = self.background else {
             return Ok(());
         };
@@ -151,7 +151,7 @@ impl Readiness {
     }
 
     /// The start failed: `line`, without a newline, is what the user reads. The caller leaves with exit code 1.
-    pub fn failed(self, line: &str) {
+    pub(crate) fn failed(self, line: &str) {
         let told = match self.background {
             Some(mut background) => writeln!(background.pipe, "{line}").is_ok(),
             None => false,

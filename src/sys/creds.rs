@@ -22,13 +22,13 @@ use std::marker::PhantomData;
 /// What a thread has in effect while it acts for a caller. None of these overrules a permission that the lower file
 /// system checks: SETUID and SETGID change the identity, SYS_ADMIN registers backing files and reaches `trusted.*`
 /// attributes (for which the kernel asks the caller's own capabilities on the mount, each time), LEASE takes leases.
-pub const ACTING: CapabilitySet = CapabilitySet::SETUID
+pub(crate) const ACTING: CapabilitySet = CapabilitySet::SETUID
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::SYS_ADMIN)
     .union(CapabilitySet::LEASE);
 
 /// What reaches every object whatever its mode.
-pub const REACHING: CapabilitySet = ACTING
+pub(crate) const REACHING: CapabilitySet = ACTING
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH);
 
@@ -80,7 +80,7 @@ thread_local! {
 /// # Errors
 /// What `unshare(2)` answers; EPERM for root without CAP_SETUID and CAP_SETGID: it could not act as anybody else, and
 /// would do for all what root may.
-pub fn prepare_thread() -> io::Result<()> {
+pub(crate) fn prepare_thread() -> io::Result<()> {
     // SAFETY: `CLONE_FS` affects the calling thread's cwd and umask only; no file descriptor table is shared out.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS)? };
     rustix::process::umask(Mode::empty());
@@ -122,7 +122,7 @@ pub fn prepare_thread() -> io::Result<()> {
 /// Sets the umask of the calling thread, if it differs from the one it has.
 ///
 /// The lower file system applies it exactly when the directory has no default ACL, as it does for a native caller.
-pub fn set_umask(mask: u32) {
+pub(crate) fn set_umask(mask: u32) {
     let mask = mask & 0o777;
     UMASK.with(|current| {
         if current.get() != Some(mask) {
@@ -136,15 +136,15 @@ pub fn set_umask(mask: u32) {
 
 /// What a caller really holds, beyond its ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     /// Supplementary groups.
-    pub groups: Vec<u32>,
+    pub(crate) groups: Vec<u32>,
     /// Effective capabilities, all of the daemon's own user namespace.
-    pub capabilities: CapabilitySet,
+    pub(crate) capabilities: CapabilitySet,
 }
 
 /// True if this thread acts in callers' names; false where it serves its own user only.
-pub fn acts_for_others() -> bool {
+pub(crate) fn acts_for_others() -> bool {
     WORN.get().is_some()
 }
 
@@ -152,7 +152,7 @@ pub fn acts_for_others() -> bool {
 ///
 /// # Errors
 /// Those of `op`; EPERM when the identity cannot be put on.
-pub fn act_as<T>(
+pub(crate) fn act_as<T>(
     (uid, gid): (u32, u32),
     group: Option<u32>,
     op: impl FnOnce() -> io::Result<T>,
@@ -171,7 +171,7 @@ pub fn act_as<T>(
 ///
 /// # Errors
 /// As [`act_as`].
-pub fn act_as_held<T>(
+pub(crate) fn act_as_held<T>(
     ids: (u32, u32),
     held: &Held,
     op: impl FnOnce() -> io::Result<T>,
@@ -196,7 +196,7 @@ pub fn act_as_held<T>(
 ///
 /// # Errors
 /// Those of `op`.
-pub fn looking<T>(mut op: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn looking<T>(mut op: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match op() {
         Err(Errno::ACCESS | Errno::PERM) if reaches_more() => op(),
         done => done,
@@ -227,7 +227,7 @@ fn reaches_more() -> bool {
 ///
 /// # Errors
 /// Those of `work`; EPERM inside an act, and when the identity cannot be put on.
-pub fn own<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn own<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let Some(worn) = WORN.get() else {
         return work();
     };
@@ -250,7 +250,10 @@ pub fn own<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 ///
 /// # Errors
 /// Those of `register`; EPERM when the identity cannot be put on.
-pub fn registering<T>(reserves: bool, register: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn registering<T>(
+    reserves: bool,
+    register: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
     let Some(worn) = WORN.get() else {
         return register();
     };
@@ -271,7 +274,7 @@ pub fn registering<T>(reserves: bool, register: impl FnOnce() -> io::Result<T>) 
 ///
 /// # Errors
 /// As [`act_as`].
-pub fn act_as_nobody<T>(op: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn act_as_nobody<T>(op: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let held = Held {
         groups: Vec::new(),
         capabilities: ACTING | CapabilitySet::FSETID,

@@ -22,7 +22,7 @@ struct BackingMap {
 /// # Errors
 /// EPERM (no passthrough agreed, or no CAP_SYS_ADMIN in the initial user namespace), ELOOP (the lower file system is
 /// itself stacked too deep), EBADF (an O_PATH descriptor before Linux 6.12), EINVAL or EISDIR (not a regular file).
-pub fn backing_open(dev: BorrowedFd<'_>, lower: BorrowedFd<'_>) -> io::Result<u32> {
+pub(crate) fn backing_open(dev: BorrowedFd<'_>, lower: BorrowedFd<'_>) -> io::Result<u32> {
     const OPCODE: rustix::ioctl::Opcode = opcode::write::<BackingMap>(229, 1);
     let map = BackingMap {
         fd: lower.as_raw_fd(),
@@ -42,7 +42,7 @@ pub fn backing_open(dev: BorrowedFd<'_>, lower: BorrowedFd<'_>) -> io::Result<u3
 ///
 /// # Errors
 /// ENOENT when the connection has no such id.
-pub fn backing_close(dev: BorrowedFd<'_>, id: u32) -> io::Result<()> {
+pub(crate) fn backing_close(dev: BorrowedFd<'_>, id: u32) -> io::Result<()> {
     const OPCODE: rustix::ioctl::Opcode = opcode::write::<u32>(229, 2);
     // SAFETY: the request reads one u32.
     unsafe { ioctl(dev, Setter::<OPCODE, u32>::new(id)) }

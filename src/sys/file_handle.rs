@@ -23,7 +23,7 @@ struct Raw {
 
 /// What a file system calls an inode, for as long as the inode exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileHandle {
+pub(crate) struct FileHandle {
     kind: i32,
     bytes: Box<[u8]>,
 }
@@ -33,7 +33,7 @@ impl FileHandle {
     ///
     /// # Errors
     /// EOPNOTSUPP where the file system gives none (procfs, overlayfs without `nfs_export`).
-    pub fn of(fd: impl AsFd) -> io::Result<FileHandle> {
+    pub(crate) fn of(fd: impl AsFd) -> io::Result<FileHandle> {
         FileHandle::get(fd.as_fd(), c"", libc::AT_EMPTY_PATH)
     }
 
@@ -41,12 +41,12 @@ impl FileHandle {
     ///
     /// # Errors
     /// As [`FileHandle::of`]; ENOENT.
-    pub fn at(dir: impl AsFd, name: &CStr) -> io::Result<FileHandle> {
+    pub(crate) fn at(dir: impl AsFd, name: &CStr) -> io::Result<FileHandle> {
         looking(|| FileHandle::get(dir.as_fd(), name, 0))
     }
 
     /// A number that tells the handle from others, the same for the life of this process; never 0.
-    pub fn digest(&self) -> u64 {
+    pub(crate) fn digest(&self) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
         self.kind.hash(&mut hasher);
         self.bytes.hash(&mut hasher);
@@ -55,7 +55,7 @@ impl FileHandle {
 
     /// False for a handle that is certainly not of FUSE, which makes `FILEID_INO64_GEN` and its variant with a parent
     /// (`fuse_encode_fh`, fs/fuse/inode.c). Other file systems make such ones, too.
-    pub fn may_be_of_fuse(&self) -> bool {
+    pub(crate) fn may_be_of_fuse(&self) -> bool {
         matches!(self.kind, 0x81 | 0x82)
     }
 
@@ -91,7 +91,7 @@ impl FileHandle {
     ///
     /// # Errors
     /// ESTALE when the inode is gone, EPERM without CAP_DAC_READ_SEARCH in the initial user namespace.
-    pub fn open(&self, mount: impl AsFd, flags: OFlags) -> io::Result<OwnedFd> {
+    pub(crate) fn open(&self, mount: impl AsFd, flags: OFlags) -> io::Result<OwnedFd> {
         looking(|| self.open_once(mount.as_fd(), flags))
     }
 

@@ -7,16 +7,16 @@ use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 
 /// `FS_IOC_GETFLAGS`. Declared with `long`, so that its number differs between 32 and 64 bits, but the argument is an
 /// int on every kernel.
-pub const GETFLAGS: Opcode = opcode::read::<libc::c_long>(b'f', 1);
+pub(crate) const GETFLAGS: Opcode = opcode::read::<libc::c_long>(b'f', 1);
 /// `FS_IOC_SETFLAGS`, likewise.
-pub const SETFLAGS: Opcode = opcode::write::<libc::c_long>(b'f', 2);
+pub(crate) const SETFLAGS: Opcode = opcode::write::<libc::c_long>(b'f', 2);
 /// `FS_IOC_FSGETXATTR`.
-pub const FSGETXATTR: Opcode = opcode::read::<Fsxattr>(b'X', 31);
+pub(crate) const FSGETXATTR: Opcode = opcode::read::<Fsxattr>(b'X', 31);
 /// `FS_IOC_FSSETXATTR`.
-pub const FSSETXATTR: Opcode = opcode::write::<Fsxattr>(b'X', 32);
+pub(crate) const FSSETXATTR: Opcode = opcode::write::<Fsxattr>(b'X', 32);
 
 /// `struct fsxattr`, 28 bytes, as it stands in memory and on the wire.
-pub type Fsxattr = [u32; 7];
+pub(crate) type Fsxattr = [u32; 7];
 
 /// The inode flags, `FS_*_FL`.
 ///

@@ -23,7 +23,7 @@ impl<'a> Lease<'a> {
     /// # Errors
     /// EAGAIN when somebody has the file open for writing (`check_conflicting_open` in `fs/locks.c`). EACCES for another
     /// user's file without CAP_LEASE, EINVAL where the file system has no leases.
-    pub fn against_writers(fd: BorrowedFd<'a>) -> io::Result<Lease<'a>> {
+    pub(crate) fn against_writers(fd: BorrowedFd<'a>) -> io::Result<Lease<'a>> {
         Lease::take(fd, libc::F_RDLCK)
     }
 
@@ -44,7 +44,7 @@ impl<'a> Lease<'a> {
     }
 
     /// True when somebody waits for the lease to end.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         fcntl(self.fd, libc::F_GETLEASE, 0) != Ok(self.kind)
     }
 }
@@ -61,12 +61,12 @@ thread_local! {
 
 /// The calling thread never waits from here on: where it would have to for a moment, it gets EAGAIN, and what it does is
 /// done once more by a thread that may.
-pub fn never_wait() {
+pub(crate) fn never_wait() {
     MAY_WAIT.set(false);
 }
 
 /// False in a thread that has called [`never_wait`].
-pub fn may_wait() -> bool {
+pub(crate) fn may_wait() -> bool {
     MAY_WAIT.get()
 }
 
@@ -75,7 +75,7 @@ pub fn may_wait() -> bool {
 ///
 /// # Errors
 /// What `open` answers; EAGAIN when the lease outlasts that, or at once in a thread that never waits.
-pub fn past_leases<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn past_leases<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     if !may_wait() {
         return open();
     }

@@ -25,11 +25,11 @@ const IOPRIO_NONE: libc::c_int = 0;
 
 /// What could not be set as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Left {
+pub(crate) struct Left {
     /// The sentence for the log.
-    pub text: String,
+    pub(crate) text: String,
     /// It can end the daemon or fail requests; otherwise it is only slower, or earlier to be killed, than it should be.
-    pub matters: bool,
+    pub(crate) matters: bool,
 }
 
 /// Limits that are lifted wholly, and below what their rest is worth telling of: the kernel ends the process or refuses
@@ -63,7 +63,7 @@ fn bound_heaps() {}
 
 /// Sets what the daemon needs, for this process and the threads that it starts afterwards. What it may not set is in the
 /// answer.
-pub fn settle() -> Vec<Left> {
+pub(crate) fn settle() -> Vec<Left> {
     bound_heaps();
     let mut left = Vec::new();
     for (resource, name, enough) in LIFTED {
@@ -112,12 +112,12 @@ pub fn settle() -> Vec<Left> {
 }
 
 /// How many files this process may have open.
-pub fn files() -> u64 {
+pub(crate) fn files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
 /// How many files the kernel lets any process have open, whatever its rights (`fs.nr_open`, proc_sys_fs(5)).
-pub fn most_files() -> u64 {
+pub(crate) fn most_files() -> u64 {
     let told = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
     told.and_then(|text| text.trim().parse().ok())
         .unwrap_or(1 << 20)

@@ -13,16 +13,16 @@ use std::sync::Once;
 
 /// A range of bytes: the first and the last one, which is included. `i64::MAX` as the last one: all that may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub(crate) struct Range {
     /// First byte.
-    pub first: u64,
+    pub(crate) first: u64,
     /// Last byte, included.
-    pub last: u64,
+    pub(crate) last: u64,
 }
 
 /// What a lock excludes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Writers: any number may hold it (`F_RDLCK`, `LOCK_SH`).
     Shared,
     /// Everybody else (`F_WRLCK`, `LOCK_EX`).
@@ -31,18 +31,18 @@ pub enum Kind {
 
 /// A lock that is in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conflict {
+pub(crate) struct Conflict {
     /// What it covers.
-    pub range: Range,
+    pub(crate) range: Range,
     /// What it excludes.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The holder as this process sees it; 0: an open file description, or a process that is not visible here.
-    pub pid: u32,
+    pub(crate) pid: u32,
 }
 
 impl Kind {
     /// From `F_RDLCK` or `F_WRLCK`.
-    pub fn from_raw(raw: u32) -> Option<Kind> {
+    pub(crate) fn from_raw(raw: u32) -> Option<Kind> {
         match raw as i32 {
             libc::F_RDLCK => Some(Kind::Shared),
             libc::F_WRLCK => Some(Kind::Exclusive),
@@ -51,7 +51,7 @@ impl Kind {
     }
 
     /// `F_RDLCK` or `F_WRLCK`.
-    pub fn to_raw(self) -> u32 {
+    pub(crate) fn to_raw(self) -> u32 {
         (match self {
             Kind::Shared => libc::F_RDLCK,
             Kind::Exclusive => libc::F_WRLCK,
@@ -64,7 +64,7 @@ impl Kind {
 /// # Errors
 /// EAGAIN: somebody holds a lock that is in the way. EBADF: the descriptor is not open for reading, or for writing, as
 /// the kind needs. ENOLCK.
-pub fn ofd_set(fd: impl AsFd, range: Range, kind: Option<Kind>) -> io::Result<()> {
+pub(crate) fn ofd_set(fd: impl AsFd, range: Range, kind: Option<Kind>) -> io::Result<()> {
     fcntl(fd, libc::F_OFD_SETLK, &mut raw(range, kind)).map_err(no_access_is_again)
 }
 
@@ -72,7 +72,7 @@ pub fn ofd_set(fd: impl AsFd, range: Range, kind: Option<Kind>) -> io::Result<()
 ///
 /// # Errors
 /// EINTR: the thread was woken by [`wake`]. Otherwise as [`ofd_set`].
-pub fn ofd_wait(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<()> {
+pub(crate) fn ofd_wait(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<()> {
     fcntl(fd, libc::F_OFD_SETLKW, &mut raw(range, Some(kind)))
 }
 
@@ -80,7 +80,7 @@ pub fn ofd_wait(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<()> {
 ///
 /// # Errors
 /// What `fcntl(2)` answers.
-pub fn ofd_get(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<Option<Conflict>> {
+pub(crate) fn ofd_get(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<Option<Conflict>> {
     let mut lock = raw(range, Some(kind));
     fcntl(fd, libc::F_OFD_GETLK, &mut lock)?;
     let first = lock.l_start as u64;
@@ -102,7 +102,7 @@ pub fn ofd_get(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<Option<Con
 /// # Errors
 /// EAGAIN where it would have to wait; EINTR when the thread was woken by [`wake`]. Changing the kind of a lock
 /// gives the old one up first: after an error the file has none.
-pub fn flock(fd: impl AsFd, kind: Option<Kind>, wait: bool) -> io::Result<()> {
+pub(crate) fn flock(fd: impl AsFd, kind: Option<Kind>, wait: bool) -> io::Result<()> {
     let operation = match (kind, wait) {
         (None, _) => FlockOperation::Unlock,
         (Some(Kind::Shared), true) => FlockOperation::LockShared,
@@ -153,10 +153,10 @@ const WAKE: libc::c_int = libc::SIGURG;
 
 /// A thread of this process, as the kernel numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Thread(libc::pid_t);
+pub(crate) struct Thread(libc::pid_t);
 
 /// Makes the calling thread one that [`wake`] can reach, and says which it is.
-pub fn become_wakeable() -> Thread {
+pub(crate) fn become_wakeable() -> Thread {
     static HANDLER: Once = Once::new();
     HANDLER.call_once(|| {
         extern "C" fn nothing(_: libc::c_int) {}
@@ -179,7 +179,7 @@ pub fn become_wakeable() -> Thread {
 
 /// Makes the blocked system call that `thread` is in return EINTR; does nothing if it is in none, so the caller has to
 /// come again until the thread has left. The thread must not have ended: its number may belong to another one then.
-pub fn wake(thread: Thread) {
+pub(crate) fn wake(thread: Thread) {
     // SAFETY: tgkill(2) takes integers; the signal has a handler, or is ignored.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread.0, WAKE) };
 }

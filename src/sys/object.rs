@@ -17,14 +17,14 @@ const SYS_FCHMODAT2: libc::c_long = 452;
 static HAS_FCHMODAT2: AtomicBool = AtomicBool::new(true);
 
 /// The name of a descriptor below `/proc/self/fd`, as a C string on the stack.
-pub struct ProcName([u8; 32]);
+pub(crate) struct ProcName([u8; 32]);
 
 /// Where the names are.
 const PROC_FD: &str = "/proc/self/fd/";
 
 impl ProcName {
     /// Names `fd`.
-    pub fn of(fd: BorrowedFd<'_>) -> ProcName {
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> ProcName {
         use std::io::Write as _;
         let mut name = [0; 32];
         // The directory and ten digits fit in 31 bytes, so the last byte stays NUL and the write cannot fail.
@@ -33,12 +33,12 @@ impl ProcName {
     }
 
     /// The name, for calls that take a path and follow the magic link.
-    pub fn as_c_str(&self) -> &std::ffi::CStr {
+    pub(crate) fn as_c_str(&self) -> &std::ffi::CStr {
         std::ffi::CStr::from_bytes_until_nul(&self.0).unwrap_or(c"")
     }
 
     /// The last component of the name.
-    pub fn number(&self) -> &std::ffi::CStr {
+    pub(crate) fn number(&self) -> &std::ffi::CStr {
         std::ffi::CStr::from_bytes_until_nul(&self.0[PROC_FD.len()..]).unwrap_or(c"")
     }
 }
@@ -47,7 +47,7 @@ impl ProcName {
 ///
 /// # Errors
 /// EOPNOTSUPP for a symlink; EBADF for an `O_PATH` descriptor where both fchmodat2 and `/proc` are missing.
-pub fn chmod(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+pub(crate) fn chmod(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     let mode = mode & 0o7777;
     if HAS_FCHMODAT2.load(Ordering::Relaxed) {
         // SAFETY: integers and an empty C string; the kernel keeps no reference.
@@ -83,7 +83,7 @@ pub fn chmod(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// What `fchownat(2)` answers.
-pub fn chown(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+pub(crate) fn chown(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
     let uid = uid.map(rustix::fs::Uid::from_raw);
     let gid = gid.map(rustix::fs::Gid::from_raw);
     rustix::fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH)
@@ -93,7 +93,7 @@ pub fn chown(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> io::Resu
 ///
 /// # Errors
 /// What `utimensat(2)` answers.
-pub fn set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> io::Result<()> {
+pub(crate) fn set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> io::Result<()> {
     match rustix::fs::utimensat(fd, c"", times, AtFlags::EMPTY_PATH) {
         // AT_EMPTY_PATH came to utimensat with Linux 5.8.
         Err(io::Errno::INVAL | io::Errno::NOENT) => {
@@ -112,7 +112,11 @@ pub fn set_times(fd: BorrowedFd<'_>, times: &Timestamps) -> io::Result<()> {
 ///
 /// # Errors
 /// EEXIST, EXDEV, EMLINK as `linkat(2)`; ENOENT for a nameless file opened with `O_EXCL`.
-pub fn link(fd: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<()> {
+pub(crate) fn link(
+    fd: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    name: &std::ffi::CStr,
+) -> io::Result<()> {
     match rustix::fs::linkat(fd, c"", dir, name, AtFlags::EMPTY_PATH) {
         // AT_EMPTY_PATH wants CAP_DAC_READ_SEARCH before Linux 6.10; the daemon of an ordinary user has none.
         Err(io::Errno::NOENT) => {

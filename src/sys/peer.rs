@@ -7,18 +7,18 @@ use rustix::process::Pid;
 
 /// What the kernel noted when the other end was made (SO_PEERCRED, unix(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its process; none: one that this pid namespace does not show, which the kernel calls 0.
-    pub pid: Option<Pid>,
+    pub(crate) pid: Option<Pid>,
     /// Its user.
-    pub uid: u32,
+    pub(crate) uid: u32,
 }
 
 /// Asks the kernel.
 ///
 /// # Errors
 /// ENOTSOCK, EBADF.
-pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
+pub(crate) fn peer(socket: impl AsFd) -> io::Result<Peer> {
     let mut found = libc::ucred {
         pid: 0,
         uid: u32::MAX,

@@ -3,10 +3,10 @@
 mod call;
 mod sharing;
 
-pub use call::{
+pub(crate) use call::{
     LockCall, REMOVE_CALLS, changes_owner, is_inside, lock_call, writes_without_append,
 };
-pub use sharing::shares_descriptors;
+pub(crate) use sharing::shares_descriptors;
 
 use super::creds::Held;
 use rustix::fd::OwnedFd;
@@ -22,7 +22,7 @@ const COMM_MAX: usize = 16;
 
 /// What a look at a caller came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
+pub(crate) enum Caller {
     /// It is the task that asked, and holds this: its groups, and its capabilities if they are of the daemon's own user
     /// namespace.
     Holds(Held),
@@ -38,7 +38,7 @@ pub enum Caller {
 /// Capabilities that a task has in a user namespace of its own mean nothing here (its groups do), and `/proc/TID/status` (proc(5)) does not
 /// tell which those are, so the namespace itself is compared (`/proc/TID/ns/user`, which wants CAP_SYS_PTRACE for other
 /// users' tasks). All looks go through one descriptor of the task's directory, which leads to no later task of that number.
-pub fn look_at(thread: u32, ids: (u32, u32)) -> Caller {
+pub(crate) fn look_at(thread: u32, ids: (u32, u32)) -> Caller {
     if thread == 0 {
         return Caller::Unknown;
     }
@@ -134,7 +134,7 @@ fn parse(text: &str) -> Option<Status> {
 
 /// The command name of the process (or thread) `pid`, as it is in this process's pid namespace. `None` when it has
 /// ended, when it is in another namespace (the kernel then says 0), or when no `/proc` is mounted. Three system calls.
-pub fn comm(pid: u32) -> Option<Box<[u8]>> {
+pub(crate) fn comm(pid: u32) -> Option<Box<[u8]>> {
     if pid == 0 {
         return None;
     }
@@ -148,7 +148,7 @@ pub fn comm(pid: u32) -> Option<Box<[u8]>> {
 }
 
 /// The file that the process `pid` executes, as it is seen from this process's root. `None` as [`comm`].
-pub fn exe(pid: u32) -> Option<Vec<u8>> {
+pub(crate) fn exe(pid: u32) -> Option<Vec<u8>> {
     if pid == 0 {
         return None;
     }
@@ -162,7 +162,7 @@ pub fn exe(pid: u32) -> Option<Vec<u8>> {
 /// This reads the other process's memory (`access_remote_vm`) and waits for its `mmap_lock`, which a thread of it may hold
 /// while the kernel asks this very daemon for a page; the arguments may lie in a mapping of a file of the mount, too. So a
 /// thread that answers requests must never call it.
-pub fn cmdline(pid: u32) -> Option<Vec<u8>> {
+pub(crate) fn cmdline(pid: u32) -> Option<Vec<u8>> {
     if pid == 0 {
         return None;
     }
@@ -185,7 +185,7 @@ pub fn cmdline(pid: u32) -> Option<Vec<u8>> {
 
 /// True if the thread `tid` is about to end: SIGKILL is pending, which is how the kernel tells every thread of a process
 /// that has got a deadly signal (`complete_signal`, kernel/signal.c), or it has ended.
-pub fn is_dying(tid: u32) -> bool {
+pub(crate) fn is_dying(tid: u32) -> bool {
     let Some(text) = task_dir(tid).as_ref().and_then(status) else {
         return true;
     };
@@ -201,18 +201,18 @@ pub fn is_dying(tid: u32) -> bool {
 }
 
 /// True if `/proc` is there and shows this process's own pid namespace, so that it knows the pids of requests.
-pub fn is_own_namespace() -> bool {
+pub(crate) fn is_own_namespace() -> bool {
     let own = rustix::process::getpid().as_raw_nonzero().to_string();
     rustix::fs::readlink("/proc/self", Vec::new())
         .is_ok_and(|link| link.to_bytes() == own.as_bytes())
 }
 
 /// A thread, for looking at again and again.
-pub struct Task(OwnedFd);
+pub(crate) struct Task(OwnedFd);
 
 impl Task {
     /// The thread `tid`; `None` if there is none, or no `/proc`. Allocates nothing.
-    pub fn open(tid: u32) -> Option<Task> {
+    pub(crate) fn open(tid: u32) -> Option<Task> {
         // The longest is "/proc/4294967295/stat" with its NUL.
         let mut path = [0; 22];
         write!(&mut path[..21], "/proc/{tid}/stat").ok()?;
@@ -224,7 +224,7 @@ impl Task {
 
     /// The CPU that it runs on, or last ran on: field 39 of `/proc/TID/stat` (proc(5)). `None` once it has ended. One system
     /// call, which waits for nothing of that thread.
-    pub fn cpu(&self) -> Option<usize> {
+    pub(crate) fn cpu(&self) -> Option<usize> {
         let mut text = [0; 1024];
         let len = io::pread(&self.0, &mut text[..], 0).ok()?;
         // The second field is the command's name in parentheses, with any byte in it.

@@ -112,7 +112,7 @@ impl Signals {
     ///
     /// # Errors
     /// Not after a successful [`Signals::block`].
-    pub fn read(&self) -> io::Result<Option<i32>> {
+    pub(crate) fn read(&self) -> io::Result<Option<i32>> {
         // The first field of struct signalfd_siginfo (128 bytes) is the number, u32 in native order.
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut info)) {

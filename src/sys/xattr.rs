@@ -14,16 +14,16 @@ use std::ffi::CStr;
 use std::sync::OnceLock;
 
 /// The largest attribute value and the longest list of names (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`): 64 KiB.
-pub const LARGEST: usize = 65_536;
+pub(crate) const LARGEST: usize = 65_536;
 
 /// True for the name of an access control list, of access or inherited (`XATTR_NAME_POSIX_ACL_ACCESS` and `_DEFAULT`).
-pub fn is_acl(name: &[u8]) -> bool {
+pub(crate) fn is_acl(name: &[u8]) -> bool {
     name.starts_with(b"system.posix_acl_")
 }
 
 /// What to act on.
 #[derive(Clone, Copy)]
-pub enum Target<'a> {
+pub(crate) enum Target<'a> {
     /// A descriptor that is most likely really open; a directory may be held by one that is not.
     Open(BorrowedFd<'a>),
     /// An `O_PATH` descriptor.
@@ -40,7 +40,7 @@ enum Way<'a> {
 ///
 /// # Errors
 /// ENODATA, ERANGE, EOPNOTSUPP as `getxattr(2)`.
-pub fn get(target: Target<'_>, name: &CStr, value: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn get(target: Target<'_>, name: &CStr, value: &mut [u8]) -> io::Result<usize> {
     // rustix answers 0 to a read into an empty buffer, and has other calls for the length.
     if value.is_empty() {
         return on(target, |way| match way {
@@ -58,7 +58,7 @@ pub fn get(target: Target<'_>, name: &CStr, value: &mut [u8]) -> io::Result<usiz
 ///
 /// # Errors
 /// ERANGE, EOPNOTSUPP as `listxattr(2)`.
-pub fn list(target: Target<'_>, list: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn list(target: Target<'_>, list: &mut [u8]) -> io::Result<usize> {
     if list.is_empty() {
         return on(target, |way| match way {
             Way::Fd(fd) => rustix::fs::flistxattr_query(fd),
@@ -75,7 +75,12 @@ pub fn list(target: Target<'_>, list: &mut [u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// EEXIST and ENODATA by `flags`; ENOSPC, E2BIG, EDQUOT, EOPNOTSUPP as `setxattr(2)`.
-pub fn set(target: Target<'_>, name: &CStr, value: &[u8], flags: XattrFlags) -> io::Result<()> {
+pub(crate) fn set(
+    target: Target<'_>,
+    name: &CStr,
+    value: &[u8],
+    flags: XattrFlags,
+) -> io::Result<()> {
     on(target, |way| match way {
         Way::Fd(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
         Way::Path(path) => rustix::fs::setxattr(path, name, value, flags),
@@ -86,7 +91,7 @@ pub fn set(target: Target<'_>, name: &CStr, value: &[u8], flags: XattrFlags) -> 
 ///
 /// # Errors
 /// ENODATA, EOPNOTSUPP as `removexattr(2)`.
-pub fn remove(target: Target<'_>, name: &CStr) -> io::Result<()> {
+pub(crate) fn remove(target: Target<'_>, name: &CStr) -> io::Result<()> {
     on(target, |way| match way {
         Way::Fd(fd) => rustix::fs::fremovexattr(fd, name),
         Way::Path(path) => rustix::fs::removexattr(path, name),
@@ -138,7 +143,7 @@ fn proc_fd() -> &'static ProcFd {
 }
 
 /// To be called at start, while the daemon may still make a procfs.
-pub fn prepare() {
+pub(crate) fn prepare() {
     proc_fd();
 }
 

@@ -111,7 +111,7 @@ fn layer(subject: &Subject) -> &'static str {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn wire(out: &mut impl fmt::Write, frame: &Frame<'_>, answer: &[u8]) -> fmt::Result {
+pub(crate) fn wire(out: &mut impl fmt::Write, frame: &Frame<'_>, answer: &[u8]) -> fmt::Result {
     writeln!(out, "  > {}", show::request(frame))?;
     if answer.is_empty() {
         return Ok(());
@@ -120,7 +120,7 @@ pub fn wire(out: &mut impl fmt::Write, frame: &Frame<'_>, answer: &[u8]) -> fmt:
 }
 
 /// What an answer says in a word: `ok`, the name of its error, or `none` where the kernel waits for none.
-pub struct Outcome<'a>(pub &'a [u8]);
+pub(crate) struct Outcome<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,7 +136,7 @@ impl fmt::Display for Outcome<'_> {
 ///
 /// # Errors
 /// When no thread can be made.
-pub fn debug(session: &Arc<Session>) -> std::io::Result<Arc<Printer>> {
+pub(crate) fn debug(session: &Arc<Session>) -> std::io::Result<Arc<Printer>> {
     let mut reply = etcfs_proto::Reply::with_capacity(64);
     reply.put(&session.agreed.to_out().0);
     crate::log::info(format_args!(

@@ -22,11 +22,11 @@ const CALLERS: usize = 4096;
 /// A line and what belongs to it.
 pub(super) struct Line {
     /// Who asked.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Up to what is told of the caller.
-    pub front: String,
+    pub(crate) front: String,
     /// What comes after it.
-    pub back: String,
+    pub(crate) back: String,
 }
 
 enum Event {
@@ -38,7 +38,7 @@ enum Event {
 }
 
 /// The way to the thread.
-pub struct Printer {
+pub(crate) struct Printer {
     events: SyncSender<Event>,
     lost: AtomicU64,
 }
@@ -80,7 +80,7 @@ impl Printer {
     }
 
     /// Waits until everything is printed, but at most for `time`: nobody may read stderr any more.
-    pub fn flush(&self, time: Duration) {
+    pub(crate) fn flush(&self, time: Duration) {
         let (done, printed) = sync_channel(1);
         if self.events.try_send(Event::Flush(done)).is_ok() {
             let _ = printed.recv_timeout(time);

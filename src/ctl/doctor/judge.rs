@@ -20,7 +20,7 @@ fn plural(n: usize, one: &str, many: &str) -> String {
 }
 
 /// The requests being worked on.
-pub fn requests(requests: &[InFlight]) -> Vec<Finding> {
+pub(crate) fn requests(requests: &[InFlight]) -> Vec<Finding> {
     let slow = requests.iter().filter(|request| request.age_us > SLOW);
     let mut all: Vec<Finding> = slow
         .map(|request| {
@@ -45,7 +45,12 @@ pub fn requests(requests: &[InFlight]) -> Vec<Finding> {
 }
 
 /// File locks: how many owners hold some, how many requests wait, those of each user, and how many a user's may be.
-pub fn locks(owners: usize, waiting: usize, by_user: &[(u32, usize)], most: usize) -> Vec<Finding> {
+pub(crate) fn locks(
+    owners: usize,
+    waiting: usize,
+    by_user: &[(u32, usize)],
+    most: usize,
+) -> Vec<Finding> {
     let about = "locks";
     let crowds = by_user.iter().filter(|(_, count)| *count >= most / 2);
     let mut all: Vec<Finding> = crowds
@@ -76,7 +81,7 @@ pub fn locks(owners: usize, waiting: usize, by_user: &[(u32, usize)], most: usiz
 }
 
 /// Passthrough, with so many files registered; `offered`: the kernel can do it.
-pub fn passthrough(state: &Passthrough, ids: usize, offered: bool) -> Vec<Finding> {
+pub(crate) fn passthrough(state: &Passthrough, ids: usize, offered: bool) -> Vec<Finding> {
     let about = "passthrough";
     let mut all = Vec::new();
     if state.on {
@@ -104,7 +109,7 @@ pub fn passthrough(state: &Passthrough, ids: usize, offered: bool) -> Vec<Findin
 }
 
 /// The kernel, by its release.
-pub fn kernel(release: &str, init: &Init) -> Vec<Finding> {
+pub(crate) fn kernel(release: &str, init: &Init) -> Vec<Finding> {
     let about = "kernel";
     let text = format!("Linux {release}, FUSE protocol {}", init.protocol);
     let mut all = vec![finding(Level::Ok, about, text)];
@@ -123,7 +128,7 @@ pub fn kernel(release: &str, init: &Init) -> Vec<Finding> {
 }
 
 /// The first Linux with an ability that etcfs wants, and what its lack costs.
-pub fn what_is_missing(flag: &str) -> Option<(&'static str, &'static str)> {
+pub(crate) fn what_is_missing(flag: &str) -> Option<(&'static str, &'static str)> {
     Some(match flag {
         "PASSTHROUGH" => ("6.9", "files are read and written through the daemon"),
         "HANDLE_KILLPRIV_V2" => (
@@ -150,25 +155,25 @@ pub fn what_is_missing(flag: &str) -> Option<(&'static str, &'static str)> {
 
 /// A side's directory.
 #[derive(Debug)]
-pub struct Lower<'a> {
+pub(crate) struct Lower<'a> {
     /// `local files` or `global files`.
-    pub about: &'a str,
+    pub(crate) about: &'a str,
     /// As it may be shown.
-    pub path: &'a str,
+    pub(crate) path: &'a str,
     /// The type of its file system.
-    pub kind: &'a str,
+    pub(crate) kind: &'a str,
     /// That is FUSE.
-    pub is_fuse: bool,
+    pub(crate) is_fuse: bool,
     /// Bytes and inodes: free for ordinary users, and in all. 0 in all: the file system does not count them.
-    pub bytes: (u64, u64),
+    pub(crate) bytes: (u64, u64),
     /// Inodes.
-    pub inodes: (u64, u64),
+    pub(crate) inodes: (u64, u64),
     /// What killed daemons have left.
-    pub left_over: usize,
+    pub(crate) left_over: usize,
 }
 
 /// A side's directory.
-pub fn lower(lower: &Lower<'_>) -> Vec<Finding> {
+pub(crate) fn lower(lower: &Lower<'_>) -> Vec<Finding> {
     let Lower { about, path, .. } = lower;
     let mut all = Vec::new();
     if lower.is_fuse {
@@ -214,19 +219,19 @@ pub fn lower(lower: &Lower<'_>) -> Vec<Finding> {
 
 /// An override that is not in place.
 #[derive(Debug)]
-pub struct Failing {
+pub(crate) struct Failing {
     /// Below the mount, as it may be shown.
-    pub path: String,
+    pub(crate) path: String,
     /// `symlink` and so on.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// What is there.
-    pub found: String,
+    pub(crate) found: String,
     /// Why it stays.
-    pub errno: String,
+    pub(crate) errno: String,
 }
 
 /// Overrides: those that fail, and how many have been enforced.
-pub fn overrides(failing: &[Failing], enforced: u64) -> Vec<Finding> {
+pub(crate) fn overrides(failing: &[Failing], enforced: u64) -> Vec<Finding> {
     let about = "overrides";
     if failing.is_empty() {
         let text = format!("none fails ({enforced} enforced so far)");
@@ -255,21 +260,21 @@ pub fn overrides(failing: &[Failing], enforced: u64) -> Vec<Finding> {
 
 /// How much of what is limited is in use.
 #[derive(Debug, Clone, Copy)]
-pub struct Use {
+pub(crate) struct Use {
     /// Descriptors of the daemon, and how many it may have.
-    pub files: (u64, u64),
+    pub(crate) files: (u64, u64),
     /// How many the kernel lets any process have (`fs.nr_open`).
-    pub nr_open: u64,
+    pub(crate) nr_open: u64,
     /// The daemon's threads.
-    pub threads: u64,
+    pub(crate) threads: u64,
     /// All threads of the machine, and how many there may be; 0: not known.
-    pub all_threads: (u64, u64),
+    pub(crate) all_threads: (u64, u64),
     /// Resident memory, KiB.
-    pub memory: u64,
+    pub(crate) memory: u64,
 }
 
 /// Limits.
-pub fn limits(used: Use) -> Vec<Finding> {
+pub(crate) fn limits(used: Use) -> Vec<Finding> {
     let about = "limits";
     let near = |(used, most): (u64, u64)| most > 0 && used > most / 5 * 4;
     let mut all = Vec::new();
@@ -309,7 +314,7 @@ pub fn limits(used: Use) -> Vec<Finding> {
 }
 
 /// What somebody would gain who found a hole in the daemon: its capabilities, and whether its system calls are filtered.
-pub fn rights(capabilities: u32, filtered: bool, root: bool) -> Finding {
+pub(crate) fn rights(capabilities: u32, filtered: bool, root: bool) -> Finding {
     let about = "rights";
     let held = plural(
         capabilities as usize,

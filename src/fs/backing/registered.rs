@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A registered lower file. Dropping it gives the id back.
-pub struct Registered {
+pub(crate) struct Registered {
     /// Its id.
-    pub id: u32,
+    pub(crate) id: u32,
     /// The connection that it is of.
-    pub kernel: Arc<dyn Kernel>,
+    pub(crate) kernel: Arc<dyn Kernel>,
     /// Counts those that there are.
-    pub count: Arc<AtomicUsize>,
+    pub(crate) count: Arc<AtomicUsize>,
     /// The descriptor that was opened to be registered. `None`: a client's handle was registered, whose description the
     /// kernel then keeps open, for writing perhaps, so such an id ends with its last open.
-    pub anchor: Option<OwnedFd>,
+    pub(crate) anchor: Option<OwnedFd>,
 }
 
 impl Drop for Registered {
@@ -26,7 +26,7 @@ impl Drop for Registered {
 }
 
 /// What a first open offers for registration.
-pub enum Candidate<'a> {
+pub(crate) enum Candidate<'a> {
     /// A descriptor opened for nothing else.
     Anchor(OwnedFd),
     /// The descriptor of the client's handle.

@@ -26,16 +26,16 @@ const RESERVING: [u64; 2] = [0xef53, 0xf2f5_2010];
 
 /// One reason why files are served without passthrough.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
+pub(crate) struct Reason {
     /// The device number that it concerns; `None`: the whole mount.
-    pub dev: Option<u64>,
+    pub(crate) dev: Option<u64>,
     /// The sentence that was logged.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// What the kernel does with lower files by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// It reads, writes and maps all of them.
     Everything,
     /// It maps global ones.
@@ -44,7 +44,7 @@ pub enum Reach {
 
 /// What all nodes share.
 #[derive(Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     kernel: OnceLock<(Arc<dyn Kernel>, Reach)>,
     /// `max_stack_depth` as INIT agreed on it.
     depth: AtomicU32,
@@ -64,19 +64,19 @@ pub struct Registry {
 
 impl Registry {
     /// Lets files of this connection be registered, whose INIT agreed on `max_stack_depth`.
-    pub fn enable(&self, kernel: Arc<dyn Kernel>, reach: Reach, max_stack_depth: u32) {
+    pub(crate) fn enable(&self, kernel: Arc<dyn Kernel>, reach: Reach, max_stack_depth: u32) {
         self.depth.store(max_stack_depth, Ordering::Relaxed);
         let _ = self.kept.set(ArrayQueue::new(KEPT));
         let _ = self.kernel.set((kernel, reach));
     }
 
     /// True if passthrough was asked for and agreed on, and nothing has switched it off for the whole mount.
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.reach() == Some(Reach::Everything)
     }
 
     /// What the kernel does by itself where nothing speaks against it; `None`: nothing.
-    pub fn reach(&self) -> Option<Reach> {
+    pub(crate) fn reach(&self) -> Option<Reach> {
         self.kernel
             .get()
             .filter(|_| !self.refuses(None))
@@ -84,7 +84,7 @@ impl Registry {
     }
 
     /// True if files of `side` are to be registered.
-    pub fn wants(&self, side: Side) -> bool {
+    pub(crate) fn wants(&self, side: Side) -> bool {
         match self.reach() {
             Some(Reach::Everything) => true,
             Some(Reach::GlobalMappings) => side == Side::Global,
@@ -93,23 +93,23 @@ impl Registry {
     }
 
     /// What the kernel may do by itself with files of `side` on the file system `dev`; `None`: nothing.
-    pub fn reach_of(&self, side: Side, dev: u64) -> Option<Reach> {
+    pub(crate) fn reach_of(&self, side: Side, dev: u64) -> Option<Reach> {
         let may = self.wants(side) && !self.refuses(Some(dev));
         self.reach().filter(|_| may)
     }
 
     /// How many ids are registered.
-    pub fn ids(&self) -> usize {
+    pub(crate) fn ids(&self) -> usize {
         self.ids.load(Ordering::Relaxed)
     }
 
     /// Why files are served without passthrough, as far as that has come up.
-    pub fn reasons(&self) -> Vec<Reason> {
+    pub(crate) fn reasons(&self) -> Vec<Reason> {
         lock(&self.reasons).clone()
     }
 
     /// Says once why something is not passed through, and never tries it again.
-    pub fn refuse(&self, dev: Option<u64>, text: &str) {
+    pub(crate) fn refuse(&self, dev: Option<u64>, text: &str) {
         let mut reasons = lock(&self.reasons);
         if reasons.iter().any(|r| r.dev == dev) {
             return;
@@ -135,7 +135,7 @@ impl Registry {
 
     /// Tries on a file without a name whether the kernel passes files of the file system of `dir` through, and says why
     /// if it does not, so that an administrator reads it at start and not at the first slow file.
-    pub fn try_out(&self, dir: BorrowedFd<'_>, dev: u64) {
+    pub(crate) fn try_out(&self, dir: BorrowedFd<'_>, dev: u64) {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         // A read-only file system has no place for one; its files are found out about as they come.
         if let Ok(fd) = rustix::fs::openat(dir, c".", flags, Mode::from_raw_mode(0o600)) {

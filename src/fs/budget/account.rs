@@ -13,18 +13,18 @@ const FIRST_ALIGNED: u32 = 524_288;
 
 /// Who is charged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Account(u32);
+pub(crate) struct Account(u32);
 
 impl Account {
     /// Root, who has a reserve of everything; also the user whose own the daemon is.
-    pub const ROOT: Account = Account(0);
+    pub(crate) const ROOT: Account = Account(0);
     /// The kernel itself: what it sends of its own accord (RELEASE, FORGET) names no user.
-    pub const KERNEL: Account = Account(u32::MAX);
+    pub(crate) const KERNEL: Account = Account(u32::MAX);
     /// Set in accounts of ranges of uids.
     const RANGES: u32 = 1 << 31;
 
     /// The account of a user, by fsuid.
-    pub fn of(uid: u32) -> Account {
+    pub(crate) fn of(uid: u32) -> Account {
         static OWN: OnceLock<u32> = OnceLock::new();
         if uid == 0 || uid == *OWN.get_or_init(|| rustix::process::geteuid().as_raw()) {
             return Account::ROOT;
@@ -40,7 +40,7 @@ impl Account {
     }
 
     /// True for root.
-    pub fn is_root(self) -> bool {
+    pub(crate) fn is_root(self) -> bool {
         self == Account::ROOT
     }
 }

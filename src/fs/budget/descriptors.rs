@@ -71,7 +71,7 @@ const HANDLES: usize = 1 << 18;
 
 /// What the users have open. A handle is counted from its open to its RELEASE, and what it needs a descriptor for as long as
 /// that is there: several handles of one user may share it.
-pub struct Descriptors {
+pub(crate) struct Descriptors {
     descriptors: Arc<Count>,
     handles: Count,
     hasher: foldhash::quality::RandomState,
@@ -79,20 +79,20 @@ pub struct Descriptors {
 
 /// One open that is counted, until it is given up or becomes a handle's.
 #[must_use = "it is given back when dropped"]
-pub struct Charge<'a> {
+pub(crate) struct Charge<'a> {
     descriptors: &'a Descriptors,
     slot: usize,
 }
 
 /// One descriptor that is counted, for as long as this lives.
-pub struct HeldDescriptor {
+pub(crate) struct HeldDescriptor {
     descriptors: Arc<Count>,
     slot: usize,
 }
 
 impl Descriptors {
     /// `most` descriptors for all users.
-    pub fn new(most: usize) -> Descriptors {
+    pub(crate) fn new(most: usize) -> Descriptors {
         Descriptors {
             descriptors: Arc::new(Count::new(most)),
             handles: Count::new(most.max(HANDLES)),
@@ -104,7 +104,7 @@ impl Descriptors {
     ///
     /// # Errors
     /// ENFILE when that is too many: of this user, of all users, or at all.
-    pub fn charge(&self, uid: u32) -> Result<Charge<'_>, Errno> {
+    pub(crate) fn charge(&self, uid: u32) -> Result<Charge<'_>, Errno> {
         let account = Account::of(uid);
         let slot = match account.is_root() {
             true => 0,
@@ -124,40 +124,42 @@ impl Descriptors {
     }
 
     /// Handle `fh` is no more.
-    pub fn give_back(&self, fh: u64) {
+    pub(crate) fn give_back(&self, fh: u64) {
         self.handles.give_back(slot_of(fh));
     }
 
+    #[cfg(test)]
     /// How many descriptors are counted.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.descriptors.all.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
     /// True when none is counted.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 /// The slot that stands in a handle's number.
-pub fn slot_of(fh: u64) -> usize {
+pub(crate) fn slot_of(fh: u64) -> usize {
     (fh >> SLOT_SHIFT) as usize % SLOTS
 }
 
 /// The numbers that handles of a slot have.
-pub fn handles_of(slot: usize) -> std::ops::Range<u64> {
+pub(crate) fn handles_of(slot: usize) -> std::ops::Range<u64> {
     let slot = slot as u64;
     slot << SLOT_SHIFT..(slot + 1) << SLOT_SHIFT
 }
 
 impl Charge<'_> {
     /// Whose it is.
-    pub fn slot(&self) -> usize {
+    pub(crate) fn slot(&self) -> usize {
         self.slot
     }
 
     /// The number of a handle from the counter `number`, which [`Descriptors::give_back`] ends, and the descriptor's count.
-    pub fn into_handle(self, number: u64) -> (u64, HeldDescriptor) {
+    pub(crate) fn into_handle(self, number: u64) -> (u64, HeldDescriptor) {
         let held = HeldDescriptor {
             descriptors: self.descriptors.descriptors.clone(),
             slot: self.slot,
@@ -168,7 +170,7 @@ impl Charge<'_> {
     }
 
     /// The same for a handle that needs no descriptor of its own.
-    pub fn into_sharing_handle(self, number: u64) -> u64 {
+    pub(crate) fn into_sharing_handle(self, number: u64) -> u64 {
         let fh = self.number(number);
         self.descriptors.descriptors.give_back(self.slot);
         std::mem::forget(self);
@@ -189,7 +191,7 @@ impl Drop for Charge<'_> {
 
 impl HeldDescriptor {
     /// Whose it is.
-    pub fn slot(&self) -> usize {
+    pub(crate) fn slot(&self) -> usize {
         self.slot
     }
 }

@@ -30,7 +30,7 @@ pub enum Command {
 
 impl Command {
     /// The command as a line without newline, the path with its slash.
-    pub fn line(&self) -> Vec<u8> {
+    pub(crate) fn line(&self) -> Vec<u8> {
         match self {
             Command::AddGlobal(path) => [b"add_global /", path.as_bytes()].concat(),
             Command::RmGlobal(path) => [b"rm_global /", path.as_bytes()].concat(),
@@ -52,7 +52,7 @@ impl Command {
     }
 
     /// The path of the override that the command adds, replaces or removes.
-    pub fn override_path(&self) -> Option<&RulePath> {
+    pub(crate) fn override_path(&self) -> Option<&RulePath> {
         match self {
             Command::AddOverride { path, .. } | Command::RmOverride(path) => Some(path),
             Command::AddGlobal(_) | Command::RmGlobal(_) => None,

@@ -22,7 +22,7 @@ pub enum Problem {
     ContentBytes,
     /// A content beyond [`super::CONTENT_MAX`].
     LongContent,
-    /// A line beyond [`super::LINE_MAX`].
+    /// A line beyond [`LINE_MAX`](super::lines::LINE_MAX).
     LongLine,
     /// The handle was closed with a line that has no newline.
     Unfinished,
@@ -44,7 +44,7 @@ pub struct CommandError {
 
 impl CommandError {
     /// The error for `line`, of which no more than a message shows is kept.
-    pub fn new(line: &[u8], problem: Problem) -> CommandError {
+    pub(crate) fn new(line: &[u8], problem: Problem) -> CommandError {
         CommandError {
             line: line[..line.len().min(SHOWN + 1)].into(),
             problem,
@@ -57,7 +57,7 @@ impl CommandError {
     }
 
     /// The errno for write(2), positive. Anything wrong in the shape of a line is EINVAL (D31).
-    pub fn errno(&self) -> i32 {
+    pub(crate) fn errno(&self) -> i32 {
         match self.problem {
             Problem::LongContent
             | Problem::Path(PathProblem::LongComponent | PathProblem::Long) => Errno::NAMETOOLONG,

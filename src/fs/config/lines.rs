@@ -4,31 +4,24 @@ use super::error::{CommandError, Problem};
 
 /// Longest line in bytes, without the newline: above the longest command, `add_override directory`, a path of 4,096 and
 /// a content of 4,095 bytes, so that one a little too long is refused for what is too long in it.
-pub const LINE_MAX: usize = 16 << 10;
+pub(crate) const LINE_MAX: usize = 16 << 10;
 
 /// Puts lines together that were split over the writes of one handle (D30): a C library may write the body of a long line
 /// and its newline separately, and the kernel cuts a write(2) beyond the agreed `max_write` in several requests. Holds
 /// at most [`LINE_MAX`] bytes between writes.
 #[derive(Clone, Debug, Default)]
-pub struct LineBuffer {
+pub(crate) struct LineBuffer {
     pending: Vec<u8>,
 }
 
 impl LineBuffer {
-    /// Nothing written yet.
-    pub const fn new() -> LineBuffer {
-        LineBuffer {
-            pending: Vec::new(),
-        }
-    }
-
     /// Takes the bytes of one write and returns the lines they end, each without its newline. What follows the last
     /// newline stays for later.
     ///
     /// # Errors
     ///
     /// [`Problem::LongLine`]; the buffer is then empty, as after [`LineBuffer::clear`].
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Box<[u8]>>, CommandError> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Box<[u8]>>, CommandError> {
         let mut lines = Vec::new();
         let mut rest = bytes;
         while let Some(newline) = rest.iter().position(|byte| *byte == b'\n') {
@@ -42,12 +35,12 @@ impl LineBuffer {
 
     /// Forgets the unfinished line. After a write that failed, this makes the next one start with a line of its own;
     /// otherwise one bad line would spoil the next good one.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.pending.clear();
     }
 
     /// The line begun and not yet ended.
-    pub fn leftover(&self) -> &[u8] {
+    pub(crate) fn leftover(&self) -> &[u8] {
         &self.pending
     }
 
@@ -74,7 +67,7 @@ mod tests {
 
     #[test]
     fn d30_body_and_newline_in_separate_writes_make_one_line() {
-        let mut buffer = LineBuffer::new();
+        let mut buffer = LineBuffer::default();
         assert!(buffer.push(b"add_global /a").unwrap().is_empty());
         assert_eq!(buffer.leftover(), b"add_global /a");
         assert_eq!(texts(buffer.push(b"\n").unwrap()), [b"add_global /a"]);
@@ -83,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_refused_and_forgotten() {
-        let mut buffer = LineBuffer::new();
+        let mut buffer = LineBuffer::default();
         buffer.push(&[b'a'; LINE_MAX]).unwrap();
         let error = buffer.push(b"a").unwrap_err();
         assert_eq!(error.problem(), Problem::LongLine);
@@ -99,7 +92,7 @@ mod tests {
             bytes in proptest::collection::vec(proptest::sample::select(&b"ab \n\0\xff"[..]), 0..200),
             cuts in proptest::collection::vec(1_usize..50, 1..50),
         ) {
-            let mut buffer = LineBuffer::new();
+            let mut buffer = LineBuffer::default();
             let mut found = Vec::new();
             let mut rest = &bytes[..];
             for cut in cuts {

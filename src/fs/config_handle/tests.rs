@@ -30,7 +30,7 @@ impl Mount {
 
     /// Reads to the end in pieces of `size` bytes.
     fn read(&self, size: usize) -> Vec<u8> {
-        let mut handle = ConfigHandle::new();
+        let mut handle = ConfigHandle::default();
         let mut text = Vec::new();
         loop {
             let part = handle.read(&self.config, text.len() as u64, size);
@@ -63,7 +63,7 @@ impl Mount {
             .filter(|line| !found.contains(*line))
             .map(|line| format!("add_{line}\n"));
         let sent: Vec<_> = removed.chain(added).collect();
-        let mut handle = ConfigHandle::new();
+        let mut handle = ConfigHandle::default();
         let sent = sent
             .into_iter()
             .map(|line| {
@@ -149,7 +149,7 @@ fn d32_repeating_the_inject_commands_as_every_apply_does_succeeds() {
     let before = mount.config.clone();
     let injects = DEFAULT.iter().filter(|line| line.contains(" inject "));
     let commands: Vec<_> = injects.map(|line| format!("add_{line}\n")).collect();
-    let mut handle = ConfigHandle::new();
+    let mut handle = ConfigHandle::default();
     for line in &commands {
         assert_eq!(
             mount.write(&mut handle, line.as_bytes()).unwrap(),
@@ -207,7 +207,7 @@ fn d29_the_writers_removal_of_a_global_is_refused_and_the_global_stays() {
         mount.read(4096),
         b"global /passwd\nglobal /shadow\nglobal /group\n"
     );
-    let mut handle = ConfigHandle::new();
+    let mut handle = ConfigHandle::default();
     mount.write(&mut handle, b"rm_global /passwd\n").unwrap();
     assert_eq!(mount.read(4096), b"global /shadow\nglobal /group\n");
 }
@@ -220,7 +220,7 @@ fn d24_d45_the_size_shown_is_the_size_read_in_pieces_of_any_size() {
     for size in [1, 100, 4096, usize::MAX] {
         assert_eq!(mount.read(size).len() as u64, mount.config.rendered_len());
     }
-    let mut handle = ConfigHandle::new();
+    let mut handle = ConfigHandle::default();
     for offset in [mount.config.rendered_len(), 1 << 40, u64::MAX] {
         assert_eq!(handle.read(&mount.config, offset, 4096), b"");
     }
@@ -229,8 +229,8 @@ fn d24_d45_the_size_shown_is_the_size_read_in_pieces_of_any_size() {
 #[test]
 fn a_reading_under_way_shows_one_configuration_and_a_new_one_the_next() {
     let mut mount = Mount::new();
-    let mut reader = ConfigHandle::new();
-    let mut writer = ConfigHandle::new();
+    let mut reader = ConfigHandle::default();
+    let mut writer = ConfigHandle::default();
     mount.write(&mut writer, b"add_global /a\n").unwrap();
     assert_eq!(reader.read(&mount.config, 0, 8), b"global /");
     mount
@@ -246,7 +246,7 @@ fn a_reading_under_way_shows_one_configuration_and_a_new_one_the_next() {
 #[test]
 fn d30_several_lines_in_one_write_are_all_applied_or_none() {
     let mut mount = Mount::new();
-    let mut handle = ConfigHandle::new();
+    let mut handle = ConfigHandle::default();
     let all = b"add_global /a\nadd_override directory /b x\nadd_global /c\n";
     assert_eq!(mount.write(&mut handle, all).unwrap(), all.len());
     let before = mount.read(4096);
@@ -265,7 +265,7 @@ fn d30_several_lines_in_one_write_are_all_applied_or_none() {
 #[test]
 fn d30_a_line_split_over_writes_is_one_command() {
     let mut mount = Mount::new();
-    let mut handle = ConfigHandle::new();
+    let mut handle = ConfigHandle::default();
     for part in [
         &b"add_global /a\nadd_ove"[..],
         b"",
@@ -282,7 +282,7 @@ fn d30_a_line_split_over_writes_is_one_command() {
 #[test]
 fn d30_a_line_without_newline_at_close_is_an_error_to_log() {
     let mut mount = Mount::new();
-    let mut handle = ConfigHandle::new();
+    let mut handle = ConfigHandle::default();
     mount.write(&mut handle, b"add_global /a").unwrap();
     let error = handle.close().unwrap();
     assert_eq!(error.problem(), Problem::Unfinished);
@@ -293,7 +293,7 @@ fn d30_a_line_without_newline_at_close_is_an_error_to_log() {
 #[test]
 fn a_refused_line_does_not_spoil_the_next_write() {
     let mut mount = Mount::new();
-    let mut handle = ConfigHandle::new();
+    let mut handle = ConfigHandle::default();
     mount.write(&mut handle, b"add_global /../").unwrap();
     assert!(mount.write(&mut handle, b"shadow\n").is_err());
     mount.write(&mut handle, b"add_global /shadow\n").unwrap();
@@ -305,7 +305,7 @@ fn a_refused_line_does_not_spoil_the_next_write() {
 
 #[test]
 fn what_the_commit_refuses_is_what_the_writer_gets() {
-    let mut handle = ConfigHandle::new();
+    let mut handle = ConfigHandle::default();
     let source = Problem::Source(rustix::io::Errno::NOENT);
     let line = b"add_override inject /a /missing\n";
     let error = handle
@@ -324,7 +324,7 @@ fn a_mebibyte_of_commands_in_one_write_is_applied() {
         .take(1 << 20)
         .collect();
     let end = commands.iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
-    let mut handle = ConfigHandle::new();
+    let mut handle = ConfigHandle::default();
     assert_eq!(mount.write(&mut handle, &commands).unwrap(), 1 << 20);
     let lines = commands[..end]
         .iter()

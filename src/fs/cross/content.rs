@@ -15,7 +15,7 @@ const BUFFER: usize = 128 << 10;
 ///
 /// # Errors
 /// EIO, ENOSPC, EDQUOT, EFBIG as `read(2)` and `write(2)`, and those of `copied`.
-pub fn copy(
+pub(crate) fn copy(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     size: u64,

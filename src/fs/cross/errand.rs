@@ -15,11 +15,11 @@ use std::ffi::{CStr, CString};
 /// For whom, and how much.
 pub struct Errand<'a> {
     /// Whoever has asked for the rename.
-    pub asker: &'a dyn Asker,
+    pub(crate) asker: &'a dyn Asker,
     /// How many bytes may be copied, contents and attributes together; `None`: any number.
-    pub most: Option<u64>,
+    pub(crate) most: Option<u64>,
     /// Answers an error once nobody waits for the copy any more. Asked at least once for each MiB.
-    pub keep_going: &'a dyn Fn() -> Result<(), Errno>,
+    pub(crate) keep_going: &'a dyn Fn() -> Result<(), Errno>,
     /// Bytes copied so far.
     so_far: Cell<u64>,
     /// The last attribute that the target's file system did not take, and how it refused.
@@ -28,7 +28,7 @@ pub struct Errand<'a> {
 
 impl<'a> Errand<'a> {
     /// An errand on which nothing has been copied yet.
-    pub fn new(
+    pub(crate) fn new(
         asker: &'a dyn Asker,
         most: Option<u64>,
         keep_going: &'a dyn Fn() -> Result<(), Errno>,
@@ -65,7 +65,7 @@ impl<'a> Errand<'a> {
     }
 
     /// An attribute that was left out, asked once.
-    pub fn take_lost(&self) -> Option<(CString, Errno)> {
+    pub(crate) fn take_lost(&self) -> Option<(CString, Errno)> {
         self.lost.borrow_mut().take()
     }
 

@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// The new inode on its way to the target's name. Dropping it removes it, unless it has arrived.
-pub struct Fresh<'a> {
+pub(crate) struct Fresh<'a> {
     fd: OwnedFd,
     /// Where it has a name, if it has one.
     staging: Option<Staging<'a>>,
@@ -20,7 +20,7 @@ impl<'a> Fresh<'a> {
     ///
     /// # Errors
     /// EROFS, ENOSPC, EDQUOT as `openat(2)`, and those of [`Staging::within`].
-    pub fn file(
+    pub(crate) fn file(
         dir: BorrowedFd<'a>,
         make_nameless: &dyn Fn(BorrowedFd<'a>) -> Result<OwnedFd, Errno>,
     ) -> Result<Fresh<'a>, Errno> {
@@ -46,7 +46,7 @@ impl<'a> Fresh<'a> {
     ///
     /// # Errors
     /// EPERM for a device without CAP_MKNOD; EROFS, ENOSPC, EDQUOT, and those of [`Staging::within`].
-    pub fn special(
+    pub(crate) fn special(
         dir: BorrowedFd<'a>,
         stat: &Stat,
         source: BorrowedFd<'_>,
@@ -69,7 +69,7 @@ impl<'a> Fresh<'a> {
     }
 
     /// The inode.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
@@ -77,7 +77,7 @@ impl<'a> Fresh<'a> {
     ///
     /// # Errors
     /// As `linkat(2)`, and those of [`Staging::within`].
-    pub fn named(self, dir: BorrowedFd<'a>) -> Result<(Staging<'a>, OwnedFd), Errno> {
+    pub(crate) fn named(self, dir: BorrowedFd<'a>) -> Result<(Staging<'a>, OwnedFd), Errno> {
         let staging = match self.staging {
             Some(staging) => staging,
             None => {
@@ -90,7 +90,7 @@ impl<'a> Fresh<'a> {
     }
 
     /// True while the inode has no name.
-    pub fn is_nameless(&self) -> bool {
+    pub(crate) fn is_nameless(&self) -> bool {
         self.staging.is_none()
     }
 }

@@ -19,7 +19,7 @@ use std::ffi::CString;
 /// # Errors
 /// EXDEV where the new inode's file system or the daemon's own rights cannot hold the owner or an ACL: the file would
 /// become accessible to others. ENOSPC, EDQUOT, EIO, and those of [`Errand::copied`].
-pub fn carry(
+pub(crate) fn carry(
     stat: &Stat,
     source: Target<'_>,
     fresh: Target<'_>,

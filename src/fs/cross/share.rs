@@ -16,7 +16,7 @@ const BURST: Duration = Duration::from_millis(250);
 const PART: u32 = 4;
 
 /// The share.
-pub struct Share {
+pub(crate) struct Share {
     left: Mutex<Left>,
 }
 
@@ -42,14 +42,14 @@ impl Default for Share {
 
 impl Share {
     /// True if another copy may begin.
-    pub fn is_left(&self) -> bool {
+    pub(crate) fn is_left(&self) -> bool {
         let mut left = lock(&self.left);
         left.give_back(Instant::now());
         !left.time.is_zero()
     }
 
     /// Takes the time of a copy that has ended.
-    pub fn take(&self, time: Duration) {
+    pub(crate) fn take(&self, time: Duration) {
         let mut left = lock(&self.left);
         left.give_back(Instant::now());
         left.take(time);

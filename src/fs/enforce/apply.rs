@@ -19,7 +19,7 @@ const DIRECTORY_MODE: u32 = 0o755;
 /// # Errors
 /// ENOTEMPTY for a directory that holds something; EPERM for an immutable object; EBUSY for a mount point; EROFS,
 /// ENOSPC, EDQUOT. What was there still is then, but for an empty directory.
-pub fn symlink(
+pub(crate) fn symlink(
     dir: BorrowedFd<'_>,
     name: &CStr,
     target: &[u8],
@@ -39,7 +39,11 @@ pub fn symlink(
 ///
 /// # Errors
 /// As [`symlink`], ENOTEMPTY excepted.
-pub fn directory(dir: BorrowedFd<'_>, name: &CStr, found: Option<&Stat>) -> Result<(), Errno> {
+pub(crate) fn directory(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    found: Option<&Stat>,
+) -> Result<(), Errno> {
     let _ = sweep(dir, STALE_AFTER);
     let staging = Staging::within(dir)?;
     set_umask(0o777 & !DIRECTORY_MODE);

@@ -24,7 +24,7 @@ use std::ffi::CStr;
 
 /// The attribute of a file that is being appended to: its length before, 8 bytes, little-endian. Only the privileged
 /// see attributes in `trusted`.
-pub const MARK: &CStr = c"trusted.etcfs.length";
+pub(crate) const MARK: &CStr = c"trusted.etcfs.length";
 
 /// Brings `content` into the file without replacing it, if it differs from the original at the end only.
 ///

@@ -51,7 +51,7 @@ pub enum Change<'a> {
 
 impl Change<'_> {
     /// The new content; `None` if the original is already as it should be.
-    pub fn of(&self, original: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn of(&self, original: &[u8]) -> Option<Vec<u8>> {
         match self {
             Change::Put(text) => inject::injected(original, text),
             Change::Take(text) => inject::uninjected(original, text),
@@ -135,7 +135,7 @@ pub fn edit(
 
 /// What a look at a file shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub(crate) enum Look {
     /// It needs no change, or it is no regular file that holds something.
     Fits,
     /// It needs the change.
@@ -146,7 +146,7 @@ pub enum Look {
 ///
 /// # Errors
 /// EFBIG, EACCES, EIO, and EBUSY for one that never stands still.
-pub fn look(dir: BorrowedFd<'_>, name: &CStr, change: Change<'_>) -> Result<Look, Errno> {
+pub(crate) fn look(dir: BorrowedFd<'_>, name: &CStr, change: Change<'_>) -> Result<Look, Errno> {
     let Some(original) = Original::read(dir, name)? else {
         return Ok(Look::Fits);
     };

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use std::ffi::CStr;
 
 /// The largest file that is edited, in bytes: it is held in memory.
-pub const FILE_MAX: u64 = 16 << 20;
+pub(crate) const FILE_MAX: u64 = 16 << 20;
 
 /// How often a file is read that changes meanwhile.
 const READS: u32 = 8;
@@ -44,7 +44,7 @@ pub enum EditStep {
 }
 
 /// How one attempt to bring new content into place ended.
-pub enum EditAttempt {
+pub(crate) enum EditAttempt {
     /// It is in place.
     Done,
     /// The file changed meanwhile.
@@ -56,18 +56,18 @@ pub enum EditAttempt {
 }
 
 /// A file as it was read.
-pub struct Original {
+pub(crate) struct Original {
     /// The file, open for reading.
-    pub fd: OwnedFd,
+    pub(crate) fd: OwnedFd,
     /// What it was.
-    pub stat: Stat,
+    pub(crate) stat: Stat,
     /// Its content.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Original {
     /// Reads the file; `None` if it is not a regular one that holds something.
-    pub fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Original>, Errno> {
+    pub(crate) fn read(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Original>, Errno> {
         let fd = match open_regular(dir, name, OFlags::RDONLY | OFlags::NOATIME) {
             Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Ok(None),
             other => other?,
@@ -90,12 +90,12 @@ impl Original {
     }
 
     /// True if `name` in `dir` is this file, unchanged.
-    pub fn stands_at(&self, dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    pub(crate) fn stands_at(&self, dir: BorrowedFd<'_>, name: &CStr) -> bool {
         Stat::at(dir, name).is_ok_and(|stat| Mark::of(&stat) == Mark::of(&self.stat))
     }
 
     /// True if `now` is this file and it was not written to, its change time aside: a rename has just moved it.
-    pub fn was_moved(&self, now: &Stat) -> bool {
+    pub(crate) fn was_moved(&self, now: &Stat) -> bool {
         let rights = |stat: &Stat| {
             let s = &stat.0;
             (s.stx_mode, s.stx_uid, s.stx_gid, s.stx_nlink)

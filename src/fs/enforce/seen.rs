@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 /// How long an override rests after it was applied: package managers unlink and create again at once, and must
 /// succeed at the second try (contract D43).
-pub const PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause between attempts that fail again and again on the same object.
 const PAUSE_MAX: Duration = Duration::from_secs(64);
 
 /// What is known of one override. It outlives changes of other rules and is forgotten when the override is replaced.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The last state that was found to be as configured.
     good: ArcSwapOption<Mark>,
     gate: Mutex<Gate>,
@@ -29,14 +29,14 @@ pub struct Seen {
 /// What only whoever applies the override may touch; held while the lower object is looked at and changed, so two
 /// workers do not do it twice.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     /// When it was last applied, with or without success.
     applied: Option<Instant>,
     failure: Option<Failure>,
     /// A state that is known to lack an inject's text.
-    pub lacking: Option<Mark>,
+    pub(crate) lacking: Option<Mark>,
     /// A state in which somebody was writing to the file, and went on longer than was waited for.
-    pub busy: Option<Mark>,
+    pub(crate) busy: Option<Mark>,
 }
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ struct Failure {
 
 impl Seen {
     /// True if `stat` shows the last state that was found to be as configured. No system call, no lock.
-    pub fn is_good(&self, stat: &Stat) -> bool {
+    pub(crate) fn is_good(&self, stat: &Stat) -> bool {
         self.good
             .load()
             .as_ref()
@@ -56,7 +56,7 @@ impl Seen {
     }
 
     /// Remembers that the state `stat` is as configured, unless it is so young that it could change without a trace.
-    pub fn note_good(&self, stat: &Stat) {
+    pub(crate) fn note_good(&self, stat: &Stat) {
         let mark = Mark::of(stat);
         if mark.is_settled() {
             self.good.store(Some(Arc::new(mark)));
@@ -64,24 +64,24 @@ impl Seen {
     }
 
     /// Waits until nobody else applies this override.
-    pub fn gate(&self) -> MutexGuard<'_, Gate> {
+    pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
         lock(&self.gate)
     }
 
     /// Notes that `process` changes the name or the object through this mount.
-    pub fn note_change(&self, process: Process) {
+    pub(crate) fn note_change(&self, process: Process) {
         *lock(&self.changed_by) = Some(process);
     }
 
     /// Who made the last change, asked once.
-    pub fn take_changer(&self) -> Option<Process> {
+    pub(crate) fn take_changer(&self) -> Option<Process> {
         lock(&self.changed_by).take()
     }
 }
 
 impl Gate {
     /// True if an attempt may be made on an object in the state `mark` (`None`: there is none).
-    pub fn is_due(&self, mark: Option<Mark>) -> bool {
+    pub(crate) fn is_due(&self, mark: Option<Mark>) -> bool {
         let Some(applied) = self.applied else {
             return true;
         };
@@ -93,7 +93,7 @@ impl Gate {
     }
 
     /// Notes an attempt on `mark`. True if it is worth telling: everything but the same failure again.
-    pub fn attempted(&mut self, mark: Option<Mark>, result: Result<(), Errno>) -> Telling {
+    pub(crate) fn attempted(&mut self, mark: Option<Mark>, result: Result<(), Errno>) -> Telling {
         self.applied = Some(Instant::now());
         let Err(errno) = result else {
             self.failure = None;
@@ -111,7 +111,7 @@ impl Gate {
     }
 
     /// Notes that the override is in place.
-    pub fn in_place(&mut self) {
+    pub(crate) fn in_place(&mut self) {
         self.failure = None;
         self.lacking = None;
         self.busy = None;
@@ -120,7 +120,7 @@ impl Gate {
 
 /// Where an attempt is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Telling {
+pub(crate) enum Telling {
     /// Nowhere: it failed in the same way as the last time, on the same object.
     Nothing,
     /// In the journal.
@@ -130,7 +130,7 @@ pub enum Telling {
 }
 
 /// What an override found where it should be.
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is as configured.
     InPlace,
     /// It is not.

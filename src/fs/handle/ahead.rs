@@ -16,15 +16,15 @@ const CHUNK: usize = 16 * 1024;
 
 /// An entry of the lower directory.
 #[derive(Clone, Copy)]
-pub struct Read<'a> {
+pub(crate) struct Read<'a> {
     /// Lower inode number.
-    pub ino: u64,
+    pub(crate) ino: u64,
     /// The lower cookie behind this entry.
-    pub next: u64,
+    pub(crate) next: u64,
     /// `DT_REG` and so on.
-    pub kind: u8,
+    pub(crate) kind: u8,
     /// The name.
-    pub name: &'a [u8],
+    pub(crate) name: &'a [u8],
 }
 
 struct Kept {
@@ -38,7 +38,7 @@ struct Kept {
 /// Entries that have been read, in the lower directory's order: those of the last answer and those behind it. The lower
 /// descriptor stands behind the last of them.
 #[derive(Default)]
-pub struct Ahead {
+pub(crate) struct Ahead {
     /// The cookie before the first entry.
     begin: u64,
     entries: Vec<Kept>,
@@ -55,7 +55,7 @@ impl Ahead {
     ///
     /// # Errors
     /// What lseek(2) answers on the lower directory.
-    pub fn go_to(&mut self, fd: &OwnedFd, cookie: u64, afresh: bool) -> Result<(), Errno> {
+    pub(crate) fn go_to(&mut self, fd: &OwnedFd, cookie: u64, afresh: bool) -> Result<(), Errno> {
         let known = if afresh {
             (!self.moved && self.begin == cookie).then_some(0)
         } else if self.before(self.at) == cookie {
@@ -82,7 +82,7 @@ impl Ahead {
     ///
     /// # Errors
     /// What getdents64(2) answers.
-    pub fn give(
+    pub(crate) fn give(
         &mut self,
         fd: &OwnedFd,
         hidden: impl Fn(&[u8]) -> bool,

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the users have, and may have.
-pub struct Budget {
+pub(crate) struct Budget {
     most: usize,
     had: Mutex<Had>,
     /// The sum, to be read without the lock.
@@ -26,7 +26,7 @@ struct Had {
 
 impl Budget {
     /// `most` for all, three quarters of it for all but root, and a quarter for one of those.
-    pub fn new(most: usize) -> Budget {
+    pub(crate) fn new(most: usize) -> Budget {
         Budget {
             most,
             had: Mutex::default(),
@@ -35,7 +35,7 @@ impl Budget {
     }
 
     /// What all users have.
-    pub fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.total.load(Ordering::Acquire)
     }
 
@@ -43,7 +43,7 @@ impl Budget {
     ///
     /// # Errors
     /// ENOLCK where that is too much.
-    pub fn take(&self, account: Account, n: usize) -> Result<(), Errno> {
+    pub(crate) fn take(&self, account: Account, n: usize) -> Result<(), Errno> {
         if n == 0 {
             return Ok(());
         }
@@ -61,7 +61,7 @@ impl Budget {
     }
 
     /// Gives back `n` that [`Budget::take`] took for `account`.
-    pub fn give(&self, account: Account, n: usize) {
+    pub(crate) fn give(&self, account: Account, n: usize) {
         if n == 0 {
             return;
         }

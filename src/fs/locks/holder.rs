@@ -16,21 +16,21 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 /// An open file description of the lower file.
-pub struct Description {
+pub(crate) struct Description {
     /// Its descriptor.
-    pub fd: OwnedFd,
+    pub(crate) fd: OwnedFd,
     /// Open for reading and writing, as exclusive POSIX locks need it.
-    pub writable: bool,
+    pub(crate) writable: bool,
 }
 
 /// How many ranges an owner may take along to a description that is open for writing: that takes a call for each.
 const MOVED: usize = 1024;
 
 /// One owner's description of one node.
-pub struct Holder {
+pub(crate) struct Holder {
     description: ArcSwap<Description>,
     /// Who is charged for it, and for all its ranges.
-    pub account: Account,
+    pub(crate) account: Account,
     owner: Owner,
     /// Held while the lower lock is changed and the change noted, so that both happen in one order. What it guards is the
     /// number of changes so far. Nobody waits for a lock with it.
@@ -68,7 +68,7 @@ struct Held {
 
 impl Holder {
     /// A description that holds nothing.
-    pub fn new(ask: &Ask, description: Description) -> Holder {
+    pub(crate) fn new(ask: &Ask, description: Description) -> Holder {
         Holder {
             description: ArcSwap::from_pointee(description),
             account: Account::of(ask.uid),
@@ -80,39 +80,39 @@ impl Holder {
     }
 
     /// True if nothing is locked through it, and no request uses it.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let held = lock(&self.held);
         held.users == 0 && !held.flocked && held.ranges.is_empty()
     }
 
     /// True if the lower file is open for writing here.
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         self.description.load().writable
     }
 
     /// When the first of what it holds was locked: a number that grows.
-    pub fn holds_since(&self) -> u64 {
+    pub(crate) fn holds_since(&self) -> u64 {
         lock(&self.held).since
     }
 
     /// True if the end of its process is watched.
-    pub fn is_watched(&self) -> bool {
+    pub(crate) fn is_watched(&self) -> bool {
         matches!(*lock(&self.watch), Watch::Of(_))
     }
 
     /// How many descriptors it has.
-    pub fn descriptors(&self) -> usize {
+    pub(crate) fn descriptors(&self) -> usize {
         1 + usize::from(self.is_watched())
     }
 
     /// True if a rival would have to wait for `kind` on `range`.
-    pub fn is_in_the_way(&self, range: Range, kind: Kind) -> bool {
+    pub(crate) fn is_in_the_way(&self, range: Range, kind: Kind) -> bool {
         let held = lock(&self.held);
         held.flocked || held.ranges.are_in_the_way(range, kind)
     }
 
     /// The process, if it holds just that.
-    pub fn process_with(&self, conflict: &Conflict) -> Option<u32> {
+    pub(crate) fn process_with(&self, conflict: &Conflict) -> Option<u32> {
         let held = lock(&self.held);
         held.ranges
             .has(conflict.range, conflict.kind)
@@ -120,13 +120,13 @@ impl Holder {
     }
 
     /// The handles through which ranges were locked.
-    pub fn handles(&self) -> Vec<u64> {
+    pub(crate) fn handles(&self) -> Vec<u64> {
         lock(&self.held).handles.iter().copied().collect()
     }
 }
 
 /// A request's use of a description; while it lives, the description stays.
-pub struct Use {
+pub(crate) struct Use {
     locks: Arc<Locks>,
     node: NodeId,
     holder: Arc<Holder>,
@@ -134,7 +134,7 @@ pub struct Use {
 
 impl Use {
     /// Uses `holder`. To be called under the lock of the node's table, so that it is not removed meanwhile.
-    pub fn new(locks: &Arc<Locks>, node: NodeId, holder: &Arc<Holder>) -> Use {
+    pub(crate) fn new(locks: &Arc<Locks>, node: NodeId, holder: &Arc<Holder>) -> Use {
         lock(&holder.held).users += 1;
         Use {
             locks: locks.clone(),
@@ -144,7 +144,7 @@ impl Use {
     }
 
     /// The description.
-    pub fn description(&self) -> Arc<Description> {
+    pub(crate) fn description(&self) -> Arc<Description> {
         self.holder.description.load_full()
     }
 
@@ -154,7 +154,7 @@ impl Use {
     ///
     /// # Errors
     /// ENOLCK: more than [`MOVED`] ranges.
-    pub fn move_to(&self, fresh: Description) -> Result<(), Errno> {
+    pub(crate) fn move_to(&self, fresh: Description) -> Result<(), Errno> {
         let mut changes = lock(&self.holder.changes);
         *changes += 1;
         if self.holder.is_writable() {
@@ -177,7 +177,7 @@ impl Use {
     }
 
     /// All locks of the mount.
-    pub fn locks(&self) -> &Locks {
+    pub(crate) fn locks(&self) -> &Locks {
         &self.locks
     }
 
@@ -185,7 +185,7 @@ impl Use {
     ///
     /// # Errors
     /// EAGAIN; ENOLCK, also when the user has too many ranges; EBADF.
-    pub fn set(&self, ask: &Ask) -> Result<(), Errno> {
+    pub(crate) fn set(&self, ask: &Ask) -> Result<(), Errno> {
         let mut changes = lock(&self.holder.changes);
         *changes += 1;
         self.change(ask)
@@ -195,7 +195,7 @@ impl Use {
     ///
     /// # Errors
     /// EINTR when the thread was woken; otherwise as [`Use::set`].
-    pub fn wait(&self, ask: &Ask, kind: Kind) -> Result<(), Errno> {
+    pub(crate) fn wait(&self, ask: &Ask, kind: Kind) -> Result<(), Errno> {
         loop {
             let before = *lock(&self.holder.changes);
             let room = self.room_for(ask)?;
@@ -222,14 +222,14 @@ impl Use {
     }
 
     /// Unlocks everything. Somebody who waits through this description goes on waiting.
-    pub fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         let mut changes = lock(&self.holder.changes);
         *changes += 1;
         self.unlock_all();
     }
 
     /// Has the locks go with the process that asks, if they are its own.
-    pub fn watch(&self, ask: &Ask) {
+    pub(crate) fn watch(&self, ask: &Ask) {
         let account = self.holder.account;
         let mut watch = lock(&self.holder.watch);
         match &*watch {
@@ -266,7 +266,7 @@ impl Use {
     }
 
     /// Unlocks everything if its process has ended, whose number for owners may be another one's by now. True if so.
-    pub fn release_if_ended(&self) -> bool {
+    pub(crate) fn release_if_ended(&self) -> bool {
         let ended = match &*lock(&self.holder.watch) {
             Watch::Of(process) if process.has_ended() => Some(process.id),
             _ => None,
@@ -275,7 +275,7 @@ impl Use {
     }
 
     /// Unlocks everything, unless it is of another process than that of watch `id`. True if it was of that.
-    pub fn give_up_of(&self, id: u64) -> bool {
+    pub(crate) fn give_up_of(&self, id: u64) -> bool {
         let mut changes = lock(&self.holder.changes);
         let mut watch = lock(&self.holder.watch);
         if !matches!(&*watch, Watch::Of(process) if process.id == id) {
@@ -290,7 +290,7 @@ impl Use {
     }
 
     /// Notes that handle `fh` is closed, and unlocks everything if it was the last one.
-    pub fn give_up_handle(&self, fh: u64) {
+    pub(crate) fn give_up_handle(&self, fh: u64) {
         let mut changes = lock(&self.holder.changes);
         *changes += 1;
         let last = {

@@ -17,7 +17,7 @@ use std::time::Duration;
 const WAKE: u64 = 0;
 
 /// What the thread looks after.
-pub struct Keeper<K> {
+pub(crate) struct Keeper<K> {
     fds: OnceLock<Fds>,
     watched: Mutex<HashMap<u64, K>>,
     changed: Mutex<HashSet<K>>,
@@ -30,7 +30,7 @@ struct Fds {
 }
 
 /// A process whose end is noticed.
-pub struct Process<K> {
+pub(crate) struct Process<K> {
     /// Its number.
     pub pid: u32,
     /// The number of this watch.
@@ -41,7 +41,7 @@ pub struct Process<K> {
 
 impl<K> Process<K> {
     /// True once it has ended: its descriptors are closed then (`do_exit`), and it may not have been waited for.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         let now = Timespec {
             tv_sec: 0,
@@ -73,7 +73,7 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
     ///
     /// # Errors
     /// What `epoll_create1(2)` and `eventfd(2)` answer.
-    pub fn prepare(&self) -> io::Result<()> {
+    pub(crate) fn prepare(&self) -> io::Result<()> {
         let fds = Fds {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -85,7 +85,7 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
     }
 
     /// Has `thing` looked at.
-    pub fn look_again(&self, thing: K) {
+    pub(crate) fn look_again(&self, thing: K) {
         let Some(fds) = self.fds.get() else { return };
         if lock(&self.changed).insert(thing) {
             let _ = io::write(&fds.wake, &1_u64.to_ne_bytes());
@@ -94,7 +94,7 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
 
     /// Has the end of process `pid` noticed, which concerns `thing`. The process must be there still. `None` where that cannot
     /// be done (before Linux 5.3).
-    pub fn watch(self: &Arc<Self>, thing: K, pid: u32) -> Option<Process<K>> {
+    pub(crate) fn watch(self: &Arc<Self>, thing: K, pid: u32) -> Option<Process<K>> {
         let fds = self.fds.get()?;
         let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let fd = pidfd_open(number, PidfdFlags::empty()).ok()?;
@@ -113,7 +113,7 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
     }
 
     /// Sleeps until something happens, for `most` at most if there is one. `None` when it cannot.
-    pub fn sleep(&self, most: Option<Duration>) -> Option<Happened<K>> {
+    pub(crate) fn sleep(&self, most: Option<Duration>) -> Option<Happened<K>> {
         let fds = self.fds.get()?;
         let most = most.and_then(|most| Timespec::try_from(most).ok());
         let mut events = Vec::with_capacity(64);
@@ -134,7 +134,7 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
 }
 
 /// What has happened.
-pub struct Happened<K> {
+pub(crate) struct Happened<K> {
     /// Processes have ended: the watches, and what they concern.
     pub ended: Vec<(u64, K)>,
     /// What is to be looked at.

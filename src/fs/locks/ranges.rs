@@ -8,30 +8,30 @@ use std::collections::BTreeMap;
 /// Each kind has an ordered map of its own, so that what is in the way of a reader is found in as few steps as what is in
 /// the way of a writer, however many others read.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Ranges {
+pub(crate) struct Ranges {
     shared: Set,
     exclusive: Set,
 }
 
 impl Ranges {
     /// True when nothing is locked.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many ranges there are, here and in the kernel.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.shared.0.len() + self.exclusive.0.len()
     }
 
     /// Gives up everything.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Ranges::default();
     }
 
     /// Locks (`Some`) or unlocks (`None`) a range: what it covers takes the new state, the rest of a range that it cuts
     /// keeps the old one (`posix_lock_inode` of `fs/locks.c` does the same to the lower file).
-    pub fn set(&mut self, range: Range, kind: Option<Kind>) {
+    pub(crate) fn set(&mut self, range: Range, kind: Option<Kind>) {
         self.shared.cut(range);
         self.exclusive.cut(range);
         match kind {
@@ -43,7 +43,7 @@ impl Ranges {
 
     /// How many more ranges [`Ranges::set`] may leave behind at most: a lock adds itself and may cut another one in two, and
     /// what is unlocked may be the middle of one.
-    pub fn growth(&self, range: Range, kind: Option<Kind>) -> usize {
+    pub(crate) fn growth(&self, range: Range, kind: Option<Kind>) -> usize {
         match kind {
             Some(_) => 2,
             None => usize::from(self.shared.surrounds(range) || self.exclusive.surrounds(range)),
@@ -51,18 +51,18 @@ impl Ranges {
     }
 
     /// True if a lock of another owner on `range` would have to wait for one of these.
-    pub fn are_in_the_way(&self, range: Range, kind: Kind) -> bool {
+    pub(crate) fn are_in_the_way(&self, range: Range, kind: Kind) -> bool {
         self.exclusive.overlaps(range) || (kind == Kind::Exclusive && self.shared.overlaps(range))
     }
 
     /// What is locked for reading, in order.
-    pub fn shared(&self) -> impl Iterator<Item = Range> {
+    pub(crate) fn shared(&self) -> impl Iterator<Item = Range> {
         let all = self.shared.0.iter();
         all.map(|(&first, &last)| Range { first, last })
     }
 
     /// True if exactly that is locked.
-    pub fn has(&self, range: Range, kind: Kind) -> bool {
+    pub(crate) fn has(&self, range: Range, kind: Kind) -> bool {
         let set = match kind {
             Kind::Shared => &self.shared,
             Kind::Exclusive => &self.exclusive,
@@ -71,7 +71,7 @@ impl Ranges {
     }
 
     /// The parts of `range` that are not locked.
-    pub fn gaps(&self, range: Range) -> Vec<Range> {
+    pub(crate) fn gaps(&self, range: Range) -> Vec<Range> {
         let mut free = Set::default();
         free.join(range);
         for held in self

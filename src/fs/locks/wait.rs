@@ -23,7 +23,7 @@ const SETTLING: [Duration; 3] = [
 ];
 
 /// A lock that could not be had at once, ready to be waited for in a thread of its own.
-pub struct Wait {
+pub(crate) struct Wait {
     used: Use,
     node: Arc<Node>,
     ask: Ask,
@@ -47,7 +47,7 @@ impl Wait {
     /// # Errors
     /// EINTR when the thread was woken, EAGAIN when the lock was not to be waited for, EDEADLK when waiting for it would never
     /// end, and what locking answers.
-    pub fn block(&self) -> Result<(), Errno> {
+    pub(crate) fn block(&self) -> Result<(), Errno> {
         self.until_had()?;
         self.notices.show_as_left(&self.node);
         Ok(())
@@ -71,12 +71,12 @@ impl Wait {
     }
 
     /// The user who waits.
-    pub fn uid(&self) -> u32 {
+    pub(crate) fn uid(&self) -> u32 {
         self.ask.uid
     }
 
     /// What to answer when there may be no more waiting threads.
-    pub fn refusal(&self) -> Errno {
+    pub(crate) fn refusal(&self) -> Errno {
         match self.until {
             Until::Had(_) => Errno::NOLCK,
             Until::Settled => Errno::AGAIN,
@@ -93,7 +93,7 @@ impl Drop for Wait {
 }
 
 /// What came of asking for a lock.
-pub enum Asked {
+pub(crate) enum Asked {
     /// Done.
     Done,
     /// To be waited for.
@@ -101,7 +101,7 @@ pub enum Asked {
 }
 
 /// What takes locks for clients.
-pub struct Locker {
+pub(crate) struct Locker {
     locks: Arc<Locks>,
     lower: Arc<Lower>,
     notices: Arc<Notices>,
@@ -109,7 +109,7 @@ pub struct Locker {
 
 impl Locker {
     /// Takes `locks` on files of `lower`.
-    pub fn new(locks: Arc<Locks>, lower: Arc<Lower>, notices: Arc<Notices>) -> Locker {
+    pub(crate) fn new(locks: Arc<Locks>, lower: Arc<Lower>, notices: Arc<Notices>) -> Locker {
         Locker {
             locks,
             lower,
@@ -126,7 +126,7 @@ impl Locker {
     /// # Errors
     /// EAGAIN; ENOLCK when the user has too many descriptions or ranges; EDEADLK when waiting would never end; what opening the
     /// lower file answers.
-    pub fn set_lock(&self, node: &Arc<Node>, ask: &Ask, wait: bool) -> Result<Asked, Errno> {
+    pub(crate) fn set_lock(&self, node: &Arc<Node>, ask: &Ask, wait: bool) -> Result<Asked, Errno> {
         if let Owner::Posix(_) = ask.owner {
             node.note_posix_locks();
         }
@@ -186,7 +186,7 @@ impl Locker {
     ///
     /// # Errors
     /// What opening the lower file answers.
-    pub fn get_lock(&self, node: &Arc<Node>, ask: &Ask) -> Result<Option<Conflict>, Errno> {
+    pub(crate) fn get_lock(&self, node: &Arc<Node>, ask: &Ask) -> Result<Option<Conflict>, Errno> {
         let Some(kind) = ask.kind else {
             return Err(Errno::INVAL);
         };

@@ -34,7 +34,7 @@ const AT_ONCE: usize = 4;
 
 /// What owners wait for.
 #[derive(Default)]
-pub struct Waits {
+pub(crate) struct Waits {
     graph: Mutex<Graph>,
     /// How many wait on each node, to be asked without the lock of the graph, and in all.
     by_node: scc::HashMap<NodeId, usize>,
@@ -50,7 +50,7 @@ struct Graph {
 
 /// A wait that [`Locks::begin_wait`] has noted: a number that grows, and who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WaitId(u64, Owner);
+pub(crate) struct WaitId(u64, Owner);
 
 /// An owner that waits.
 #[derive(Clone, Copy)]
@@ -196,7 +196,7 @@ impl Locks {
 
     /// Looks after the locks while nobody asks for any: the locks of processes that have ended go, and waits are looked at
     /// again. Returns at the end of the process only, and sleeps without a timer while nothing happens.
-    pub fn keep(self: &Arc<Locks>) {
+    pub(crate) fn keep(self: &Arc<Locks>) {
         let mut doomed: Vec<WaitId> = Vec::new();
         loop {
             let soon = (!doomed.is_empty()).then_some(NUDGE);

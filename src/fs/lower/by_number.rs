@@ -13,7 +13,7 @@ impl Lower {
     ///
     /// # Errors
     /// ESTALE when it is no more, or was forgotten too long ago.
-    pub fn by_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
+    pub(crate) fn by_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
         let stat = self.stat(&node)?;
         self.count(node, stat)
@@ -24,7 +24,7 @@ impl Lower {
     ///
     /// # Errors
     /// ENOTDIR; ESTALE when it is not where it was last found.
-    pub fn above_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
+    pub(crate) fn above_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
         if !node.is_dir() {
             return Err(Errno::NOTDIR);

@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex};
 const RELIEF: usize = 64;
 
 /// The clock over the directories that hold a descriptor. The root's is not in it and is never given up.
-pub struct DirClock {
+pub(crate) struct DirClock {
     limit: usize,
     ring: Mutex<VecDeque<NodeId>>,
 }
 
 impl DirClock {
     /// A clock that lets `limit` directories hold a descriptor.
-    pub fn new(limit: usize) -> DirClock {
+    pub(crate) fn new(limit: usize) -> DirClock {
         DirClock {
             limit: limit.max(16),
             ring: Mutex::new(VecDeque::new()),
@@ -28,7 +28,7 @@ impl DirClock {
     }
 
     /// Hands `fd` to `node` and returns the descriptor that the node now has (another thread may have been first).
-    pub fn keep(&self, nodes: &Nodes, node: &Arc<Node>, fd: OwnedFd) -> Arc<OwnedFd> {
+    pub(crate) fn keep(&self, nodes: &Nodes, node: &Arc<Node>, fd: OwnedFd) -> Arc<OwnedFd> {
         let fd = Arc::new(fd);
         let mut ring = lock(&self.ring);
         if let Some(first) = &*node.dir.load() {
@@ -51,7 +51,7 @@ impl DirClock {
 
     /// Descriptors have run out: gives up those of some directories, the ones unused for longest first. False if there was
     /// none to give up.
-    pub fn relieve(&self, nodes: &Nodes) -> bool {
+    pub(crate) fn relieve(&self, nodes: &Nodes) -> bool {
         let mut ring = lock(&self.ring);
         let mut given_up = 0;
         while given_up < RELIEF {
@@ -62,16 +62,6 @@ impl DirClock {
             }
         }
         given_up > 0
-    }
-
-    /// How many entries the clock has; a forgotten directory stays in it until the hand passes.
-    pub fn len(&self) -> usize {
-        lock(&self.ring).len()
-    }
-
-    /// True when no directory below the root holds a descriptor.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// A known object whose name is about to go.
 #[must_use = "nothing is kept unless `keep` is called"]
-pub struct Orphan {
+pub(crate) struct Orphan {
     node: Arc<Node>,
     way: Way,
 }
@@ -31,7 +31,7 @@ enum Way {
 impl Lower {
     /// Takes hold of what stands at `spot`, if it is known. `None` also where descriptors have run out: the removal goes
     /// on, and only a client that refers to the object without a name notices.
-    pub fn hold(&self, spot: &Spot, name: &CStr) -> Option<Orphan> {
+    pub(crate) fn hold(&self, spot: &Spot, name: &CStr) -> Option<Orphan> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = looking(|| rustix::fs::openat(spot.dir(), name, flags, Mode::empty())).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;
@@ -50,7 +50,7 @@ impl Lower {
     }
 
     /// Another way to `node` when its name leads elsewhere: what was kept of it, as an `O_PATH` descriptor.
-    pub fn without_name(&self, node: &Node) -> Option<Arc<OwnedFd>> {
+    pub(crate) fn without_name(&self, node: &Node) -> Option<Arc<OwnedFd>> {
         if let Some(fd) = node.dir.load_full() {
             return Some(fd);
         }
@@ -60,7 +60,7 @@ impl Lower {
 
 impl Orphan {
     /// The name is gone: the object is kept for whoever refers to it.
-    pub fn keep(self, lower: &Lower) {
+    pub(crate) fn keep(self, lower: &Lower) {
         match self.way {
             Way::Descriptor(fd) => {
                 self.node.dir.store(Some(Arc::new(fd)));

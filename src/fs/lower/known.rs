@@ -17,7 +17,7 @@ impl Lower {
     /// times) is held by a descriptor while the kernel knows it, as long as there are not more of them than directories may
     /// hold. What then is given up, and whose number is used again, is taken for the same object. What is awaited, by a thread
     /// that was [sent back](super::sent_back), is held in the same way.
-    pub fn meet(
+    pub(crate) fn meet(
         &self,
         parent: NodeId,
         name: &CStr,
@@ -52,7 +52,13 @@ impl Lower {
     }
 
     /// As [`Lower::meet`], of a regular file that has just been made: it is not searched for among those that are known.
-    pub fn meet_made(&self, parent: NodeId, name: &CStr, spot: &Spot, stat: &Stat) -> Arc<Node> {
+    pub(crate) fn meet_made(
+        &self,
+        parent: NodeId,
+        name: &CStr,
+        spot: &Spot,
+        stat: &Stat,
+    ) -> Arc<Node> {
         let key = stat.key(spot.side);
         match key.is_ambiguous() {
             true => self.meet(parent, name, spot, stat, false).0,

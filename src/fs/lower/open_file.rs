@@ -18,7 +18,11 @@ impl Lower {
     /// # Errors
     /// ESTALE when the file is not where it was last seen, and what `openat(2)` answers (EPERM for an immutable file,
     /// EROFS, ETXTBSY, ENFILE).
-    pub fn open_file(&self, node: &Arc<Node>, flags: OFlags) -> Result<(OwnedFd, Stat), Errno> {
+    pub(crate) fn open_file(
+        &self,
+        node: &Arc<Node>,
+        flags: OFlags,
+    ) -> Result<(OwnedFd, Stat), Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let writes = flags & OFlags::RWMODE != OFlags::RDONLY && !flags.contains(OFlags::PATH);
         // What is written must go to the file that enforcement has put in the place of this one: the kernel looks again.
@@ -72,7 +76,7 @@ impl Lower {
     ///
     /// # Errors
     /// Those of `open`.
-    pub fn keeping_times<T>(
+    pub(crate) fn keeping_times<T>(
         &self,
         flags: OFlags,
         open: impl Fn(OFlags) -> Result<T, Errno>,

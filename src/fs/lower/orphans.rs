@@ -8,14 +8,14 @@ use std::sync::Mutex;
 
 /// Which files without a name hold a descriptor: a bounded number, lest somebody takes all there are by removing names of
 /// what is referred to. Beyond it the ones kept for longest are given up.
-pub struct Orphans {
+pub(crate) struct Orphans {
     limit: usize,
     kept: Mutex<VecDeque<NodeId>>,
 }
 
 impl Orphans {
     /// At most `limit` are kept, or a few where that is less.
-    pub fn new(limit: usize) -> Orphans {
+    pub(crate) fn new(limit: usize) -> Orphans {
         Orphans {
             limit: limit.max(16),
             kept: Mutex::default(),
@@ -23,7 +23,7 @@ impl Orphans {
     }
 
     /// Notes that `id` is held, and gives up what has been held for longest where there are too many.
-    pub fn note(&self, nodes: &Nodes, id: NodeId) {
+    pub(crate) fn note(&self, nodes: &Nodes, id: NodeId) {
         let mut kept = lock(&self.kept);
         kept.push_back(id);
         if kept.len() <= 2 * self.limit {

@@ -15,7 +15,7 @@ impl Lower {
     ///
     /// # Errors
     /// ESTALE when the way up is not known.
-    pub fn path_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn path_of(&self, id: NodeId) -> Result<Vec<u8>, Errno> {
         if id == NodeId::CONFIG {
             return Ok(CONFIG_NAME.to_bytes().to_vec());
         }
@@ -32,7 +32,7 @@ impl Lower {
     /// # Errors
     /// EACCES when a directory on the way may not be searched; ESTALE when the name leads elsewhere, or as
     /// [`Lower::path_of`].
-    pub fn walked_path(
+    pub(crate) fn walked_path(
         &self,
         id: NodeId,
         look: impl Fn(BorrowedFd<'_>, &CStr) -> Result<Stat, Errno>,

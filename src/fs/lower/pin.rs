@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 const SETTLED: i64 = 2;
 
 /// A lower object that cannot be exchanged for another while this lives.
-pub enum Pinned {
+pub(crate) enum Pinned {
     /// An open file of the node.
     File(Arc<File>),
     /// The descriptor of a directory.
@@ -30,7 +30,7 @@ pub enum Pinned {
 
 impl Pinned {
     /// What the extended attribute calls act on.
-    pub fn xattr_target(&self) -> Target<'_> {
+    pub(crate) fn xattr_target(&self) -> Target<'_> {
         match self {
             Pinned::File(file) => Target::Open(file.fd.as_fd()),
             Pinned::Dir(fd) => Target::Open(fd.as_fd()),
@@ -55,7 +55,7 @@ impl Lower {
     ///
     /// # Errors
     /// ESTALE when another object stands where the node was last found; the kernel then looks the path up again.
-    pub fn stat(&self, node: &Arc<Node>) -> Result<Stat, Errno> {
+    pub(crate) fn stat(&self, node: &Arc<Node>) -> Result<Stat, Errno> {
         if let Some(fd) = &*node.dir.load() {
             return Stat::of(fd.as_fd());
         }
@@ -94,7 +94,7 @@ impl Lower {
     ///
     /// # Errors
     /// As [`Lower::stat`].
-    pub fn pin(&self, node: &Arc<Node>) -> Result<Pinned, Errno> {
+    pub(crate) fn pin(&self, node: &Arc<Node>) -> Result<Pinned, Errno> {
         if node.is_dir() {
             return self.dir_fd(node).map(Pinned::Dir);
         }
@@ -112,7 +112,7 @@ impl Lower {
     ///
     /// # Errors
     /// ESTALE when nothing is.
-    pub fn pin_without_name(&self, node: &Node) -> Result<Pinned, Errno> {
+    pub(crate) fn pin_without_name(&self, node: &Node) -> Result<Pinned, Errno> {
         let open = node.handles().any_file();
         if let Some(file) = open {
             return Ok(Pinned::File(file));
@@ -137,14 +137,14 @@ impl Lower {
 
     /// True if the file `node` has no access ACL, as far as one look at it can tell: it is in the state in which it had none.
     /// The kernel asks at every open by an ordinary user, and reading the ACL of a file that is not open takes four calls.
-    pub fn lacks_acl(&self, node: &Arc<Node>) -> bool {
+    pub(crate) fn lacks_acl(&self, node: &Arc<Node>) -> bool {
         let known = node.no_acl.load(Ordering::Relaxed);
         known != 0 && !node.is_dir() && self.stat(node).is_ok_and(|now| now.changed() == known)
     }
 
     /// Remembers that `pinned`, which is `node`, has no access ACL: `before` is what it was before that was asked. Only a
     /// state that lies long back, by the kernel's own clock, can be told from every later one by its change time.
-    pub fn note_no_acl(&self, node: &Node, pinned: &Pinned, before: &Stat) {
+    pub(crate) fn note_no_acl(&self, node: &Node, pinned: &Pinned, before: &Stat) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let lies_back = before.0.stx_ctime.tv_sec < now.tv_sec - SETTLED;
         if !node.is_dir() && lies_back && is_of_its_maker(pinned.as_fd()) {
@@ -160,7 +160,7 @@ impl Lower {
     ///
     /// # Errors
     /// As [`Lower::stat`]; EINVAL for anything but a symlink.
-    pub fn read_link(&self, node: &Arc<Node>, target: &mut [u8]) -> Result<usize, Errno> {
+    pub(crate) fn read_link(&self, node: &Arc<Node>, target: &mut [u8]) -> Result<usize, Errno> {
         if node.kind() != libc::S_IFLNK {
             return Err(Errno::INVAL);
         }
@@ -185,7 +185,7 @@ impl Lower {
     ///
     /// # Errors
     /// What `open(2)` answers; EWOULDBLOCK where a lease is in the way.
-    pub fn open_pinned(
+    pub(crate) fn open_pinned(
         &self,
         node: &Arc<Node>,
         pinned: &Pinned,

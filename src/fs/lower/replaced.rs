@@ -33,7 +33,7 @@ struct Gone {
 
 /// The files.
 #[derive(Debug, Default)]
-pub struct Replaced {
+pub(crate) struct Replaced {
     any: AtomicBool,
     files: Mutex<VecDeque<Gone>>,
     /// The names whose files are being edited at this moment.
@@ -41,7 +41,7 @@ pub struct Replaced {
 }
 
 /// While it lives, nobody else in this daemon edits the file of a name.
-pub struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     replaced: &'a Replaced,
     at: (Key, Box<CStr>),
 }
@@ -55,7 +55,7 @@ impl Drop for Turn<'_> {
 impl Replaced {
     /// Begins an edit of the file `name` in the directory `dir`; `None` while there is another one, such as that of an
     /// override which a request has found before it was superseded. Each would take the other's file for the old one.
-    pub fn begin(&self, dir: Key, name: &CStr) -> Option<Turn<'_>> {
+    pub(crate) fn begin(&self, dir: Key, name: &CStr) -> Option<Turn<'_>> {
         let at = (dir, name.into());
         let mut edited = lock(&self.edited);
         if edited.contains(&at) {
@@ -66,7 +66,7 @@ impl Replaced {
     }
 
     /// Notes that `file` is about to lose `name` in the directory `dir`.
-    pub fn note(&self, file: Key, dir: Key, name: &CStr) {
+    pub(crate) fn note(&self, file: Key, dir: Key, name: &CStr) {
         let mut files = lock(&self.files);
         if files.iter().any(|gone| gone.file == file) {
             return;
@@ -86,12 +86,12 @@ impl Replaced {
     }
 
     /// True if `file` has been replaced, or almost. No lock as long as nothing ever was.
-    pub fn has(&self, file: &Key) -> bool {
+    pub(crate) fn has(&self, file: &Key) -> bool {
         self.any.load(Ordering::Acquire) && lock(&self.files).iter().any(|gone| gone.file == *file)
     }
 
     /// Notes that a client is sent to look again for what was `file`.
-    pub fn ask_again(&self, file: &Key) {
+    pub(crate) fn ask_again(&self, file: &Key) {
         let mut files = lock(&self.files);
         for gone in files.iter_mut().filter(|gone| gone.file == *file) {
             gone.asked = Some(Instant::now());
@@ -99,7 +99,7 @@ impl Replaced {
     }
 
     /// True if a client that was sent to look again for `name` in `dir` may be about to open what it has found.
-    pub fn is_awaited(&self, dir: &Key, name: &CStr) -> bool {
+    pub(crate) fn is_awaited(&self, dir: &Key, name: &CStr) -> bool {
         self.any.load(Ordering::Acquire)
             && lock(&self.files).iter().any(|gone| {
                 let lately = gone.asked.is_some_and(|asked| asked.elapsed() < STAYS);

@@ -21,17 +21,17 @@ use std::sync::atomic::Ordering;
 /// Where a name of the mount lives below.
 pub struct Spot {
     /// The side that owns the name.
-    pub side: Side,
+    pub(crate) side: Side,
     /// The lower directory that holds it, or would.
-    pub dir: Arc<OwnedFd>,
+    pub(crate) dir: Arc<OwnedFd>,
     /// That directory is not the one whose rights the kernel asks on the mount: the name is on the other side.
-    pub foreign: bool,
+    pub(crate) foreign: bool,
     /// The name's place in the rule tree, if a rule concerns it or something below it.
-    pub place: Option<Place>,
+    pub(crate) place: Option<Place>,
     /// The override of exactly this name.
-    pub over: Option<Arc<Override>>,
+    pub(crate) over: Option<Arc<Override>>,
     /// What `place` is good for.
-    pub epoch: PlaceEpoch,
+    pub(crate) epoch: PlaceEpoch,
 }
 
 impl Spot {
@@ -45,7 +45,7 @@ impl Spot {
     ///
     /// # Errors
     /// ENOENT; EACCES where the directory may not be searched.
-    pub fn look(&self, asker: &dyn Asker, name: &CStr) -> Result<Stat, Errno> {
+    pub(crate) fn look(&self, asker: &dyn Asker, name: &CStr) -> Result<Stat, Errno> {
         if !self.foreign {
             return Stat::at(self.dir(), name);
         }
@@ -74,7 +74,7 @@ impl Lower {
     ///
     /// # Errors
     /// As [`Lower::spot`], and what `mkdir(2)` answers; EPERM when the name is one that only the daemon may use.
-    pub fn spot_to_create(
+    pub(crate) fn spot_to_create(
         &self,
         asker: &dyn Asker,
         parent: &Arc<Node>,
@@ -87,7 +87,7 @@ impl Lower {
     ///
     /// # Errors
     /// As [`Lower::spot`].
-    pub fn spot_in(
+    pub(crate) fn spot_in(
         &self,
         asker: &dyn Asker,
         rules: &Rules,
@@ -127,7 +127,7 @@ impl Lower {
     ///
     /// # Errors
     /// As [`Lower::spot`].
-    pub fn spot_unnamed(&self, parent: &Arc<Node>) -> Result<Spot, Errno> {
+    pub(crate) fn spot_unnamed(&self, parent: &Arc<Node>) -> Result<Spot, Errno> {
         Ok(Spot {
             side: parent.side(),
             dir: self.dir_fd(parent)?,
@@ -143,7 +143,7 @@ impl Lower {
     ///
     /// # Errors
     /// ESTALE when the directory above is not known any more.
-    pub fn spot_of(&self, node: &Node) -> Result<(Arc<OwnedFd>, NameBuf), Errno> {
+    pub(crate) fn spot_of(&self, node: &Node) -> Result<(Arc<OwnedFd>, NameBuf), Errno> {
         let (parent, name) = {
             let link = node.link();
             (link.parent, NameBuf::new(&link.name))
@@ -156,7 +156,7 @@ impl Lower {
     ///
     /// # Errors
     /// As [`Lower::dir_fd`]; ENOENT when nothing stands there.
-    pub fn dir_on(&self, node: &Arc<Node>, side: Side) -> Result<Arc<OwnedFd>, Errno> {
+    pub(crate) fn dir_on(&self, node: &Arc<Node>, side: Side) -> Result<Arc<OwnedFd>, Errno> {
         match node.side() == side {
             true => self.dir_fd(node),
             false => self.twin_of(node, side),
@@ -170,7 +170,7 @@ impl Lower {
     }
 
     /// The override of exactly the name under which `node` was last found.
-    pub fn override_of(&self, node: &Node) -> Option<Arc<Override>> {
+    pub(crate) fn override_of(&self, node: &Node) -> Option<Arc<Override>> {
         let (parent, name) = {
             let link = node.link();
             (link.parent, NameBuf::new(&link.name))
@@ -187,7 +187,7 @@ impl Lower {
     /// # Errors
     /// ENOTDIR for anything else; ENOENT when it was removed; ESTALE when it is not where it was last seen and that is all
     /// that is known; EMFILE or ENFILE.
-    pub fn dir_fd(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>, Errno> {
+    pub(crate) fn dir_fd(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>, Errno> {
         if let Some(fd) = &*node.dir.load() {
             if !node.dir_used.load(Ordering::Relaxed) {
                 node.dir_used.store(true, Ordering::Relaxed);
@@ -235,7 +235,7 @@ impl Lower {
     }
 
     /// Keeps `fd` for `node`, whose identity is safe while it is open.
-    pub fn hold_identity(&self, node: &Arc<Node>, fd: OwnedFd) {
+    pub(crate) fn hold_identity(&self, node: &Arc<Node>, fd: OwnedFd) {
         self.clock.keep(&self.nodes, node, fd);
     }
 
@@ -244,7 +244,7 @@ impl Lower {
     ///
     /// # Errors
     /// Those of `open`.
-    pub fn with_relief<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    pub(crate) fn with_relief<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         match open() {
             Err(Errno::MFILE | Errno::NFILE) if self.clock.relieve(&self.nodes) => open(),
             other => other,
@@ -252,7 +252,7 @@ impl Lower {
     }
 
     /// Opens `node` by its file handle, if it has one and still is the inode that it was.
-    pub fn by_file_handle(&self, node: &Node, flags: OFlags) -> Option<OwnedFd> {
+    pub(crate) fn by_file_handle(&self, node: &Node, flags: OFlags) -> Option<OwnedFd> {
         let handle = node.link().handle().cloned()?;
         let base = &self.base(node.side()).dir;
         let fd = self.with_relief(|| handle.open(&**base, flags)).ok()?;
@@ -262,7 +262,7 @@ impl Lower {
 
     /// Gives the directory `node`, just found as `name` in `dir`, a file handle: whoever holds it as a working directory
     /// can then use it after it was moved beneath.
-    pub fn remember_dir(&self, node: &Node, dir: BorrowedFd<'_>, name: &CStr) {
+    pub(crate) fn remember_dir(&self, node: &Node, dir: BorrowedFd<'_>, name: &CStr) {
         if let Ok(handle) = FileHandle::at(dir, name) {
             node.link().keep_handle(handle);
         }
@@ -280,7 +280,7 @@ impl Lower {
     }
 
     /// The place of the directory `node` in the rule tree.
-    pub fn place_of(&self, rules: &Rules, node: &Arc<Node>) -> Option<Place> {
+    pub(crate) fn place_of(&self, rules: &Rules, node: &Arc<Node>) -> Option<Place> {
         if node.id == NodeId::ROOT {
             return Some(Place::ROOT);
         }
@@ -301,7 +301,7 @@ impl Lower {
     }
 
     /// What places derived now are good for.
-    pub fn place_epoch(&self, rules: &Rules) -> PlaceEpoch {
+    pub(crate) fn place_epoch(&self, rules: &Rules) -> PlaceEpoch {
         PlaceEpoch::new(rules.version(), self.nodes.moves())
     }
 

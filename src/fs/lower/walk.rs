@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 
 /// How directories are opened: for reading, so that fsync, xattrs and ioctls work on the descriptor.
-pub const DIR_FLAGS: OFlags = OFlags::RDONLY
+pub(crate) const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
@@ -22,7 +22,7 @@ const DIR_PATH_FLAGS: OFlags = OFlags::PATH
 ///
 /// # Errors
 /// ENOTDIR, ELOOP, ENOENT as `openat(2)`.
-pub fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     match looking(|| rustix::fs::openat(dir, name, DIR_FLAGS, Mode::empty())) {
         Err(Errno::ACCESS) => rustix::fs::openat(dir, name, DIR_PATH_FLAGS, Mode::empty()),
         other => other,
@@ -33,7 +33,7 @@ pub fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// ENOENT, ENOTDIR; ELOOP for a symlink on the way.
-pub fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match looking(|| rustix::fs::openat2(base, path, DIR_PATH_FLAGS, Mode::empty(), how)) {
         // openat2 came with Linux 5.6.
@@ -53,7 +53,7 @@ pub fn open_beneath(base: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno>
 ///
 /// # Errors
 /// EIO, ENOSPC, EDQUOT as `fsync(2)`.
-pub fn sync(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(crate) fn sync(dir: BorrowedFd<'_>) -> Result<(), Errno> {
     match rustix::fs::openat(dir, c".", DIR_FLAGS, Mode::empty()).and_then(rustix::fs::fsync) {
         Err(Errno::INVAL | Errno::ACCESS) => Ok(()),
         other => other,
@@ -61,7 +61,7 @@ pub fn sync(dir: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Makes what is missing of the directory `path` below `base`, with mode 0755 (contract D40).
-pub fn make_dirs(base: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+pub(crate) fn make_dirs(base: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     let mut at = open_dir(base, c".")?;
     for part in components(path) {
         // The umask of a worker is the last caller's.

@@ -19,14 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// How many directories above one another a climb passes at most.
-pub const DEEPEST: usize = 4096;
+pub(crate) const DEEPEST: usize = 4096;
 
 /// A node that a climb has passed, and the name that it had.
-pub struct Step {
+pub(crate) struct Step {
     /// The node.
-    pub node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     /// Its name in the next directory above.
-    pub name: Box<CStr>,
+    pub(crate) name: Box<CStr>,
 }
 
 /// Goes up from `from` until `stop` has an answer. `above` tells the next one above and something about the step, which
@@ -57,7 +57,7 @@ impl Nodes {
     ///
     /// # Errors
     /// ESTALE when the way up is not known, or longer than [`DEEPEST`].
-    pub fn climb<T>(
+    pub(crate) fn climb<T>(
         &self,
         node: &Arc<Node>,
         stop: impl FnMut(&Arc<Node>) -> Option<T>,
@@ -74,7 +74,7 @@ impl Nodes {
     }
 
     /// Notes that `node` has just been found as `name` in `parent`.
-    pub fn note(&self, node: &Node, parent: NodeId, name: &CStr) {
+    pub(crate) fn note(&self, node: &Node, parent: NodeId, name: &CStr) {
         if node.id == NodeId::ROOT || node.link().is(parent, name) {
             return;
         }

@@ -17,12 +17,12 @@ use std::sync::atomic::Ordering;
 
 impl Nodes {
     /// Keeps every forgotten node, as long as the mount lives.
-    pub fn keep_forgotten(&self) {
+    pub(crate) fn keep_forgotten(&self) {
         self.most_forgotten.store(usize::MAX, Ordering::Relaxed);
     }
 
     /// Counts one more lookup, unless the node is on its way out.
-    pub fn revive(&self, node: &Node) -> bool {
+    pub(crate) fn revive(&self, node: &Node) -> bool {
         loop {
             match node.lookups.load(Ordering::Acquire) {
                 GONE => return false,
@@ -46,7 +46,7 @@ impl Nodes {
     }
 
     /// Takes `count` lookups back. At zero the node's descriptors are closed at once.
-    pub fn forget(&self, id: NodeId, count: u64) {
+    pub(crate) fn forget(&self, id: NodeId, count: u64) {
         if id == NodeId::ROOT {
             return;
         }

@@ -35,15 +35,15 @@ pub struct Override {
     /// The content as it was written, byte for byte (D25): a symlink's target, `x` of a directory, an inject's source.
     pub content: Box<[u8]>,
     /// The bytes of an inject's source, read when the command came (D33); empty for the other kinds.
-    pub text: Arc<[u8]>,
+    pub(crate) text: Arc<[u8]>,
     /// A number that no other override has ever had, by which others remember things of this one. No part of the
     /// configuration.
-    pub number: u64,
+    pub(crate) number: u64,
 }
 
 impl Override {
     /// A number for a new override.
-    pub fn next_number() -> u64 {
+    pub(crate) fn next_number() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed)
     }

@@ -85,7 +85,7 @@ impl RulePath {
     ///
     /// Says which rule of the module it breaks; the first one in the order of the checks, so the answer to one path is
     /// always the same (D31).
-    pub fn parse(text: &[u8]) -> Result<RulePath, PathProblem> {
+    pub(crate) fn parse(text: &[u8]) -> Result<RulePath, PathProblem> {
         let path = text.strip_prefix(b"/").unwrap_or(text);
         if path.is_empty() {
             return Err(PathProblem::Empty);

@@ -16,18 +16,18 @@ const FIRST_BUCKETS: usize = 64;
 /// a place keeps the [`Rules::version`](super::Rules::version) it is from and looks it up again when that changes. A place of another version
 /// is never an error, only an answer about some other path or none.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place(pub u32);
+pub struct Place(pub(crate) u32);
 
 impl Place {
     /// The root of the mount, in every version.
-    pub const ROOT: Place = Place(0);
+    pub(crate) const ROOT: Place = Place(0);
 }
 
 /// One component of a configured path.
 #[derive(Clone, Debug)]
 pub(in crate::fs) struct Component {
     /// From the root: `default/grub`; `.` for the root itself.
-    pub path: Arc<CStr>,
+    pub(crate) path: Arc<CStr>,
     /// Where the last component begins in `path`.
     name_at: u32,
     hash: u32,
@@ -39,11 +39,11 @@ pub(in crate::fs) struct Component {
     /// Rules here and below. A component without any is left standing until the tree is built anew; nobody sees it.
     rules: u32,
     /// The rule "this name is global", as its index in the order of the configuration.
-    pub global: u32,
+    pub(crate) global: u32,
     /// The override of this name.
-    pub over: Option<Arc<Override>>,
+    pub(crate) over: Option<Arc<Override>>,
     /// The override's index in the order of the configuration.
-    pub over_at: u32,
+    pub(crate) over_at: u32,
 }
 
 impl Component {
@@ -97,6 +97,7 @@ impl Tree {
         self.components.len() - 1 - self.live
     }
 
+    #[cfg(test)]
     /// Rules in the tree.
     pub(in crate::fs) fn rules(&self) -> usize {
         self.components.get(0).map_or(0, |root| root.rules as usize)
@@ -133,6 +134,7 @@ impl Tree {
         .filter(|(_, component)| component.rules != 0)
     }
 
+    #[cfg(test)]
     /// From `at` up to, and without, the root.
     pub(in crate::fs) fn upwards(&self, at: Place) -> impl Iterator<Item = (Place, &Component)> {
         let mut next = at;

@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 
 /// A hidden name whose object has not changed for so many seconds belongs to nobody any more. A living user of one
 /// that is slower than this finds it gone and fails without having lost anything: what it replaces is still in place.
-pub const STALE_AFTER: i64 = 60;
+pub(crate) const STALE_AFTER: i64 = 60;
 
 /// How many entries a sweep looks at. A daemon leaves one at most each time that it is killed, and somebody who has filled
 /// a directory of his own must not keep a worker busy with it.
@@ -40,7 +40,7 @@ pub fn sweep(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
 ///
 /// # Errors
 /// As [`sweep`].
-pub fn sweep_empty(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
+pub(crate) fn sweep_empty(dir: BorrowedFd<'_>, stale_after: i64) -> Result<bool, Errno> {
     let dir = open_to_read(dir)?;
     match look(&dir, true)? {
         Some(found) => remove(&dir, &found, stale_after),
@@ -105,7 +105,7 @@ fn open_to_read(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 /// True if the hidden name `name` in `dir` has not changed for `stale_after` seconds, so that it belongs to nobody.
-pub fn is_stale(dir: BorrowedFd<'_>, name: &CStr, stale_after: i64) -> bool {
+pub(crate) fn is_stale(dir: BorrowedFd<'_>, name: &CStr, stale_after: i64) -> bool {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
     Stat::at(dir, name).is_ok_and(|stat| stat.0.stx_ctime.tv_sec < now - stale_after)
 }

@@ -10,10 +10,10 @@ use rustix::time::{ClockId, clock_gettime};
 use std::ffi::{CStr, CString};
 
 /// What hidden names begin with, on both sides and in every directory.
-pub const PREFIX: &[u8] = b".etcfs-hidden-";
+pub(crate) const PREFIX: &[u8] = b".etcfs-hidden-";
 
 /// True for a name that clients must not see.
-pub fn is_hidden(name: &[u8]) -> bool {
+pub(crate) fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
 }
 
@@ -22,7 +22,7 @@ pub fn is_hidden(name: &[u8]) -> bool {
 ///
 /// # Errors
 /// ENOSYS.
-pub fn fresh_name() -> Result<CString, Errno> {
+pub(crate) fn fresh_name() -> Result<CString, Errno> {
     let mut bytes = [0; 8];
     let drawn = match getrandom(&mut bytes, GetRandomFlags::NONBLOCK) {
         // Linux 5.6.
@@ -46,7 +46,9 @@ pub fn fresh_name() -> Result<CString, Errno> {
 ///
 /// # Errors
 /// What `make` answers; EEXIST only after many tries.
-pub fn with_fresh_name(make: &mut dyn FnMut(&CStr) -> Result<(), Errno>) -> Result<CString, Errno> {
+pub(crate) fn with_fresh_name(
+    make: &mut dyn FnMut(&CStr) -> Result<(), Errno>,
+) -> Result<CString, Errno> {
     let mut tries = 0;
     loop {
         let name = fresh_name()?;

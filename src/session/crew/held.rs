@@ -4,16 +4,16 @@ use crate::fs::budget::Account;
 
 /// Who is held back.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct HeldBack {
+pub(crate) struct HeldBack {
     /// Everybody but root: too many threads are stuck.
-    pub everybody: bool,
+    pub(crate) everybody: bool,
     /// And these.
-    pub accounts: Vec<Account>,
+    pub(crate) accounts: Vec<Account>,
 }
 
 impl HeldBack {
     /// What ends a file's or a node's use is never among it: that would keep other users' locks and descriptors.
-    pub fn has(&self, account: Account) -> bool {
+    pub(crate) fn has(&self, account: Account) -> bool {
         if account == Account::KERNEL {
             return false;
         }

@@ -42,7 +42,7 @@ fn an_interrupt_that_overtakes_its_request_is_not_lost() {
         kernel.send_as(unique, Opcode::SETLKW, node, exclusive(fh).as_bytes());
         assert_eq!(kernel.answer(), (unique, Err(Errno::INTR)));
     }
-    assert!(kernel.session.waiters.is_empty());
+    assert_eq!(kernel.session.waiters.len(), 0);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn interrupted_waiters_answer_eintr_once_and_leave() {
         answered.dedup();
         assert_eq!(answered.len(), handles.len());
     }
-    assert!(kernel.session.waiters.is_empty());
+    assert_eq!(kernel.session.waiters.len(), 0);
     let fds = kernel.session.fs.locks.len();
     assert_eq!(fds, 0, "descriptions left");
 }

@@ -8,19 +8,19 @@ use std::sync::atomic::Ordering;
 
 /// The figures of one opcode, all threads together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Requests.
-    pub count: u64,
+    pub(crate) count: u64,
     /// Requests answered with an error, by error number.
-    pub errors: BTreeMap<i32, u64>,
+    pub(crate) errors: BTreeMap<i32, u64>,
     /// Bytes that clients have read, where the kernel does not read the lower file itself.
-    pub read: u64,
+    pub(crate) read: u64,
     /// Bytes that clients have written, likewise.
-    pub written: u64,
+    pub(crate) written: u64,
     /// Sum of latencies, ns.
-    pub total_ns: u64,
+    pub(crate) total_ns: u64,
     /// Largest latency, ns; in a difference an upper bound of it, at most 6.25 % too large.
-    pub max_ns: u64,
+    pub(crate) max_ns: u64,
     /// Requests by latency, see [`Counts::quantile`].
     buckets: Vec<u64>,
 }
@@ -60,7 +60,7 @@ impl Counts {
     }
 
     /// The latency in nanoseconds that `share` (0 to 1) of the requests did not exceed, at most 6.25 % too large.
-    pub fn quantile(&self, share: f64) -> u64 {
+    pub(crate) fn quantile(&self, share: f64) -> u64 {
         let rank = (self.count as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (bucket, n) in self.buckets.iter().enumerate() {
@@ -73,7 +73,7 @@ impl Counts {
     }
 
     /// Requests by latency: the upper end of a bucket in ns, and how many up to there, without empty buckets.
-    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
         let mut seen = 0;
         self.buckets.iter().enumerate().filter_map(move |(at, &n)| {
             seen += n;
@@ -83,7 +83,7 @@ impl Counts {
 
     /// What was counted after `earlier`.
     #[must_use]
-    pub fn since(&self, earlier: &Counts) -> Counts {
+    pub(crate) fn since(&self, earlier: &Counts) -> Counts {
         let buckets: Vec<u64> = self
             .buckets
             .iter()
@@ -109,24 +109,24 @@ impl Counts {
 
 /// One thread that answers requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thread {
+pub(crate) struct Thread {
     /// What it does.
     pub role: Role,
     /// Its id; 0: the thread has ended, and its figures wait for the next one of its role.
     pub tid: u32,
     /// Nanoseconds spent on requests.
-    pub busy_ns: u64,
+    pub(crate) busy_ns: u64,
     /// What it is at.
-    pub current: Option<InFlight>,
+    pub(crate) current: Option<InFlight>,
 }
 
 /// All figures at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// By opcode; one above the known ones stands for all others and for malformed requests.
-    pub ops: BTreeMap<Opcode, Counts>,
+    pub(crate) ops: BTreeMap<Opcode, Counts>,
     /// By thread.
-    pub threads: Vec<Thread>,
+    pub(crate) threads: Vec<Thread>,
 }
 
 impl Snapshot {
@@ -155,11 +155,11 @@ impl Snapshot {
     }
 
     /// The opcode under which unknown ones are counted.
-    pub const OTHER: Opcode = Opcode(ROWS as u32 - 1);
+    pub(crate) const OTHER: Opcode = Opcode(ROWS as u32 - 1);
 
     /// What was counted after `earlier`.
     #[must_use]
-    pub fn since(&self, earlier: &Snapshot) -> Snapshot {
+    pub(crate) fn since(&self, earlier: &Snapshot) -> Snapshot {
         let none = Counts::default();
         let ops = self.ops.iter().map(|(opcode, counts)| {
             let then = earlier.ops.get(opcode).unwrap_or(&none);

@@ -10,28 +10,28 @@ use zerocopy::FromZeros;
 
 /// One request being worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     /// The thread; 0: it waits for one.
-    pub tid: u32,
+    pub(crate) tid: u32,
     /// The kernel's number of the request.
-    pub unique: u64,
+    pub(crate) unique: u64,
     /// What is asked.
-    pub opcode: Opcode,
+    pub(crate) opcode: Opcode,
     /// About which node.
-    pub nodeid: u64,
+    pub(crate) nodeid: u64,
     /// By which user.
     pub uid: u32,
     /// By which process or thread.
     pub pid: u32,
     /// When it was read, see [`now`](super::now).
-    pub taken: u64,
+    pub(crate) taken: u64,
     /// Which worker's place the thread has had, by index; `None`: no worker's.
-    pub place: Option<usize>,
+    pub(crate) place: Option<usize>,
 }
 
 impl InFlight {
     /// A request that no thread works on yet.
-    pub fn of(head: &InHeader, taken: u64) -> InFlight {
+    pub(crate) fn of(head: &InHeader, taken: u64) -> InFlight {
         InFlight {
             tid: 0,
             unique: head.unique,
@@ -100,7 +100,7 @@ impl Current {
 
 /// Wakes a watcher when requests come after a time without any, at the cost of one load per request.
 #[derive(Default)]
-pub struct Waker {
+pub(crate) struct Waker {
     asleep: AtomicBool,
     lock: Mutex<()>,
     wake: Condvar,
@@ -108,12 +108,12 @@ pub struct Waker {
 
 impl Waker {
     /// True if the watcher sleeps, or is about to.
-    pub fn is_asleep(&self) -> bool {
+    pub(crate) fn is_asleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed)
     }
 
     /// A request begins.
-    pub fn request(&self) {
+    pub(crate) fn request(&self) {
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
             self.wake.notify_all();
@@ -122,12 +122,12 @@ impl Waker {
 
     /// Announces that the watcher is about to sleep. A request that begins at this very moment may not see it: look at
     /// what is in flight once more, some time later, before [`Waker::sleep`].
-    pub fn drowse(&self) {
+    pub(crate) fn drowse(&self) {
         self.asleep.store(true, Ordering::SeqCst);
     }
 
     /// Sleeps until a request begins, or for `time`; true if there was one since [`Waker::drowse`].
-    pub fn sleep(&self, time: Option<Duration>) -> bool {
+    pub(crate) fn sleep(&self, time: Option<Duration>) -> bool {
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         while self.asleep.load(Ordering::Acquire) {
             guard = match time {

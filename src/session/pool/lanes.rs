@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// What may be under way and wait.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Of one account under way at once.
-    pub each: usize,
+    pub(crate) each: usize,
     /// Of all accounts but root's under way at once.
-    pub all: usize,
+    pub(crate) all: usize,
     /// Of root under way at once, beyond those.
-    pub root: usize,
+    pub(crate) root: usize,
     /// Bytes of one account that wait.
-    pub bytes_each: usize,
+    pub(crate) bytes_each: usize,
     /// Bytes of all accounts but root's that wait.
-    pub bytes_all: usize,
+    pub(crate) bytes_all: usize,
 }
 
 /// A request that waits for its turn.
-pub trait Waiting {
+pub(crate) trait Waiting {
     /// Which request it is.
     fn unique(&self) -> u64;
     /// The memory that it takes.
@@ -27,7 +27,7 @@ pub trait Waiting {
 }
 
 /// Requests that wait, by account, and how many of each are under way.
-pub struct Lanes<T> {
+pub(crate) struct Lanes<T> {
     bounds: Bounds,
     lanes: HashMap<Account, Lane<T>>,
     /// Accounts other than root with something that may begin, each once.
@@ -64,7 +64,7 @@ impl<T> Default for Lane<T> {
 
 impl<T: Waiting> Lanes<T> {
     /// Nothing waits.
-    pub fn new(bounds: Bounds) -> Lanes<T> {
+    pub(crate) fn new(bounds: Bounds) -> Lanes<T> {
         Lanes {
             bounds,
             lanes: HashMap::new(),
@@ -81,7 +81,7 @@ impl<T: Waiting> Lanes<T> {
     /// # Errors
     /// Gives it back when too much waits already. What the kernel sends of its own accord is never given back: nobody
     /// would send it again, and what it ends would stay for ever.
-    pub fn push(&mut self, account: Account, one: T) -> Result<(), T> {
+    pub(crate) fn push(&mut self, account: Account, one: T) -> Result<(), T> {
         let bytes = one.bytes();
         let lane = self.lanes.entry(account).or_default();
         let full = lane.bytes + bytes > self.bounds.bytes_each
@@ -101,7 +101,7 @@ impl<T: Waiting> Lanes<T> {
     }
 
     /// True if something that waits may begin.
-    pub fn any_may_begin(&self) -> bool {
+    pub(crate) fn any_may_begin(&self) -> bool {
         self.root_may_begin() || self.running < self.bounds.all && !self.turns.is_empty()
     }
 
@@ -112,7 +112,7 @@ impl<T: Waiting> Lanes<T> {
 
     /// What is to begin: root's, whose threads nobody else has, and otherwise that of the account whose turn it is. To be
     /// followed by [`Lanes::ended`].
-    pub fn begin(&mut self) -> Option<(Account, T)> {
+    pub(crate) fn begin(&mut self) -> Option<(Account, T)> {
         let account = if self.root_may_begin() {
             Account::ROOT
         } else if self.running < self.bounds.all {
@@ -135,7 +135,7 @@ impl<T: Waiting> Lanes<T> {
     }
 
     /// Something of `account` that had begun has ended.
-    pub fn ended(&mut self, account: Account) {
+    pub(crate) fn ended(&mut self, account: Account) {
         if !account.is_root() {
             self.running -= 1;
         }
@@ -151,13 +151,13 @@ impl<T: Waiting> Lanes<T> {
     }
 
     /// Request `unique`, if it waits.
-    pub fn find(&self, unique: u64) -> Option<&T> {
+    pub(crate) fn find(&self, unique: u64) -> Option<&T> {
         let (account, at) = self.places.get(&unique)?;
         self.lanes.get(account)?.waiting.get(at)
     }
 
     /// Takes request `unique` out if it waits.
-    pub fn take_out(&mut self, unique: u64) -> Option<T> {
+    pub(crate) fn take_out(&mut self, unique: u64) -> Option<T> {
         let (account, at) = self.places.remove(&unique)?;
         let lane = self.lanes.get_mut(&account)?;
         let one = lane.waiting.remove(&at)?;
@@ -178,7 +178,7 @@ impl<T: Waiting> Lanes<T> {
     }
 
     /// The request of each account that has waited longest.
-    pub fn first_of_each(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn first_of_each(&self) -> impl Iterator<Item = &T> {
         let lanes = self.lanes.values();
         lanes.filter_map(|lane| lane.waiting.first_key_value().map(|(_, one)| one))
     }

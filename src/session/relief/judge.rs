@@ -32,32 +32,32 @@ const LAST: usize = 48;
 
 /// A request that a thread is at.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Which.
-    pub unique: u64,
+    pub(crate) unique: u64,
     /// Whose.
-    pub account: Account,
+    pub(crate) account: Account,
     /// How long ago it was read.
-    pub age: Duration,
+    pub(crate) age: Duration,
     /// The worker that is at it, unless it has been relieved.
-    pub place: Option<usize>,
+    pub(crate) place: Option<usize>,
     /// A worker is at it, relieved or not.
-    pub was_worker: bool,
+    pub(crate) was_worker: bool,
     /// Such requests may always take long.
-    pub is_long: bool,
+    pub(crate) is_long: bool,
 }
 
 /// What a look has led to.
 #[derive(Debug, Default)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Workers to be relieved, and the requests that they are stuck in.
-    pub relieve: Vec<(usize, u64)>,
+    pub(crate) relieve: Vec<(usize, u64)>,
     /// Who is held back.
-    pub held: HeldBack,
+    pub(crate) held: HeldBack,
 }
 
 /// What is remembered from look to look.
-pub struct Judge {
+pub(crate) struct Judge {
     workers: usize,
     records: HashMap<Account, Record>,
     /// Which workers are free, of the last look.
@@ -73,7 +73,7 @@ struct Record {
 
 impl Judge {
     /// Nobody is suspected of anything.
-    pub fn new(workers: usize) -> Judge {
+    pub(crate) fn new(workers: usize) -> Judge {
         Judge {
             workers,
             records: HashMap::new(),
@@ -83,7 +83,7 @@ impl Judge {
 
     /// One look at `now` nanoseconds. `reads`: whether a worker is to read at all; `relieved`: how many threads were
     /// relieved and have not left. Allocates nothing while there is nothing to say.
-    pub fn look(
+    pub(crate) fn look(
         &mut self,
         now: u64,
         seen: &[Seen],

@@ -34,14 +34,14 @@ fn parse(text: &str) -> Option<Inside> {
 }
 
 /// True if the thread is inside one of these system calls. False also where that cannot be told.
-pub fn is_inside(thread: u32, calls: &[libc::c_long]) -> bool {
+pub(crate) fn is_inside(thread: u32, calls: &[libc::c_long]) -> bool {
     inside(thread).is_some_and(|inside| calls.contains(&inside.number))
 }
 
 /// True if the thread is inside a call that changes an owner, or that says it changes none: a program of the other word size
 /// that the kernel runs has other numbers, which here mean other calls, but none of those has -1 where the ids are. False also
 /// where that cannot be told.
-pub fn changes_owner(thread: u32) -> bool {
+pub(crate) fn changes_owner(thread: u32) -> bool {
     inside(thread).is_some_and(|inside| {
         let asks_for_none = |first: usize| {
             let is_none = |id: &u64| matches!(*id as u32, u32::MAX | 0xffff);
@@ -56,7 +56,7 @@ pub fn changes_owner(thread: u32) -> bool {
 
 /// Whose lock `fcntl(2)` is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LockCall {
+pub(crate) enum LockCall {
     /// `F_SETLK`, `F_SETLKW`: the process's.
     OfProcess,
     /// `F_OFD_SETLK`, `F_OFD_SETLKW`: the open file's.
@@ -64,7 +64,7 @@ pub enum LockCall {
 }
 
 /// Whose lock the thread asks for, if it is inside `fcntl(2)` for that.
-pub fn lock_call(thread: u32) -> Option<LockCall> {
+pub(crate) fn lock_call(thread: u32) -> Option<LockCall> {
     #[cfg(target_pointer_width = "32")]
     const FCNTL: &[libc::c_long] = &[libc::SYS_fcntl, libc::SYS_fcntl64];
     #[cfg(not(target_pointer_width = "32"))]
@@ -82,7 +82,7 @@ pub fn lock_call(thread: u32) -> Option<LockCall> {
 const RWF_NOAPPEND: u64 = 0x20;
 
 /// True if the thread is inside a `pwritev2(2)` that does not append, whatever the open file says.
-pub fn writes_without_append(thread: u32) -> bool {
+pub(crate) fn writes_without_append(thread: u32) -> bool {
     inside(thread).is_some_and(|inside| {
         inside.number == libc::SYS_pwritev2 && inside.args[5] & RWF_NOAPPEND != 0
     })
@@ -90,7 +90,7 @@ pub fn writes_without_append(thread: u32) -> bool {
 
 /// The system calls that remove an extended attribute; `removexattrat(2)`, Linux 6.13, has one number everywhere but on
 /// alpha.
-pub const REMOVE_CALLS: &[libc::c_long] = &[
+pub(crate) const REMOVE_CALLS: &[libc::c_long] = &[
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
     libc::SYS_fremovexattr,

@@ -10,7 +10,7 @@ const KCMP_FILES: libc::c_int = 2;
 /// True if a process shares its table of descriptors with the one that made it (`CLONE_FILES` without `CLONE_THREAD`), by
 /// which one of them can end and the table stays. Wants CAP_SYS_PTRACE for other users' processes; false where it cannot be
 /// told.
-pub fn shares_descriptors(process: u32) -> bool {
+pub(crate) fn shares_descriptors(process: u32) -> bool {
     parent_of(process).is_some_and(|parent| {
         // SAFETY: kcmp(2) takes integers, and compares.
         0 == unsafe { libc::syscall(libc::SYS_kcmp, process, parent, KCMP_FILES, 0, 0) }
