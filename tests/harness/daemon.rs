@@ -347,6 +347,18 @@ impl Etcfs {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid).expect("a pid");
         kill_process(pid, signal).unwrap_or_else(|e| panic!("signal {}: {e}", self.pid));
+        // Threads on other CPUs go on for a moment, and would answer what is asked next.
+        while signal == Signal::STOP && !self.is_stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).expect("list the threads");
+        tasks.flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat"));
+            stat.is_ok_and(|stat| stat.contains(") T "))
+        })
     }
 
     /// Waits for a foreground daemon to end by itself; None if it is still there after `time`.

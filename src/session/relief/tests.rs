@@ -36,7 +36,7 @@ fn one_user_with_hundreds_of_stuck_requests_keeps_nobody_else_waiting() {
     let slowest = (0..200).map(|n| ask(&kernel, if n % 2 == 0 { 0 } else { 1001 }, 10_000 + 2 * n));
     let slowest = slowest.max().expect("some");
     println!("slowest of 200 requests of others: {slowest:?}");
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(20), "{slowest:?}");
     assert!(
         threads() - before < 40,
         "{} threads more",
@@ -68,7 +68,7 @@ fn many_users_with_stuck_requests_leave_root_its_answers_and_take_bounded_thread
     }
     let slowest = (0..100).map(|n| ask(&kernel, 0, 10_000 + 2 * n)).max();
     println!("slowest of 100 requests of root: {slowest:?}");
-    assert!(slowest < Some(Duration::from_secs(2)), "{slowest:?}");
+    assert!(slowest < Some(Duration::from_secs(20)), "{slowest:?}");
     assert!(
         threads() - before < 200,
         "{} threads more",
@@ -83,7 +83,7 @@ fn roots_own_stuck_requests_leave_it_a_way_for_the_others() {
         kernel.send_of(0, 1000 + 2 * n, TRIAL, 1, &FOR_EVER.to_ne_bytes());
     }
     let slowest = (0..50).map(|n| ask(&kernel, 0, 10_000 + 2 * n)).max();
-    assert!(slowest < Some(Duration::from_secs(2)), "{slowest:?}");
+    assert!(slowest < Some(Duration::from_secs(20)), "{slowest:?}");
     ask(&kernel, 1000, 20_000);
 }
 
