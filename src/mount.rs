@@ -25,6 +25,7 @@ mod occupant;
 mod point;
 mod request;
 mod times;
+mod turn;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ use mountinfo::Identity;
 pub use occupant::{Found, Live, Serving, Who, make_room};
 pub use point::Point;
 pub use request::{Atime, Calls, MountRequest, Way};
+pub use turn::Turn;
 
 impl Way {
     /// The way that `Auto` stands for (contract D22).

@@ -62,6 +62,27 @@ fn a_second_start_over_a_live_mount_is_refused_with_the_pid_of_the_first() {
 }
 
 #[test]
+fn of_starts_at_the_same_moment_one_mounts_and_the_others_are_refused() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        // Without turns, twelve of fifteen such rounds mounted up to six upon each other.
+        for round in 0..5 {
+            let start = |_| {
+                let mut command = Etcfs::command(&bases, &background());
+                command.stderr(std::process::Stdio::null());
+                command.spawn().expect("run the daemon")
+            };
+            let starts: Vec<_> = (0..6).map(start).collect();
+            let ends = starts.into_iter().map(|mut s| s.wait().expect("wait"));
+            let mounted = ends.filter(|end| end.success()).count();
+            assert_eq!((mounted, at(&bases).len()), (1, 1), "round {round}");
+            signal(daemon(&bases.mnt()).expect("the one"), Signal::TERM);
+            until("it has ended", || at(&bases).is_empty());
+        }
+    });
+}
+
+#[test]
 fn a_directory_within_a_mount_and_a_bound_mount_can_be_mounted_on() {
     private(DEADLINE, |env| {
         let bases = Bases::new(env, Lower::Tmpfs);
