@@ -1,5 +1,5 @@
 //! What a request is about, in paths: shared by `-d`, the access log and the watchdog. The text of the wire comes from
-//! [`wire`] everywhere: for `-d`, for a live trace and for recordings.
+//! [`wire`](debug::wire) everywhere: for `-d`, for a live trace and for recordings.
 
 mod debug;
 mod printer;

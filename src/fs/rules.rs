@@ -92,7 +92,7 @@ impl Rules {
     }
 
     /// Whether a global rule names exactly this path. What is below a global directory is global too (D39), which is for
-    /// the caller to carry downwards, or for [`Rules::side`] to find out.
+    /// the caller to carry downwards, or for [`Rules::find`] to find out.
     pub(crate) fn is_global(&self, at: Place) -> bool {
         self.tree
             .get(at)
