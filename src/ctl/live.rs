@@ -80,7 +80,11 @@ impl Sieve {
                 .iter()
                 .find(|shape| shape.name == wanted)
                 .map(|shape| shape.opcode)
-                .ok_or_else(|| format!("there is no request called {name}"))
+                .ok_or_else(|| {
+                    format!(
+                        "there is no request called {name}; names are as in LOOKUP, OPEN, SETATTR"
+                    )
+                })
         };
         let ops = rest.ops.iter().map(known).collect::<Result<_, _>>()?;
         let path = rest.path.as_ref();

@@ -70,7 +70,10 @@ pub fn mount(wanted: Option<&Path>) -> Result<Mount> {
     let found = mounts.iter().rposition(|mount| mount.at == at);
     match found {
         Some(index) => Ok(mounts.swap_remove(index)),
-        None => bail!("{}: no etcfs is mounted there", wanted.display()),
+        None => bail!(
+            "{}: no etcfs is mounted there; findmnt -t fuse.etcfs lists the mounts",
+            wanted.display()
+        ),
     }
 }
 
@@ -82,7 +85,10 @@ pub fn mount_of(wanted: &Path) -> Result<(Mount, PathBuf)> {
         .filter(|mount| path.starts_with(&mount.at))
         .max_by_key(|mount| mount.at.components().count());
     let Some(mount) = inside else {
-        bail!("{}: is not in a mounted etcfs", wanted.display());
+        bail!(
+            "{}: is not in a mounted etcfs; findmnt -t fuse.etcfs lists the mounts",
+            wanted.display()
+        );
     };
     let rest = path
         .strip_prefix(&mount.at)

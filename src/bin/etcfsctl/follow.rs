@@ -193,7 +193,7 @@ fn errnos(text: Option<&str>) -> Result<Vec<i32>> {
         match item.parse().ok().or_else(by_name) {
             Some(errno) => errnos.push(errno),
             None if item == "any" => {}
-            None => bail!("{item}: no such error"),
+            None => bail!("{item}: no such error; give names as ENOENT, numbers, or any"),
         }
     }
     Ok(errnos)

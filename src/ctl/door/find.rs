@@ -39,7 +39,7 @@ impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nobody { closed: 0 } => f.write_str(
-                "no daemon serves this mount: it has died, or it runs in a pid namespace that is not seen here",
+                "no daemon serves this mount: it has died (start etcfs there anew, or umount it), or it runs in a pid namespace that is not seen here",
             ),
             Self::Nobody { closed } => write!(
                 f,
