@@ -45,7 +45,9 @@ pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
         .fs
         .enforcer
         .enforced(&spot, name, stat, call.frame.head.pid)?;
-    found(call, &parent, name, &spot, &stat);
+    // What has just been made or linked is that, and no other.
+    let is_awaited = !stat.is_dir() && call.fs.lower.sent_back.has(call.frame.head.pid);
+    answer(call, &parent, name, &spot, &stat, is_awaited);
     Ok(())
 }
 
@@ -94,7 +96,17 @@ pub(crate) fn found(
     spot: &Spot,
     stat: &Stat,
 ) {
-    let is_awaited = !stat.is_dir() && call.fs.lower.sent_back.has(call.frame.head.pid);
+    answer(call, parent, name, spot, stat, false);
+}
+
+fn answer(
+    call: &mut Call<'_>,
+    parent: &Arc<Node>,
+    name: &CStr,
+    spot: &Spot,
+    stat: &Stat,
+    is_awaited: bool,
+) {
     let (node, stat) = call.fs.lower.meet(parent.id, name, spot, stat, is_awaited);
     let valid = validity(&node);
     call.reply.put(&entry_out(

@@ -144,7 +144,7 @@ fn bedrock_names_each_thing_with_its_remedy() {
                 fs::create_dir(root.path("bedrock/libexec/etcfs")).expect("mkdir");
             },
             &[&[
-                "/bedrock/libexec/etcfs: it cannot be read: Is a directory",
+                "/bedrock/libexec/etcfs: it cannot be read: it is not a regular file",
                 "; copy etcfs there",
             ]],
         ),

@@ -177,9 +177,9 @@ fn resolve<'a>(
             }
         }
         // Of another crate, unless it is a module below.
-        _ if !path
-            .first()
-            .is_some_and(|first| known.contains(&[&at[..], &[first.clone()]].concat())) =>
+        _ if !path.first().is_some_and(|first| {
+            known.contains(&[&at[..], std::slice::from_ref(first)].concat())
+        }) =>
         {
             return None.into_iter();
         }
@@ -243,7 +243,9 @@ fn no_modules_need_each_other() {
                     .filter(|other| others.contains(*other) && reached[other].contains(*one))
                     .collect();
                 if !circle.is_empty() {
-                    let folder = [&[name.clone()], &folder[..]].concat().join("/");
+                    let folder = [std::slice::from_ref(&name), &folder[..]]
+                        .concat()
+                        .join("/");
                     found.insert(format!("{folder}: {}", circle.join(", ")));
                 }
             }

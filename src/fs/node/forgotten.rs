@@ -140,8 +140,7 @@ fn may_stay(node: &Node) -> bool {
     }
     match &*node.dir.load() {
         None => true,
-        Some(dir) if node.is_dir() => Stat::of(dir.as_fd()).is_ok_and(|stat| stat.0.stx_nlink > 0),
-        // It was held because it has lost its name.
-        Some(_) => false,
+        // It is held because it has lost its name, or would have been missed otherwise.
+        Some(held) => Stat::of(held.as_fd()).is_ok_and(|stat| stat.0.stx_nlink > 0),
     }
 }
