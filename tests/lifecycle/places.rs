@@ -279,14 +279,7 @@ fn d21_nothing_is_opened_by_an_absolute_path_once_it_is_mounted() {
         let daemon = Etcfs::command(&bases, &Opts::default());
         let mut command = Command::new("strace");
         command
-            .args([
-                "-f",
-                "-qq",
-                "-y",
-                "-e",
-                "trace=%file,move_mount,execve",
-                "-o",
-            ])
+            .args(["-f", "-qq", "-e", "trace=%file,move_mount,execve", "-o"])
             .arg(&trace);
         command
             .arg(daemon.get_program())

@@ -12,7 +12,8 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// What holds for every subcommand.
 pub struct How {
@@ -32,8 +33,29 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Asks the daemon of `mount`.
+    /// Asks the daemon of `mount`. One that hangs up without a word and is gone then was ending: it served a mount whose device
+    /// number this one has been given.
     pub fn ask(how: &How, mount: &Mount, ask: &Ask) -> Result<Connection> {
+        loop {
+            let pid = match Connection::try_ask(how, mount, ask)? {
+                Ok(answered) => return Ok(answered),
+                Err(pid) => pid,
+            };
+            let end = Instant::now() + Duration::from_secs(1);
+            while Path::new(&format!("/proc/{pid}")).exists() {
+                if Instant::now() > end {
+                    bail!(
+                        "{}: the daemon (pid {pid}) hung up; its log may say why",
+                        mount.at.display()
+                    );
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
+    /// The answer's beginning, or the process that hung up.
+    fn try_ask(how: &How, mount: &Mount, ask: &Ask) -> Result<Result<Connection, u32>> {
         let timeout = Duration::try_from_secs_f64(how.timeout.max(0.001))
             .context("--timeout takes a number of seconds")?;
         let (socket, pid) = reach(mount, timeout)?;
@@ -51,10 +73,7 @@ impl Connection {
             Err(errno) => return Err(connection.explain(errno)),
         }
         let Some(head) = connection.message()? else {
-            bail!(
-                "{}: the daemon (pid {pid}) hung up",
-                connection.mount.at.display()
-            );
+            return Ok(Err(pid));
         };
         let head: Head = serde_json::from_slice(head)
             .context("the daemon's answer cannot be read: is it an etcfs of another version?")?;
@@ -71,7 +90,7 @@ impl Connection {
                 env!("CARGO_PKG_VERSION")
             );
         }
-        Ok(connection)
+        Ok(Ok(connection))
     }
 
     /// The daemon's next message; none at the end.
