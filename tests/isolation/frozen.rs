@@ -2,8 +2,8 @@
 //! fs/fuse/dev.c), and a daemon that is frozen gives none. So the clients go first, and then everything freezes, waiters for
 //! locks too, and goes on afterwards as if nothing had been.
 //!
-//! In one go the daemon mostly comes first: with four clients that do nothing but stat, and with one that waits for a lock, that
-//! failed 8 of 8 times where the order below failed 0 of 8.
+//! In one go the daemon mostly comes first: with four clients that do nothing but stat that failed 8 of 8 times, with waiters for
+//! a lock 6 of 6, where the order below never failed.
 
 use super::DEADLINE;
 use crate::harness::{Env, Etcfs, Lower, Opts, private};
