@@ -98,7 +98,7 @@ fn start(options: &Options) -> Result<Served> {
         .with_context(|| format!("{}", options.mount.mountpoint.display()))?;
     // Where there is no such directory, that is said below.
     let beneath = mount::take_base(&mountpoint).ok();
-    let _turn = beneath.map(|base| mount::Turn::wait(base.into_dir()));
+    let _starting = beneath.map(|base| mount::Starting::wait(base.into_dir()));
     let found = mount::make_room(&mountpoint, options.mount.way, &ctl::door::serving)?;
     if let Some(live) = found.live.filter(|_| !options.stack) {
         return Err(live.refuse(&mountpoint).into());

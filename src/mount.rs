@@ -24,8 +24,8 @@ pub mod mountinfo;
 mod occupant;
 mod point;
 mod request;
+mod starting;
 mod times;
-mod turn;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ use mountinfo::Identity;
 pub use occupant::{Found, Live, Serving, Who, make_room};
 pub use point::Point;
 pub use request::{Atime, Calls, MountRequest, Way};
-pub use turn::Turn;
+pub use starting::Starting;
 
 impl Way {
     /// The way that `Auto` stands for (contract D22).

@@ -279,7 +279,7 @@ impl Enforcer {
     ) -> Result<Edited, Errno> {
         let of_dir = Stat::of(dir)?.key(side);
         let may_switch = || !self.lower.replaced.is_awaited(&of_dir, name);
-        let Some(_turn) = self
+        let Some(_editing) = self
             .lower
             .replaced
             .begin(of_dir, name)

@@ -63,7 +63,7 @@ pub struct Lower {
     /// Files that enforcement has put others in the place of.
     pub(crate) replaced: Replaced,
     /// Who was sent back to look a name up again.
-    pub sent_back: SentBack,
+    pub(crate) sent_back: SentBack,
     local: BaseDir,
     global: BaseDir,
     rules: ArcSwap<Rules>,

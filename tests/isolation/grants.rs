@@ -1,7 +1,8 @@
 //! `-o dev` and `-o suid`: what a native mount gives, and nothing that a user could make up.
 
 use super::DEADLINE;
-use crate::harness::{Bases, Env, Etcfs, Lower, Opts, User, as_user, errno, private};
+use super::mount_flags::start;
+use crate::harness::{Bases, Lower, User, as_user, errno, private};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, makedev, mknodat, openat, statat};
 use rustix::io::{Errno, Result};
 use rustix::mount::{MountFlags, mount};
@@ -44,15 +45,6 @@ fn zero_of(device: &Path) -> Result<u8> {
         rustix::io::read(&file, &mut byte)?;
         Ok(byte[0])
     })
-}
-
-fn start(env: &Env, bases: &Bases, options: &[&str]) -> Etcfs {
-    let opts = Opts {
-        options: options.iter().map(|&o| o.to_owned()).collect(),
-        config: vec!["add_global /glo".to_owned()],
-        ..Opts::default()
-    };
-    Etcfs::serve(env, bases.clone(), opts)
 }
 
 /// The native neighbour, on a mount that has neither flag, as the scratch directory.

@@ -43,7 +43,8 @@ fn lower_mounts(bases: &Bases) -> [PathBuf; 2] {
     [bases.mnt(), bases.global()].map(|dir| dir.parent().expect("a directory above").to_owned())
 }
 
-fn start(env: &Env, bases: &Bases, options: &[&str]) -> Etcfs {
+/// A daemon with these options and a global name, `glo`.
+pub fn start(env: &Env, bases: &Bases, options: &[&str]) -> Etcfs {
     let opts = Opts {
         options: options.iter().map(|&o| o.to_owned()).collect(),
         config: vec!["add_global /glo".to_owned()],

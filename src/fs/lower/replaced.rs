@@ -41,12 +41,12 @@ pub(crate) struct Replaced {
 }
 
 /// While it lives, nobody else in this daemon edits the file of a name.
-pub(crate) struct Turn<'a> {
+pub(crate) struct Editing<'a> {
     replaced: &'a Replaced,
     at: (Key, Box<CStr>),
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Editing<'_> {
     fn drop(&mut self) {
         lock(&self.replaced.edited).retain(|at| *at != self.at);
     }
@@ -55,14 +55,14 @@ impl Drop for Turn<'_> {
 impl Replaced {
     /// Begins an edit of the file `name` in the directory `dir`; `None` while there is another one, such as that of an
     /// override which a request has found before it was superseded. Each would take the other's file for the old one.
-    pub(crate) fn begin(&self, dir: Key, name: &CStr) -> Option<Turn<'_>> {
+    pub(crate) fn begin(&self, dir: Key, name: &CStr) -> Option<Editing<'_>> {
         let at = (dir, name.into());
         let mut edited = lock(&self.edited);
         if edited.contains(&at) {
             return None;
         }
         edited.push(at.clone());
-        Some(Turn { replaced: self, at })
+        Some(Editing { replaced: self, at })
     }
 
     /// Notes that `file` is about to lose `name` in the directory `dir`.

@@ -19,14 +19,14 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// The threads, by the number that their requests bear, and until when.
 #[derive(Debug, Default)]
-pub struct SentBack {
+pub(crate) struct SentBack {
     any: AtomicBool,
     threads: Mutex<VecDeque<(u32, Instant)>>,
 }
 
 impl SentBack {
     /// Notes that this thread's request was answered ESTALE.
-    pub fn note(&self, thread: u32) {
+    pub(crate) fn note(&self, thread: u32) {
         let mut threads = lock(&self.threads);
         threads.retain(|(sent, _)| *sent != thread);
         if threads.len() == MOST {
@@ -37,7 +37,7 @@ impl SentBack {
     }
 
     /// Whether this thread was sent back a moment ago. One load as long as nobody was.
-    pub fn has(&self, thread: u32) -> bool {
+    pub(crate) fn has(&self, thread: u32) -> bool {
         if !self.any.load(Ordering::Relaxed) {
             return false;
         }

@@ -16,15 +16,24 @@ const SOON: Duration = Duration::from_millis(5);
 /// The right to look at a mountpoint and to mount there; it ends when this is dropped.
 #[derive(Debug)]
 #[must_use = "the next one's turn comes when it is dropped"]
-pub struct Turn {
+pub struct Starting {
     /// The directory beneath every etcfs, locked. None: it may not be read, or is locked by somebody who keeps it.
-    _held: Option<OwnedFd>,
+    held: Option<OwnedFd>,
 }
 
-impl Turn {
+impl Starting {
     /// Waits for the starts that came first on the mountpoint whose directory, beneath every etcfs, is `base`.
-    pub fn wait(base: OwnedFd) -> Turn {
-        Turn { _held: lock(&base) }
+    pub fn wait(base: OwnedFd) -> Starting {
+        Starting { held: lock(&base) }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        // A question to a mount that hangs has the same open file, and may outlive this start (`make_room`).
+        if let Some(dir) = &self.held {
+            let _ = flock(dir, FlockOperation::Unlock);
+        }
     }
 }
 
