@@ -8,7 +8,6 @@ use std::path::Path;
 const KNOWN: &[(&str, &[&str])] = &[
     ("etcfs/cli", &["", "error", "mount8", "table"]),
     ("etcfs/ctl/door", &["", "find"]),
-    ("etcfs/fs/locks", &["", "holder", "wait", "waits"]),
     ("etcfs/mount", &["", "base", "occupant", "point", "times"]),
     ("etcfs/session/meter", &["", "counts", "watch"]),
     ("etcfs/trace", &["", "debug"]),

@@ -1,8 +1,10 @@
 //! Asking for a lock, and waiting for it.
 
-use super::holder::{Description, Use};
+use super::all::Locks;
+use super::ask::{Ask, Owner, may_lack_flush};
+use super::holder::Description;
+use super::in_use::Use;
 use super::waits::WaitId;
-use super::{Ask, Locks, Owner, may_lack_flush};
 use crate::fs::attributes::Notices;
 use crate::fs::lower::Lower;
 use crate::fs::node::Node;
@@ -56,7 +58,7 @@ impl Wait {
     fn until_had(&self) -> Result<(), Errno> {
         if let Until::Had(wait) = self.until {
             if let Some(id) = wait {
-                self.used.locks().waits_in(id, become_wakeable())?;
+                self.used.locks().waits.waits_in(id, become_wakeable())?;
             }
             return self.used.wait(&self.ask, self.kind);
         }
@@ -87,7 +89,7 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         if let Until::Had(Some(id)) = self.until {
-            self.used.locks().end_wait(id);
+            self.used.locks().waits.end(id);
         }
     }
 }
@@ -159,7 +161,15 @@ impl Locker {
             (Err(Errno::AGAIN), Some(kind)) => {
                 let until = match wait {
                     true if is_an_open_files(ask) => Until::Had(None),
-                    true => Until::Had(Some(self.locks.begin_wait(node.id, ask, kind)?)),
+                    true => {
+                        let locks = &self.locks;
+                        Until::Had(Some(locks.waits.begin(
+                            &locks.tables,
+                            node.id,
+                            ask,
+                            kind,
+                        )?))
+                    }
                     false if self.locks.is_held_here(node.id, ask) => Until::Settled,
                     false => return Err(Errno::AGAIN),
                 };

@@ -5,15 +5,15 @@
 //! owner, at most [`RING`] of them, and has closed a ring if it comes to itself. The lower kernel does not do this for
 //! locks of open file descriptions, as all of ours are there.
 
-use super::{Ask, Locks, Owner};
+use super::ask::{Ask, Owner};
+use super::table::Tables;
 use crate::fs::ids::NodeId;
 use crate::mutex::lock;
 use crate::sys::lock::{Kind, Range, Thread, wake};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// How many owners a search follows before it gives up (`MAX_DEADLK_ITERATIONS`).
 const RING: usize = 10;
@@ -21,10 +21,6 @@ const RING: usize = 10;
 /// How many owners a search looks at, to find the first that is in the way, before it takes the first of those: nobody is
 /// to make the others wait with a crowd gathered on purpose. A look takes about 50 ns.
 const STEPS: usize = 1024;
-
-/// How long a thread has that was woken before it is woken again: a signal that comes between its last look and its system
-/// call is lost.
-const NUDGE: Duration = Duration::from_millis(1);
 
 /// How many waits of one owner a search looks at.
 const THREADS: usize = 16;
@@ -34,7 +30,7 @@ const AT_ONCE: usize = 4;
 
 /// What owners wait for.
 #[derive(Default)]
-pub(crate) struct Waits {
+pub(super) struct Waits {
     graph: Mutex<Graph>,
     /// How many wait on each node, to be asked without the lock of the graph, and in all.
     by_node: scc::HashMap<NodeId, usize>,
@@ -48,9 +44,9 @@ struct Graph {
     by_blocker: BTreeMap<(NodeId, Option<Owner>), BTreeSet<WaitId>>,
 }
 
-/// A wait that [`Locks::begin_wait`] has noted: a number that grows, and who waits.
+/// A wait that [`Waits::begin`] has noted: a number that grows, and who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct WaitId(u64, Owner);
+pub(super) struct WaitId(u64, Owner);
 
 /// An owner that waits.
 #[derive(Clone, Copy)]
@@ -150,14 +146,19 @@ impl Graph {
     }
 }
 
-impl Locks {
+impl Waits {
     /// Notes that `ask.owner` is going to wait, unless that closes a ring.
     ///
     /// # Errors
     /// EDEADLK.
-    pub(super) fn begin_wait(&self, node: NodeId, ask: &Ask, kind: Kind) -> Result<WaitId, Errno> {
-        let waits = &self.waits;
-        let id = WaitId(waits.next.fetch_add(1, Ordering::Relaxed), ask.owner);
+    pub(super) fn begin(
+        &self,
+        tables: &Tables,
+        node: NodeId,
+        ask: &Ask,
+        kind: Kind,
+    ) -> Result<WaitId, Errno> {
+        let id = WaitId(self.next.fetch_add(1, Ordering::Relaxed), ask.owner);
         let mut edge = Edge {
             id,
             node,
@@ -167,14 +168,14 @@ impl Locks {
             thread: None,
             doomed: false,
         };
-        let mut graph = lock(&waits.graph);
+        let mut graph = lock(&self.graph);
         // Before anybody's locks are looked at: who gives one up afterwards has this wait looked at again.
-        waits.all.fetch_add(1, Ordering::AcqRel);
-        *waits.by_node.entry_sync(node).or_default() += 1;
-        let mut look = Look::new(self);
+        self.all.fetch_add(1, Ordering::AcqRel);
+        *self.by_node.entry_sync(node).or_default() += 1;
+        let mut look = Look::new(tables);
         edge.blocker = look.first_in_the_way(&edge);
         if graph.closes_a_ring(ask.owner, edge.blocker, &mut look) {
-            waits.less(node);
+            self.less(node);
             return Err(Errno::DEADLK);
         }
         graph.insert(edge);
@@ -186,7 +187,7 @@ impl Locks {
     /// # Errors
     /// EDEADLK where the wait has closed a ring.
     pub(super) fn waits_in(&self, id: WaitId, thread: Thread) -> Result<(), Errno> {
-        let mut graph = lock(&self.waits.graph);
+        let mut graph = lock(&self.graph);
         graph.change(id, |edge| edge.thread = Some(thread));
         match graph.edge(id) {
             Some(edge) if edge.doomed => Err(Errno::DEADLK),
@@ -194,58 +195,34 @@ impl Locks {
         }
     }
 
-    /// Looks after the locks while nobody asks for any: the locks of processes that have ended go, and waits are looked at
-    /// again. Returns at the end of the process only, and sleeps without a timer while nothing happens.
-    pub(crate) fn keep(self: &Arc<Locks>) {
-        let mut doomed: Vec<WaitId> = Vec::new();
-        loop {
-            let soon = (!doomed.is_empty()).then_some(NUDGE);
-            let Some(happened) = self.keeper.sleep(soon) else {
-                return;
-            };
-            for (watch, (node, owner)) in happened.ended {
-                if let Some(used) = self.find(node, owner) {
-                    used.give_up_of(watch);
-                }
-            }
-            for (node, owner) in happened.changed {
-                doomed.extend(self.look_at_waits(node, owner));
-            }
-            doomed.retain(|&id| self.end_ring(id));
-        }
-    }
-
     /// Takes a wait back.
-    pub(super) fn end_wait(&self, id: WaitId) {
-        if let Some(edge) = lock(&self.waits.graph).remove(id) {
-            self.waits.less(edge.node);
+    pub(super) fn end(&self, id: WaitId) {
+        if let Some(edge) = lock(&self.graph).remove(id) {
+            self.less(edge.node);
         }
     }
 
-    /// Says that `owner`'s locks on `node` have changed: who waits there may wait for somebody else now.
-    pub(super) fn changed(&self, node: NodeId, owner: Owner) {
-        let waits = &self.waits;
-        if waits.all.load(Ordering::Acquire) > 0 && waits.by_node.contains_sync(&node) {
-            self.keeper.look_again((node, owner));
-        }
+    /// True if anybody waits on `node`. Asked without the lock of the graph.
+    pub(super) fn are_on(&self, node: NodeId) -> bool {
+        self.all.load(Ordering::Acquire) > 0 && self.by_node.contains_sync(&node)
     }
 
     /// Looks again at those who wait for `owner` on `node`, or for nobody that was known. Answers who has closed a ring.
-    fn look_at_waits(&self, node: NodeId, owner: Owner) -> Vec<WaitId> {
+    pub(super) fn look_again(&self, tables: &Tables, node: NodeId, owner: Owner) -> Vec<WaitId> {
         let concerned = |graph: &Graph| {
             let groups = [Some(owner), None].map(|blocker| graph.by_blocker.get(&(node, blocker)));
             let ids = groups.into_iter().flatten().flatten().copied();
             ids.collect::<BTreeSet<_>>()
         };
-        let ids: Vec<WaitId> = concerned(&lock(&self.waits.graph)).into_iter().collect();
+        let ids: Vec<WaitId> = concerned(&lock(&self.graph)).into_iter().collect();
         let mut doomed = Vec::new();
         for some in ids.chunks(AT_ONCE) {
-            let mut graph = lock(&self.waits.graph);
+            let mut graph = lock(&self.graph);
             for &id in some {
                 let Some(edge) = graph.edge(id).filter(|edge| !edge.doomed) else {
                     continue;
                 };
-                let mut look = Look::new(self);
+                let mut look = Look::new(tables);
                 let blocker = graph.waits_for(edge, &mut look);
                 // Also where it is who it was: another search may have found that out, for a ring of its own.
                 if graph.closes_a_ring(id.1, blocker, &mut look) {
@@ -260,15 +237,13 @@ impl Locks {
     }
 
     /// Wakes a thread whose wait has closed a ring. False if it has left, or not come yet: it looks for itself then.
-    fn end_ring(&self, id: WaitId) -> bool {
-        let graph = lock(&self.waits.graph);
+    pub(super) fn end_ring(&self, id: WaitId) -> bool {
+        let graph = lock(&self.graph);
         // Under the lock: a wait is taken back before its thread ends, so the signal reaches no later one.
         let thread = graph.edge(id).and_then(|edge| edge.thread);
         thread.map(wake).is_some()
     }
-}
 
-impl Waits {
     fn less(&self, node: NodeId) {
         self.all.fetch_sub(1, Ordering::AcqRel);
         self.by_node.remove_if_sync(&node, |count| {
@@ -280,19 +255,22 @@ impl Waits {
 
 /// A look at the owners of locks, of which there are so many.
 struct Look<'a> {
-    locks: &'a Locks,
+    tables: &'a Tables,
     left: usize,
 }
 
 impl Look<'_> {
-    fn new(locks: &Locks) -> Look<'_> {
-        Look { locks, left: STEPS }
+    fn new(tables: &Tables) -> Look<'_> {
+        Look {
+            tables,
+            left: STEPS,
+        }
     }
 
     /// True if a lock of `owner` keeps `edge` waiting.
     fn is_in_the_way(&mut self, edge: &Edge, owner: Owner) -> bool {
         self.left = self.left.saturating_sub(1);
-        self.locks.table(edge.node).is_some_and(|table| {
+        self.tables.get(edge.node).is_some_and(|table| {
             let holder = lock(&table).owners.get(&owner).cloned();
             holder.is_some_and(|holder| holder.is_in_the_way(edge.range, edge.kind))
         })
@@ -300,7 +278,7 @@ impl Look<'_> {
 
     /// The owner that keeps `edge` waiting and has had locks on the file for longest.
     fn first_in_the_way(&mut self, edge: &Edge) -> Option<Owner> {
-        let table = self.locks.table(edge.node)?;
+        let table = self.tables.get(edge.node)?;
         let table = lock(&table);
         let looked_at = table.owners.iter().take(self.left);
         self.left -= looked_at.len();
