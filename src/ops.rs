@@ -82,7 +82,7 @@ pub(crate) struct Row {
     /// What it handles.
     pub(crate) opcode: Opcode,
     /// The handler.
-    pub(crate) run: Handler,
+    run: Handler,
     /// Where it runs.
     pub(crate) at: Where,
 }
@@ -186,6 +186,19 @@ pub(crate) fn find(frame: &Frame<'_>) -> Option<&'static Row> {
     // What the configuration file cannot do is refused where other files can do it: the kernel takes one ENOSYS as the
     // answer for all of them.
     BY_OPCODE_CONFIG[opcode].or(row.and(Some(&config::REFUSED)))
+}
+
+/// Carries a request out.
+///
+/// # Errors
+/// How its handler leaves it. Upon ESTALE the kernel looks the name up again.
+pub(crate) fn run(row: &Row, call: &mut Call<'_>) -> Handled {
+    let handled = (row.run)(call);
+    if let Err(Leave::Failed(Errno::STALE)) = handled {
+        let head = &call.frame.head;
+        call.fs.lower.sent_back.note(head.pid, head.uid);
+    }
+    handled
 }
 
 /// True for requests that are always carried out where they may take long.

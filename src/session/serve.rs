@@ -67,12 +67,7 @@ pub(crate) fn serve<'r>(
     let result = match row {
         Some(row) => match run(session, row, &frame, reply, way) {
             Ok(()) => Ok(()),
-            Err(Leave::Failed(errno)) => {
-                if errno == Errno::STALE {
-                    session.fs.lower.sent_back.note(frame.head.pid);
-                }
-                Err(errno)
-            }
+            Err(Leave::Failed(errno)) => Err(errno),
             Err(Leave::Wait(wait)) => {
                 // Counted as done: how long others hold a lock says nothing about this daemon.
                 meter.end(frame.opcode(), &Done::failed(taken, 0));
@@ -175,7 +170,7 @@ fn run(
         at: way.at,
         given_up: way.given_up,
     };
-    panics::catch(|| (row.run)(&mut call)).unwrap_or_else(|panic| {
+    panics::catch(|| ops::run(row, &mut call)).unwrap_or_else(|panic| {
         log::error(format_args!(
             "{} of node {} {panic}; it was answered EIO, please report this",
             frame.opcode(),
