@@ -82,7 +82,7 @@ pub(crate) struct Row {
     /// What it handles.
     pub(crate) opcode: Opcode,
     /// The handler.
-    run: Handler,
+    pub(crate) run: Handler,
     /// Where it runs.
     pub(crate) at: Where,
 }
