@@ -94,6 +94,8 @@ pub struct Options {
     pub(crate) watchdog: u32,
     /// Keep all that a file handle may lead back to.
     pub(crate) noforget: bool,
+    /// TERM and HUP, which shutdown sends to all, do not end the daemon.
+    pub(crate) survive_shutdown: bool,
     /// A global directory's children stay local unless listed themselves (contract D39).
     pub(crate) legacy_global: bool,
 }
@@ -120,6 +122,7 @@ impl Default for Options {
             log: LogLevel::default(),
             watchdog: 10,
             noforget: false,
+            survive_shutdown: false,
             legacy_global: false,
         }
     }
@@ -168,6 +171,12 @@ impl Options {
         } else if !(value.is_empty() || value == "0" || value == "no") {
             self.odd_passthrough = Some(value.to_owned());
         }
+    }
+
+    /// As the option `survive_shutdown` if `value`, the environment's `ETCFS_SURVIVE_SHUTDOWN`, is `1` or `yes`: the command
+    /// line of Bedrock is fixed (contract D1).
+    pub fn take_survival(&mut self, value: Option<&OsStr>) {
+        self.survive_shutdown |= value.is_some_and(|value| value == "1" || value == "yes");
     }
 
     /// Takes the mode of the system call filter from `value`, the environment's `ETCFS_SECCOMP`, unless an option has said it:

@@ -12,7 +12,7 @@ use crate::printable::{plain, tame};
 use crate::session::{Session, handshake};
 use crate::sys::background::Readiness;
 use crate::sys::signals::Signals;
-use crate::sys::{limits, privileges, seccomp};
+use crate::sys::{final_kill, limits, privileges, seccomp};
 use crate::trace;
 use crate::watchdog;
 use anyhow::{Context as _, Result};
@@ -51,6 +51,13 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
             false => log::info(format_args!("{}", left.text)),
         }
     }
+    if options.survive_shutdown
+        && let Err(errno) = final_kill::be_spared()
+    {
+        log::warn(format_args!(
+            "systemd will not spare this process at shutdown: its command line cannot be marked ({errno}); mount /proc before the start"
+        ));
+    }
     // In the background stderr ends with readiness; what takes its place is opened before there is a mount.
     let system = (!options.foreground).then(log::System::open);
     let Served {
@@ -72,7 +79,7 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
     if let Some(system) = system {
         system.use_from_now_on();
     }
-    let ended = wait(&session, &attached, signals);
+    let ended = wait(&session, &attached, signals, options.survive_shutdown);
     if let Some(printer) = printer {
         printer.flush(LAST_LINES);
     }
@@ -321,8 +328,9 @@ pub(crate) fn wish(options: &Options) -> Wish {
     }
 }
 
-/// Waits for the end: the last worker's, or a signal's, which unmounts lazily (contract D18, D19).
-fn wait(session: &Session, attached: &Attached, signals: &Signals) -> Result<()> {
+/// Waits for the end: the last worker's, or a signal's, which unmounts lazily (contract D18, D19). `survives`: a signal that
+/// a shutdown sends to all is none to end upon, also once the mount is gone for newcomers, since others have files open still.
+fn wait(session: &Session, attached: &Attached, signals: &Signals, survives: bool) -> Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
         let mut fds = [
@@ -337,8 +345,14 @@ fn wait(session: &Session, attached: &Attached, signals: &Signals) -> Result<()>
         if !fds[0].revents().is_empty() {
             return Ok(());
         }
-        if let Some(signal) = signals.read().context("reading a signal")? {
-            return unmount(attached, signal);
+        match signals.read().context("reading a signal")? {
+            Some(signal) if survives && sent_to_all(signal) => log::info(format_args!(
+                "{}: {} does not end the daemon (-o survive_shutdown), umount does",
+                attached.mountpoint().display(),
+                signal_name(signal)
+            )),
+            Some(signal) => return unmount(attached, signal),
+            None => {}
         }
     }
 }
@@ -353,6 +367,11 @@ fn unmount(attached: &Attached, signal: i32) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// What an init sends to every process before it sends SIGKILL.
+fn sent_to_all(signal: i32) -> bool {
+    matches!(signal, libc::SIGTERM | libc::SIGHUP)
 }
 
 fn signal_name(signal: i32) -> &'static str {

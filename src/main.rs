@@ -36,6 +36,7 @@ fn main() -> ExitCode {
 fn run(mut options: Options) -> Result<ExitCode, String> {
     signals::settle();
     options.take_environment(std::env::var_os("ETCFS_ENABLE_PASSTHROUGH").as_deref());
+    options.take_survival(std::env::var_os("ETCFS_SURVIVE_SHUTDOWN").as_deref());
     options.take_seccomp(std::env::var_os("ETCFS_SECCOMP").as_deref());
     options.take_appended(asked_of_mount);
     options

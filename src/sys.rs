@@ -8,6 +8,7 @@ pub mod creds;
 pub(crate) mod dev;
 pub(crate) mod file_handle;
 pub mod fileattr;
+pub(crate) mod final_kill;
 pub mod lease;
 pub(crate) mod limits;
 pub(crate) mod lock;

@@ -95,6 +95,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row("stack", Nothing(|o| o.stack = true)),
     row("noforget", Nothing(|o| o.noforget = true)),
+    row("survive_shutdown", Nothing(|o| o.survive_shutdown = true)),
     row("debug", Nothing(Options::set_debug)),
     // The kernel's and mount(8)'s.
     row("ro", Nothing(|o| o.mount.read_only = true)),

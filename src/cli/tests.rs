@@ -141,13 +141,14 @@ fn the_last_of_two_opposites_holds() {
 #[test]
 fn our_own_options_are_taken() {
     let options = with(
-        "global=/g,stratum=debian,mount=fusermount3,threads=3,passthrough,max_stack_depth=2,max_lock_waiters=7,max_cross_copy=5000000000,watchdog=3,log=info,legacy_global=exact,max_read=65536,dirsync",
+        "global=/g,stratum=debian,mount=fusermount3,threads=3,passthrough,max_stack_depth=2,max_lock_waiters=7,max_cross_copy=5000000000,watchdog=3,survive_shutdown,log=info,legacy_global=exact,max_read=65536,dirsync",
     );
     assert_eq!(options.global.as_deref(), Some(Path::new("/g")));
     assert_eq!(options.stratum.as_deref(), Some(OsStr::new("debian")));
     assert_eq!(options.mount.way, Way::Fusermount3);
     assert_eq!(options.threads.map(NonZeroU16::get), Some(3));
     assert!(options.passthrough && options.legacy_global && options.mount.dirsync);
+    assert!(options.survive_shutdown);
     assert_eq!(options.max_stack_depth, 2);
     assert_eq!(options.max_lock_waiters, 7);
     assert_eq!(options.max_cross_copy, 5_000_000_000);
@@ -157,6 +158,21 @@ fn our_own_options_are_taken() {
     assert_eq!(with("mount=direct").mount.way, Way::Direct);
     assert_eq!(with("mount=auto").mount.way, Way::Auto);
     assert_eq!(run(&["-s", "/etc"]).threads.map(NonZeroU16::get), Some(1));
+}
+
+#[test]
+fn shutdown_is_survived_upon_a_clear_word_of_the_environment_too() {
+    for (value, survives) in [
+        (Some("1"), true),
+        (Some("yes"), true),
+        (Some("no"), false),
+        (Some(""), false),
+        (None, false),
+    ] {
+        let mut options = run(&["/etc"]);
+        options.take_survival(value.map(OsStr::new));
+        assert_eq!(options.survive_shutdown, survives, "{value:?}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod again;
 mod checkout;
 mod ending;
 mod places;
+mod shutdown;
 mod starting;
 
 use std::path::{Path, PathBuf};

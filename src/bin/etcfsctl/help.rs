@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 /// What is explained besides the commands: name, one line, text.
-const TOPICS: [(&str, &str, &str); 6] = [
+const TOPICS: [(&str, &str, &str); 7] = [
     (
         "limits",
         "what differs from a native file system, and what to do instead",
@@ -36,6 +36,11 @@ const TOPICS: [(&str, &str, &str); 6] = [
         "costs",
         "what a request costs, and what a file",
         include_str!("../../docs/topics/costs.txt"),
+    ),
+    (
+        "shutdown",
+        "how the daemon outlives the services that read the mount while they stop",
+        include_str!("../../docs/topics/shutdown.txt"),
     ),
 ];
 
