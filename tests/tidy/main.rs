@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("mutex", 0),
     ("sys", 1),
     ("mount", 1),
+    ("ledger", 1),
     ("fs", 2),
     ("ops", 3),
     ("session", 4),

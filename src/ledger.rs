@@ -1,0 +1,207 @@
+//! What a successor needs, written down as it happens: plain numbered records in memory that outlives the process
+//! ([`crate::sys::shared`]), apart from mutexes, threads and everything that can be made again.
+//!
+//! # Layout
+//!
+//! One file, whose first page is the [`header`]; each region begins at a page of its own, in the order of [`REGIONS`].
+//! All numbers are in the byte order of the machine, which does not change between one process and the next. A record is
+//! in use while its word `state` is not 0: that word is written last when a record begins, and first when it ends, so
+//! that a process killed between any two instructions leaves a record that is there or is not. [`VERSION`] names all this;
+//! it grows with every change of any record.
+//!
+//! Whoever keeps a descriptor's number in a record writes it after the descriptor is open and takes it out before it is
+//! closed: a number in a record never means somebody else's descriptor.
+//!
+//! Without a keeper the same records lie in memory that ends with the process: nothing that writes them knows which.
+
+// Written before what writes it.
+#![allow(dead_code)]
+
+pub(crate) mod header;
+pub(crate) mod table;
+
+use crate::sys::shared::Shared;
+use header::Header;
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use table::{Record, Table};
+
+/// Names the layout of everything in a ledger.
+pub(crate) const VERSION: u32 = 1;
+
+/// A region's first byte is at a multiple of this, whatever the machine's page is.
+const ALIGNED: usize = 64 * 1024;
+
+/// What lies where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Region {
+    /// [`header::Header`].
+    Header,
+    /// What the start has found out, as text: see `daemon`.
+    Facts,
+}
+
+/// Each region's room in bytes, in the order of the file.
+const REGIONS: [(Region, usize); 2] = [(Region::Header, 4096), (Region::Facts, 64 * 1024)];
+
+/// Bytes of a ledger.
+const LEN: usize = {
+    let (mut len, mut index) = (0, 0);
+    while index < REGIONS.len() {
+        len += REGIONS[index].1.next_multiple_of(ALIGNED);
+        index += 1;
+    }
+    len
+};
+
+/// The records of one daemon, there as long as the process.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    memory: Shared,
+}
+
+/// Why what a predecessor left cannot be gone on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// It cannot be mapped.
+    Memory(Errno),
+    /// It is none, or of another version: what it says of itself.
+    Version(u64, u32),
+    /// Something in it contradicts itself.
+    Broken(&'static str),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::Memory(errno) => write!(f, "the state cannot be mapped ({errno})"),
+            Unreadable::Version(magic, _) if *magic != header::MAGIC => {
+                write!(f, "what was left is no state of etcfs")
+            }
+            Unreadable::Version(_, version) => {
+                write!(
+                    f,
+                    "the state is of version {version}, and this etcfs reads {VERSION}"
+                )
+            }
+            Unreadable::Broken(what) => write!(f, "the state is broken: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+impl Ledger {
+    /// An empty one that a successor can be given.
+    ///
+    /// # Errors
+    /// As [`Shared::create`].
+    pub(crate) fn create() -> Result<&'static Ledger, Errno> {
+        Ok(Ledger::begin(Shared::create("etcfs-state", LEN)?))
+    }
+
+    /// An empty one that ends with the process.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub(crate) fn private() -> Result<&'static Ledger, Errno> {
+        Ok(Ledger::begin(Shared::private(LEN)?))
+    }
+
+    fn begin(memory: Shared) -> &'static Ledger {
+        let ledger: &'static Ledger = Box::leak(Box::new(Ledger { memory }));
+        let header = ledger.header();
+        header.version.store(VERSION, Ordering::Relaxed);
+        header.magic.store(header::MAGIC, Ordering::Release);
+        ledger
+    }
+
+    /// What a predecessor has left in `file`.
+    ///
+    /// # Errors
+    /// See [`Unreadable`]; what the regions hold is looked at by those who read them.
+    pub(crate) fn adopt(file: OwnedFd) -> Result<&'static Ledger, Unreadable> {
+        let memory = Shared::adopt(file, LEN).map_err(Unreadable::Memory)?;
+        let ledger = Box::leak(Box::new(Ledger { memory }));
+        let header = ledger.header();
+        let found = (
+            header.magic.load(Ordering::Acquire),
+            header.version.load(Ordering::Relaxed),
+        );
+        match found == (header::MAGIC, VERSION) {
+            true => Ok(ledger),
+            false => Err(Unreadable::Version(found.0, found.1)),
+        }
+    }
+
+    /// The file, if there is one.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.memory.file()
+    }
+
+    /// The first page.
+    pub(crate) fn header(&self) -> &'static Header {
+        &self.memory.records(self.place(Region::Header).0, 1)[0]
+    }
+
+    /// The records of a region: as many as it has room for.
+    pub(crate) fn records<R: Record>(&self, region: Region) -> &'static [R] {
+        let (first, len) = self.place(region);
+        self.memory.records(first, len / size_of::<R>())
+    }
+
+    /// The records of a region as a table.
+    pub(crate) fn table<R: Record>(&self, region: Region) -> Table<R> {
+        Table::over(self.records(region), &self.header().marks[region as usize])
+    }
+
+    /// `len` bytes of a region from its byte `first` on, for one owner for ever.
+    pub(crate) fn bytes(&self, region: Region, first: usize, len: usize) -> &'static mut [u8] {
+        let (at, room) = self.place(region);
+        assert!(first <= room && len <= room - first, "inside its region");
+        self.memory.bytes(at + first, len)
+    }
+
+    fn place(&self, region: Region) -> (usize, usize) {
+        let mut first = 0;
+        for (other, len) in REGIONS {
+            if other == region {
+                return (first, len);
+            }
+            first += len.next_multiple_of(ALIGNED);
+        }
+        unreachable!("every region has its place")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_goes_on_with_the_same_numbers() {
+        let first = Ledger::create().unwrap();
+        first.header().next_node.store(17, Ordering::Relaxed);
+        let file = || first.file().unwrap().try_clone_to_owned().unwrap();
+        let next = Ledger::adopt(file()).unwrap();
+        assert_eq!(next.header().next_node.load(Ordering::Relaxed), 17);
+        first.header().version.store(VERSION + 1, Ordering::Relaxed);
+        let error = Ledger::adopt(file()).unwrap_err();
+        assert_eq!(error, Unreadable::Version(header::MAGIC, VERSION + 1));
+    }
+
+    #[test]
+    fn what_is_no_ledger_is_refused() {
+        let other = Shared::create("etcfs-test", LEN).unwrap();
+        let file = other.file().unwrap().try_clone_to_owned().unwrap();
+        assert_eq!(Ledger::adopt(file).unwrap_err(), Unreadable::Version(0, 0));
+        let short = Shared::create("etcfs-test", LEN - 1).unwrap();
+        let file = short.file().unwrap().try_clone_to_owned().unwrap();
+        assert_eq!(
+            Ledger::adopt(file).unwrap_err(),
+            Unreadable::Memory(Errno::INVAL)
+        );
+    }
+}

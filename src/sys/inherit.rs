@@ -1,0 +1,68 @@
+//! Descriptors that a predecessor has left in the table: each is taken over by its number, once.
+#![allow(unsafe_code, dead_code)]
+
+use crate::mutex::lock;
+use rustix::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+/// What was left, and has not been taken over.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited(Mutex<BTreeSet<RawFd>>);
+
+impl Inherited {
+    /// Keeps the descriptors `named`, and closes every other one above the standard three. Call it before anything is
+    /// opened, in a process of one thread: it would be closed.
+    pub(crate) fn keep(named: impl IntoIterator<Item = RawFd>) -> Inherited {
+        let named: BTreeSet<RawFd> = named.into_iter().filter(|&fd| fd > 2).collect();
+        let mut from = 3;
+        for &fd in &named {
+            close_between(from, fd);
+            from = fd + 1;
+        }
+        close_between(from, RawFd::MAX);
+        let open = |&fd: &RawFd| {
+            // SAFETY: the number is only asked about; where nothing is open the kernel says so.
+            let asked = unsafe { BorrowedFd::borrow_raw(fd) };
+            fcntl_getfd(asked).is_ok() && fcntl_setfd(asked, FdFlags::CLOEXEC).is_ok()
+        };
+        Inherited(Mutex::new(named.into_iter().filter(open).collect()))
+    }
+
+    /// Takes the descriptor over. `None`: it is not open, or was taken over before.
+    pub(crate) fn take(&self, fd: RawFd) -> Option<OwnedFd> {
+        // SAFETY: it is open, left by a process that is gone, and taken out of what is left, so nobody else owns it.
+        lock(&self.0)
+            .remove(&fd)
+            .then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Closes what nobody has taken over.
+    pub(crate) fn close_rest(&self) {
+        let rest = std::mem::take(&mut *lock(&self.0));
+        for fd in rest {
+            // SAFETY: as in `take`.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+    }
+}
+
+/// Closes the descriptors from `from` on that are less than `to`. One call from Linux 5.9 on.
+fn close_between(from: RawFd, to: RawFd) {
+    if from >= to {
+        return;
+    }
+    let last = (to - 1) as libc::c_uint;
+    // SAFETY: nothing in this process owns them: see `Inherited::keep`.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, from as libc::c_uint, last, 0) };
+    if answer == 0 {
+        return;
+    }
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = most.map_or(RawFd::MAX, |n| RawFd::try_from(n).unwrap_or(RawFd::MAX));
+    for fd in from..to.min(most) {
+        // SAFETY: as above.
+        unsafe { libc::close(fd) };
+    }
+}
