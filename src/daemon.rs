@@ -60,7 +60,7 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
     }
     // In the background stderr ends with readiness; what takes its place is opened before there is a mount.
     let system = (!options.foreground).then(log::System::open);
-    let Served {
+    let Mounted {
         session,
         attached,
         printer,
@@ -93,14 +93,14 @@ pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCo
 }
 
 /// A mount that is being served.
-struct Served {
+struct Mounted {
     session: Arc<Session>,
     attached: Attached,
     /// What prints for `-d`.
     printer: Option<Arc<trace::Printer>>,
 }
 
-fn start(options: &Options) -> Result<Served> {
+fn start(options: &Options) -> Result<Mounted> {
     let mountpoint = std::path::absolute(&options.mount.mountpoint)
         .with_context(|| format!("{}", options.mount.mountpoint.display()))?;
     // Where there is no such directory, that is said below.
@@ -160,7 +160,7 @@ fn start(options: &Options) -> Result<Served> {
         let _ = attached.detach_lazily();
         return Err(error);
     }
-    Ok(Served {
+    Ok(Mounted {
         session,
         attached,
         printer,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use etcfs::cli::{CliError, HELP, Options, Parsed, asked_of_mount};
 use etcfs::daemon;
 use etcfs::printable::{plain, tame};
-use etcfs::sys::background::{Readiness, Side, background};
+use etcfs::sys::background::{Forked, Readiness, background};
 use etcfs::sys::signals::{self, Signals};
 
 fn main() -> ExitCode {
@@ -46,8 +46,8 @@ fn run(mut options: Options) -> Result<ExitCode, String> {
         Readiness::foreground()
     } else {
         match background().map_err(|e| format!("etcfs: going to the background: {e}"))? {
-            Side::Parent(parent) => return parent.wait().map(|()| ExitCode::SUCCESS),
-            Side::Child(readiness) => readiness,
+            Forked::Parent(parent) => return parent.wait().map(|()| ExitCode::SUCCESS),
+            Forked::Child(readiness) => readiness,
         }
     };
     let signals = Signals::block().map_err(|e| format!("etcfs: blocking the signals: {e}"))?;

@@ -9,7 +9,7 @@
 
 use crate::log;
 use crate::mutex::lock;
-use crate::sys::lock::{Thread, become_wakeable, wake};
+use crate::sys::lock::{ThreadId, become_wakeable, wake};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ pub(crate) struct Interrupts(Arc<Mutex<Tickets>>);
 #[derive(Default)]
 struct Tickets {
     /// By `unique` of the request.
-    known: HashMap<u64, Entry>,
+    known: HashMap<u64, Interruptible>,
     /// The requests that were interrupted without being known here. One may be in the hands of another worker, which is
     /// about to hand it on: INTERRUPT comes right behind a request that the kernel has handed out. Numbers are never
     /// used again, so one that stays here does no harm.
@@ -40,12 +40,12 @@ struct Tickets {
     nudging: bool,
 }
 
-struct Entry {
+struct Interruptible {
     /// How many tickets there are: a request that has waited for its turn may go on to wait for a lock.
     tickets: usize,
     interrupted: Arc<AtomicBool>,
     /// The thread, while a signal is what ends it.
-    thread: Option<Thread>,
+    thread: Option<ThreadId>,
 }
 
 /// One request that may be given up, for as long as that is so.
@@ -66,7 +66,7 @@ impl Interrupts {
         if let Some(at) = early {
             state.early.remove(at);
         }
-        let entry = state.known.entry(unique).or_insert_with(|| Entry {
+        let entry = state.known.entry(unique).or_insert_with(|| Interruptible {
             tickets: 0,
             interrupted: Arc::new(AtomicBool::new(early.is_some())),
             thread: None,

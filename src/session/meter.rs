@@ -166,7 +166,7 @@ pub(crate) enum Role {
 }
 
 /// A meter with its place in the list.
-struct Entry {
+struct MeterOfThread {
     meter: Box<Meter>,
     role: Role,
     /// The thread's id; 0 while no thread has this meter.
@@ -174,7 +174,7 @@ struct Entry {
 }
 
 /// A thread's own meter, for as long as the thread works; the figures stay, and the next thread of that role adds to them.
-pub(crate) struct Seat(Arc<Entry>);
+pub(crate) struct Seat(Arc<MeterOfThread>);
 
 impl Deref for Seat {
     type Target = Meter;
@@ -192,7 +192,7 @@ impl Drop for Seat {
 
 /// The meters of a session.
 pub(crate) struct Meters {
-    all: Mutex<Vec<Arc<Entry>>>,
+    all: Mutex<Vec<Arc<MeterOfThread>>>,
     /// When counting began, see [`now`].
     pub(crate) since: u64,
 }
@@ -221,7 +221,7 @@ impl Meters {
             .get()
             .cast_unsigned();
         let mut all = lock(&self.all);
-        let free = |entry: &&Arc<Entry>| {
+        let free = |entry: &&Arc<MeterOfThread>| {
             entry.role == role
                 && entry
                     .tid
@@ -233,7 +233,7 @@ impl Meters {
             return Seat(entry.clone());
         }
         let meter = Meter::new_box_zeroed().expect("memory for a thread's counters");
-        let entry = Arc::new(Entry {
+        let entry = Arc::new(MeterOfThread {
             meter,
             role,
             tid: AtomicU32::new(tid),
@@ -261,7 +261,7 @@ impl Meters {
     }
 }
 
-impl Entry {
+impl MeterOfThread {
     fn in_flight(&self) -> Option<InFlight> {
         let tid = self.tid.load(Ordering::Acquire);
         self.meter.current.read(tid)

@@ -16,7 +16,7 @@ use super::lone_caller::Turns;
 use super::meter::{InFlight, now};
 use super::worker::{self, Post};
 use crate::log;
-use judge::{Judge, Seen};
+use judge::{Judge, UnderWay};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,7 +69,7 @@ pub(crate) fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
 struct Eye {
     judge: Judge,
     requests: Vec<InFlight>,
-    seen: Vec<Seen>,
+    seen: Vec<UnderWay>,
     /// Requests in which a worker that was relieved is stuck.
     relieved: HashSet<u64>,
 }
@@ -84,7 +84,7 @@ impl Eye {
         let at = now();
         self.seen.clear();
         self.seen.extend(requests.iter().map(|request| {
-            Seen {
+            UnderWay {
                 unique: request.unique,
                 account: head::account(request.opcode, request.uid),
                 age: Duration::from_nanos(at.saturating_sub(request.taken)),

@@ -15,7 +15,7 @@ const ALL: usize = 3;
 
 /// Everything that waits.
 pub(crate) struct Waiters {
-    state: Mutex<Waits>,
+    state: Mutex<Numbers>,
     /// How many may wait for one user.
     most: AtomicUsize,
 }
@@ -30,7 +30,7 @@ impl Default for Waiters {
 }
 
 #[derive(Default)]
-struct Waits {
+struct Numbers {
     by_account: HashMap<Account, usize>,
     /// By uid, for who looks at it.
     by_user: HashMap<u32, usize>,
@@ -59,7 +59,7 @@ impl Waiters {
     }
 
     /// Lets one more request of `uid` wait, for as long as the place is kept.
-    pub(crate) fn enter(self: &Arc<Waiters>, uid: u32) -> Option<Waiting> {
+    pub(crate) fn enter(self: &Arc<Waiters>, uid: u32) -> Option<Waiter> {
         let account = Account::of(uid);
         let mut state = lock(&self.state);
         let root = state.by_account.get(&Account::ROOT).copied().unwrap_or(0);
@@ -71,7 +71,7 @@ impl Waiters {
         }
         *own += 1;
         *state.by_user.entry(uid).or_default() += 1;
-        Some(Waiting {
+        Some(Waiter {
             all: self.clone(),
             account,
             uid,
@@ -80,13 +80,13 @@ impl Waiters {
 }
 
 /// A request's place among those that wait.
-pub(crate) struct Waiting {
+pub(crate) struct Waiter {
     all: Arc<Waiters>,
     account: Account,
     uid: u32,
 }
 
-impl Drop for Waiting {
+impl Drop for Waiter {
     fn drop(&mut self) {
         fn less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
             if let Some(count) = counts.get_mut(key) {

@@ -16,20 +16,20 @@ use rustix::thread::CpuSet;
 use std::sync::Arc;
 
 /// What the device says instead of a request, and what that means. The one place where it is decided.
-enum Device {
+enum NotARequest {
     /// The request was interrupted before it could be read, or a signal came: read again.
     Again,
     /// No more requests.
     End(Ended),
 }
 
-fn read_error(errno: Errno) -> Device {
+fn read_error(errno: Errno) -> NotARequest {
     match errno {
-        Errno::NOENT | Errno::INTR | Errno::AGAIN => Device::Again,
-        Errno::NODEV => Device::End(Ended::Unmounted),
+        Errno::NOENT | Errno::INTR | Errno::AGAIN => NotARequest::Again,
+        Errno::NODEV => NotARequest::End(Ended::Unmounted),
         // With FUSE_ABORT_ERROR an abort is told from an unmount.
-        Errno::CONNABORTED => Device::End(Ended::Aborted),
-        other => Device::End(Ended::Failed(other)),
+        Errno::CONNABORTED => NotARequest::End(Ended::Aborted),
+        other => NotARequest::End(Ended::Failed(other)),
     }
 }
 
@@ -105,8 +105,8 @@ fn serve_all(session: &Arc<Session>, turn: &mut Turn) -> Option<Ended> {
             Ok(0) => return Some(Ended::Unmounted),
             Ok(len) => len,
             Err(errno) => match read_error(errno) {
-                Device::Again => continue,
-                Device::End(why) => return Some(why),
+                NotARequest::Again => continue,
+                NotARequest::End(why) => return Some(why),
             },
         };
         let message = &buffer.bytes()[..len];
@@ -134,8 +134,8 @@ mod tests {
     /// What a worker does after `errno`: read again (`None`), or end.
     fn after(errno: Errno) -> Option<Ended> {
         match read_error(errno) {
-            Device::Again => None,
-            Device::End(why) => Some(why),
+            NotARequest::Again => None,
+            NotARequest::End(why) => Some(why),
         }
     }
 

@@ -18,7 +18,7 @@ const READY: u8 = 0;
 
 /// Which of the two processes this is.
 #[derive(Debug)]
-pub enum Side {
+pub enum Forked {
     /// The one that the user started: let it [`Parent::wait`] and leave.
     Parent(Parent),
     /// The daemon.
@@ -54,7 +54,7 @@ struct Background {
 ///
 /// # Panics
 /// If this process has more than one thread: only the calling one would live on in the child.
-pub fn background() -> io::Result<Side> {
+pub fn background() -> io::Result<Forked> {
     assert_eq!(
         threads(),
         1,
@@ -69,7 +69,7 @@ pub fn background() -> io::Result<Side> {
         return Err(io::Error::last_os_error());
     }
     if let Some(child) = Pid::from_raw(pid) {
-        return Ok(Side::Parent(Parent {
+        return Ok(Forked::Parent(Parent {
             pipe: File::from(ours),
             child,
         }));
@@ -78,7 +78,7 @@ pub fn background() -> io::Result<Side> {
     setsid()?;
     umask(Mode::empty());
     let pipe = File::from(childs);
-    Ok(Side::Child(Readiness {
+    Ok(Forked::Child(Readiness {
         background: Some(Background { pipe, null }),
     }))
 }

@@ -153,10 +153,10 @@ const WAKE: libc::c_int = libc::SIGURG;
 
 /// A thread of this process, as the kernel numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Thread(libc::pid_t);
+pub(crate) struct ThreadId(libc::pid_t);
 
 /// Makes the calling thread one that [`wake`] can reach, and says which it is.
-pub(crate) fn become_wakeable() -> Thread {
+pub(crate) fn become_wakeable() -> ThreadId {
     static HANDLER: Once = Once::new();
     HANDLER.call_once(|| {
         extern "C" fn nothing(_: libc::c_int) {}
@@ -174,12 +174,12 @@ pub(crate) fn become_wakeable() -> Thread {
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
     }
     // SAFETY: gettid(2) takes nothing.
-    Thread(unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t)
+    ThreadId(unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t)
 }
 
 /// Makes the blocked system call that `thread` is in return EINTR; does nothing if it is in none, so the caller has to
 /// come again until the thread has left. The thread must not have ended: its number may belong to another one then.
-pub(crate) fn wake(thread: Thread) {
+pub(crate) fn wake(thread: ThreadId) {
     // SAFETY: tgkill(2) takes integers; the signal has a handler, or is ignored.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread.0, WAKE) };
 }

@@ -31,7 +31,7 @@ pub(crate) enum Target<'a> {
 }
 
 /// One way to name an object to the kernel.
-enum Way<'a> {
+enum Reference<'a> {
     Fd(BorrowedFd<'a>),
     Path(&'a CStr),
 }
@@ -44,13 +44,13 @@ pub(crate) fn get(target: Target<'_>, name: &CStr, value: &mut [u8]) -> io::Resu
     // rustix answers 0 to a read into an empty buffer, and has other calls for the length.
     if value.is_empty() {
         return on(target, |way| match way {
-            Way::Fd(fd) => rustix::fs::fgetxattr_query(fd, name),
-            Way::Path(path) => rustix::fs::getxattr_query(path, name),
+            Reference::Fd(fd) => rustix::fs::fgetxattr_query(fd, name),
+            Reference::Path(path) => rustix::fs::getxattr_query(path, name),
         });
     }
     on(target, |way| match way {
-        Way::Fd(fd) => rustix::fs::fgetxattr(fd, name, &mut *value),
-        Way::Path(path) => rustix::fs::getxattr(path, name, &mut *value),
+        Reference::Fd(fd) => rustix::fs::fgetxattr(fd, name, &mut *value),
+        Reference::Path(path) => rustix::fs::getxattr(path, name, &mut *value),
     })
 }
 
@@ -61,13 +61,13 @@ pub(crate) fn get(target: Target<'_>, name: &CStr, value: &mut [u8]) -> io::Resu
 pub(crate) fn list(target: Target<'_>, list: &mut [u8]) -> io::Result<usize> {
     if list.is_empty() {
         return on(target, |way| match way {
-            Way::Fd(fd) => rustix::fs::flistxattr_query(fd),
-            Way::Path(path) => rustix::fs::listxattr_query(path),
+            Reference::Fd(fd) => rustix::fs::flistxattr_query(fd),
+            Reference::Path(path) => rustix::fs::listxattr_query(path),
         });
     }
     on(target, |way| match way {
-        Way::Fd(fd) => rustix::fs::flistxattr(fd, &mut *list),
-        Way::Path(path) => rustix::fs::listxattr(path, &mut *list),
+        Reference::Fd(fd) => rustix::fs::flistxattr(fd, &mut *list),
+        Reference::Path(path) => rustix::fs::listxattr(path, &mut *list),
     })
 }
 
@@ -82,8 +82,8 @@ pub(crate) fn set(
     flags: XattrFlags,
 ) -> io::Result<()> {
     on(target, |way| match way {
-        Way::Fd(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
-        Way::Path(path) => rustix::fs::setxattr(path, name, value, flags),
+        Reference::Fd(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
+        Reference::Path(path) => rustix::fs::setxattr(path, name, value, flags),
     })
 }
 
@@ -93,27 +93,27 @@ pub(crate) fn set(
 /// ENODATA, EOPNOTSUPP as `removexattr(2)`.
 pub(crate) fn remove(target: Target<'_>, name: &CStr) -> io::Result<()> {
     on(target, |way| match way {
-        Way::Fd(fd) => rustix::fs::fremovexattr(fd, name),
-        Way::Path(path) => rustix::fs::removexattr(path, name),
+        Reference::Fd(fd) => rustix::fs::fremovexattr(fd, name),
+        Reference::Path(path) => rustix::fs::removexattr(path, name),
     })
 }
 
 /// Runs `act` on the object, by the way that the kernel takes.
-fn on<R>(target: Target<'_>, mut act: impl FnMut(Way<'_>) -> io::Result<R>) -> io::Result<R> {
+fn on<R>(target: Target<'_>, mut act: impl FnMut(Reference<'_>) -> io::Result<R>) -> io::Result<R> {
     let fd = match target {
         Target::Pinned(fd) => fd,
-        Target::Open(fd) => match act(Way::Fd(fd)) {
+        Target::Open(fd) => match act(Reference::Fd(fd)) {
             Err(io::Errno::BADF) => fd,
             done => return done,
         },
     };
     let name = ProcName::of(fd);
     match proc_fd() {
-        ProcFd::Mounted => act(Way::Path(name.as_c_str())),
+        ProcFd::Mounted => act(Reference::Path(name.as_c_str())),
         ProcFd::Own(dir) => {
             // Each serving thread has a working directory of its own (`sys::creds::prepare_thread`).
             rustix::process::fchdir(dir)?;
-            let result = act(Way::Path(name.number()));
+            let result = act(Reference::Path(name.number()));
             let _ = rustix::process::chdir(c"/");
             result
         }

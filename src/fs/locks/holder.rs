@@ -1,7 +1,7 @@
 //! One owner's open file description of one file, and what is locked through it.
 
 use super::ask::{Ask, Owner};
-use super::keeper::Process;
+use super::keeper::Watched;
 use super::ranges::Ranges;
 use crate::fs::budget::Account;
 use crate::fs::ids::NodeId;
@@ -44,7 +44,7 @@ pub(super) enum Watch {
     /// With none: an open file's, or those of several processes that share a table of descriptors.
     Nobodys,
     /// With this one.
-    Of(Process<(NodeId, Owner)>),
+    Of(Watched<(NodeId, Owner)>),
 }
 
 /// What is locked through a description.

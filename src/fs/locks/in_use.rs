@@ -3,7 +3,7 @@
 use super::all::Locks;
 use super::ask::{Ask, Owner, WHOLE};
 use super::holder::{Description, Holder, Watch};
-use super::keeper::Process;
+use super::keeper::Watched;
 use super::waits::WaitId;
 use crate::fs::budget::Account;
 use crate::fs::ids::NodeId;
@@ -258,7 +258,7 @@ impl Use {
     }
 
     /// The process that asks, if its locks end with it alone.
-    fn process_of(&self, ask: &Ask) -> Option<Process<(NodeId, Owner)>> {
+    fn process_of(&self, ask: &Ask) -> Option<Watched<(NodeId, Owner)>> {
         let of_process = ask.call() == Some(LockCall::OfProcess);
         if !of_process || creds::own(|| Ok(shares_descriptors(ask.pid))) != Ok(false) {
             return None;

@@ -30,7 +30,7 @@ struct Fds {
 }
 
 /// A process whose end is noticed.
-pub(crate) struct Process<K> {
+pub(crate) struct Watched<K> {
     /// Its number.
     pub pid: u32,
     /// The number of this watch.
@@ -39,7 +39,7 @@ pub(crate) struct Process<K> {
     keeper: Arc<Keeper<K>>,
 }
 
-impl<K> Process<K> {
+impl<K> Watched<K> {
     /// True once it has ended: its descriptors are closed then (`do_exit`), and it may not have been waited for.
     pub(crate) fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
@@ -51,7 +51,7 @@ impl<K> Process<K> {
     }
 }
 
-impl<K> Drop for Process<K> {
+impl<K> Drop for Watched<K> {
     fn drop(&mut self) {
         lock(&self.keeper.watched).remove(&self.id);
     }
@@ -94,12 +94,12 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
 
     /// Has the end of process `pid` noticed, which concerns `thing`. The process must be there still. `None` where that cannot
     /// be done (before Linux 5.3).
-    pub(crate) fn watch(self: &Arc<Self>, thing: K, pid: u32) -> Option<Process<K>> {
+    pub(crate) fn watch(self: &Arc<Self>, thing: K, pid: u32) -> Option<Watched<K>> {
         let fds = self.fds.get()?;
         let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let fd = pidfd_open(number, PidfdFlags::empty()).ok()?;
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let process = Process {
+        let process = Watched {
             pid,
             id,
             fd,

@@ -9,7 +9,7 @@ use super::ask::{Ask, Owner};
 use super::table::Tables;
 use crate::fs::ids::NodeId;
 use crate::mutex::lock;
-use crate::sys::lock::{Kind, Range, Thread, wake};
+use crate::sys::lock::{Kind, Range, ThreadId, wake};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -58,7 +58,7 @@ struct Edge {
     /// For whom. `None`: for nobody of this mount, as far as is known; it may have what it waits for already.
     blocker: Option<Owner>,
     /// Where it waits.
-    thread: Option<Thread>,
+    thread: Option<ThreadId>,
     /// It has closed a ring, and is to be told so.
     doomed: bool,
 }
@@ -104,7 +104,7 @@ impl Graph {
 
     /// For whom an owner waits. Its threads may wait for several; then it is the newest wait that counts, of those whose lock
     /// has not been had this moment.
-    fn owner_waits_for(&mut self, owner: Owner, look: &mut Look<'_>) -> Option<Owner> {
+    fn owner_waits_for(&mut self, owner: Owner, look: &mut Search<'_>) -> Option<Owner> {
         let mut edges = self.by_owner.get(&owner)?.clone();
         edges.sort_unstable_by_key(|edge| edge.id);
         let newest = edges.into_iter().rev().filter(|edge| !edge.doomed);
@@ -114,7 +114,7 @@ impl Graph {
     }
 
     /// For whom a wait is, looked at anew where that owner is not in its way any more.
-    fn waits_for(&mut self, edge: Edge, look: &mut Look<'_>) -> Option<Owner> {
+    fn waits_for(&mut self, edge: Edge, look: &mut Search<'_>) -> Option<Owner> {
         if edge
             .blocker
             .is_some_and(|owner| look.is_in_the_way(&edge, owner))
@@ -131,7 +131,7 @@ impl Graph {
         &mut self,
         owner: Owner,
         mut blocker: Option<Owner>,
-        look: &mut Look<'_>,
+        look: &mut Search<'_>,
     ) -> bool {
         for _ in 0..=RING {
             let Some(next) = blocker.and_then(|owner| self.owner_waits_for(owner, look)) else {
@@ -172,7 +172,7 @@ impl Waits {
         // Before anybody's locks are looked at: who gives one up afterwards has this wait looked at again.
         self.all.fetch_add(1, Ordering::AcqRel);
         *self.by_node.entry_sync(node).or_default() += 1;
-        let mut look = Look::new(tables);
+        let mut look = Search::new(tables);
         edge.blocker = look.first_in_the_way(&edge);
         if graph.closes_a_ring(ask.owner, edge.blocker, &mut look) {
             self.less(node);
@@ -186,7 +186,7 @@ impl Waits {
     ///
     /// # Errors
     /// EDEADLK where the wait has closed a ring.
-    pub(super) fn waits_in(&self, id: WaitId, thread: Thread) -> Result<(), Errno> {
+    pub(super) fn waits_in(&self, id: WaitId, thread: ThreadId) -> Result<(), Errno> {
         let mut graph = lock(&self.graph);
         graph.change(id, |edge| edge.thread = Some(thread));
         match graph.edge(id) {
@@ -222,7 +222,7 @@ impl Waits {
                 let Some(edge) = graph.edge(id).filter(|edge| !edge.doomed) else {
                     continue;
                 };
-                let mut look = Look::new(tables);
+                let mut look = Search::new(tables);
                 let blocker = graph.waits_for(edge, &mut look);
                 // Also where it is who it was: another search may have found that out, for a ring of its own.
                 if graph.closes_a_ring(id.1, blocker, &mut look) {
@@ -254,14 +254,14 @@ impl Waits {
 }
 
 /// A look at the owners of locks, of which there are so many.
-struct Look<'a> {
+struct Search<'a> {
     tables: &'a Tables,
     left: usize,
 }
 
-impl Look<'_> {
-    fn new(tables: &Tables) -> Look<'_> {
-        Look {
+impl Search<'_> {
+    fn new(tables: &Tables) -> Search<'_> {
+        Search {
             tables,
             left: STEPS,
         }

@@ -20,10 +20,10 @@ use std::sync::Arc;
 #[must_use = "nothing is kept unless `keep` is called"]
 pub(crate) struct Orphan {
     node: Arc<Node>,
-    way: Way,
+    way: WayBack,
 }
 
-enum Way {
+enum WayBack {
     Descriptor(OwnedFd),
     Handle(FileHandle),
 }
@@ -42,9 +42,9 @@ impl Lower {
             return None;
         }
         let way = if stat.0.stx_nlink > 1 {
-            Way::Handle(FileHandle::of(&fd).ok()?)
+            WayBack::Handle(FileHandle::of(&fd).ok()?)
         } else {
-            Way::Descriptor(fd)
+            WayBack::Descriptor(fd)
         };
         Some(Orphan { node, way })
     }
@@ -62,11 +62,11 @@ impl Orphan {
     /// The name is gone: the object is kept for whoever refers to it.
     pub(crate) fn keep(self, lower: &Lower) {
         match self.way {
-            Way::Descriptor(fd) => {
+            WayBack::Descriptor(fd) => {
                 self.node.dir.store(Some(Arc::new(fd)));
                 lower.orphans.note(&lower.nodes, self.node.id);
             }
-            Way::Handle(handle) => self.node.link().keep_handle(handle),
+            WayBack::Handle(handle) => self.node.link().keep_handle(handle),
         }
     }
 }

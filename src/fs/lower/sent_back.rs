@@ -31,12 +31,12 @@ pub(crate) struct SentBack {
 /// The oldest first.
 #[derive(Debug, Default)]
 struct Lists {
-    root: VecDeque<Thread>,
-    others: VecDeque<Thread>,
+    root: VecDeque<SentThread>,
+    others: VecDeque<SentThread>,
 }
 
 #[derive(Debug)]
-struct Thread {
+struct SentThread {
     /// The number that its requests bear.
     number: u32,
     account: Account,
@@ -53,14 +53,14 @@ impl SentBack {
             true => (&mut lists.root, MOST),
             false => (&mut lists.others, MOST_OF_ONE),
         };
-        let is_own = |thread: &Thread| thread.account == account;
+        let is_own = |thread: &SentThread| thread.account == account;
         if list.iter().filter(|thread| is_own(thread)).count() == most_of_one {
             let oldest = list.iter().position(is_own);
             oldest.and_then(|oldest| list.remove(oldest));
         } else if list.len() == MOST {
             list.pop_front();
         }
-        list.push_back(Thread {
+        list.push_back(SentThread {
             number,
             account,
             until: Instant::now() + SOON,
@@ -85,7 +85,7 @@ impl SentBack {
 }
 
 impl Lists {
-    fn keep(&mut self, which: impl Fn(&Thread) -> bool) {
+    fn keep(&mut self, which: impl Fn(&SentThread) -> bool) {
         self.root.retain(&which);
         self.others.retain(&which);
     }

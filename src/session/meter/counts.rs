@@ -1,6 +1,6 @@
 //! Counters, added up and read.
 
-use super::{BUCKETS, ERRNOS, Entry, InFlight, ROWS, Role, bucket_end};
+use super::{BUCKETS, ERRNOS, InFlight, MeterOfThread, ROWS, Role, bucket_end};
 use etcfs_proto::Opcode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    fn add(&mut self, entry: &Entry, at: usize) {
+    fn add(&mut self, entry: &MeterOfThread, at: usize) {
         let row = &entry.meter.rows[at];
         for (sum, bucket) in self.buckets.iter_mut().zip(&row.buckets) {
             let n = bucket.load(Ordering::Relaxed);
@@ -109,7 +109,7 @@ impl Counts {
 
 /// One thread that answers requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Thread {
+pub(crate) struct ThreadFigures {
     /// What it does.
     pub role: Role,
     /// Its id; 0: the thread has ended, and its figures wait for the next one of its role.
@@ -126,11 +126,11 @@ pub(crate) struct Snapshot {
     /// By opcode; one above the known ones stands for all others and for malformed requests.
     pub(crate) ops: BTreeMap<Opcode, Counts>,
     /// By thread.
-    pub(crate) threads: Vec<Thread>,
+    pub(crate) threads: Vec<ThreadFigures>,
 }
 
 impl Snapshot {
-    pub(super) fn of(entries: &[Arc<Entry>]) -> Snapshot {
+    pub(super) fn of(entries: &[Arc<MeterOfThread>]) -> Snapshot {
         let mut snapshot = Snapshot::default();
         for entry in entries {
             let mut busy_ns = 0;
@@ -144,7 +144,7 @@ impl Snapshot {
                     snapshot.ops.entry(opcode).or_default().add(entry, at);
                 }
             }
-            snapshot.threads.push(Thread {
+            snapshot.threads.push(ThreadFigures {
                 role: entry.role,
                 tid: entry.tid.load(Ordering::Acquire),
                 busy_ns,
@@ -165,10 +165,14 @@ impl Snapshot {
             let then = earlier.ops.get(opcode).unwrap_or(&none);
             (*opcode, counts.since(then))
         });
-        let threads = self.threads.iter().enumerate().map(|(at, thread)| Thread {
-            busy_ns: thread.busy_ns - earlier.threads.get(at).map_or(0, |then| then.busy_ns),
-            ..thread.clone()
-        });
+        let threads = self
+            .threads
+            .iter()
+            .enumerate()
+            .map(|(at, thread)| ThreadFigures {
+                busy_ns: thread.busy_ns - earlier.threads.get(at).map_or(0, |then| then.busy_ns),
+                ..thread.clone()
+            });
         Snapshot {
             ops: ops.filter(|(_, counts)| counts.count > 0).collect(),
             threads: threads.collect(),

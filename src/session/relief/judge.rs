@@ -32,7 +32,7 @@ const LAST: usize = 48;
 
 /// A request that a thread is at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
+pub(crate) struct UnderWay {
     /// Which.
     pub(crate) unique: u64,
     /// Whose.
@@ -49,7 +49,7 @@ pub(crate) struct Seen {
 
 /// What a look has led to.
 #[derive(Debug, Default)]
-pub(crate) struct Verdict {
+pub(crate) struct Orders {
     /// Workers to be relieved, and the requests that they are stuck in.
     pub(crate) relieve: Vec<(usize, u64)>,
     /// Who is held back.
@@ -59,13 +59,13 @@ pub(crate) struct Verdict {
 /// What is remembered from look to look.
 pub(crate) struct Judge {
     workers: usize,
-    records: HashMap<Account, Record>,
+    records: HashMap<Account, Standing>,
     /// Which workers are free, of the last look.
     free: Vec<bool>,
 }
 
 #[derive(Default)]
-struct Record {
+struct Standing {
     points: u32,
     /// Held back until then.
     until: Option<u64>,
@@ -86,11 +86,11 @@ impl Judge {
     pub(crate) fn look(
         &mut self,
         now: u64,
-        seen: &[Seen],
+        seen: &[UnderWay],
         reads: impl Fn(usize) -> bool,
         relieved: usize,
-    ) -> Verdict {
-        let mut verdict = Verdict::default();
+    ) -> Orders {
+        let mut verdict = Orders::default();
         self.free.clear();
         self.free.extend((0..self.workers).map(reads));
         for one in seen {
@@ -123,12 +123,12 @@ impl Judge {
         verdict
     }
 
-    fn record(&mut self, now: u64, seen: &[Seen]) {
+    fn record(&mut self, now: u64, seen: &[UnderWay]) {
         for record in self.records.values_mut() {
             record.points = record.points.saturating_sub(1);
             record.until = record.until.filter(|until| *until > now);
         }
-        let of_root = |one: &&Seen| one.was_worker && one.account.is_root() && one.age >= STUCK;
+        let of_root = |one: &&UnderWay| one.was_worker && one.account.is_root() && one.age >= STUCK;
         let root_is_stuck = seen.iter().filter(of_root).count() >= ROOT_STUCK;
         for one in seen.iter().filter(|one| one.age >= SLOW) {
             let record = self.records.entry(one.account).or_default();
@@ -158,8 +158,8 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     /// A request that has taken so many microseconds.
-    fn seen(uid: u32, place: Option<usize>, us: u64) -> Seen {
-        Seen {
+    fn seen(uid: u32, place: Option<usize>, us: u64) -> UnderWay {
+        UnderWay {
             unique: us,
             account: Account::of(uid),
             age: Duration::from_micros(us),
@@ -170,7 +170,12 @@ mod tests {
     }
 
     /// Which of `workers` are relieved at the first look.
-    fn relieved(workers: usize, requests: &[Seen], reads: &[bool], already: usize) -> Vec<usize> {
+    fn relieved(
+        workers: usize,
+        requests: &[UnderWay],
+        reads: &[bool],
+        already: usize,
+    ) -> Vec<usize> {
         let verdict = Judge::new(workers).look(0, requests, |at| reads[at], already);
         verdict.relieve.iter().map(|(index, _)| *index).collect()
     }
@@ -195,7 +200,7 @@ mod tests {
 
     #[test]
     fn sixty_four_workers_are_relieved_one_by_one_and_within_a_bound() {
-        let stuck: Vec<Seen> = (0..64).map(|at| seen(1000, Some(at), 5000)).collect();
+        let stuck: Vec<UnderWay> = (0..64).map(|at| seen(1000, Some(at), 5000)).collect();
         let all: Vec<usize> = (0..64).collect();
         assert_eq!(relieved(64, &stuck, &[true; 64], 0), all);
         assert_eq!(relieved(64, &stuck[..63], &[true; 64], 0), [0_usize; 0]);
@@ -233,7 +238,7 @@ mod tests {
             let held = judge.look(at, &elsewhere, reads, 0).held;
             assert!(held.has(Account::of(1000)) && !held.has(Account::of(1001)));
         }
-        let long = [Seen {
+        let long = [UnderWay {
             is_long: true,
             ..elsewhere[0]
         }];
@@ -265,7 +270,7 @@ mod tests {
     #[test]
     fn root_is_held_back_only_when_many_of_its_requests_are_stuck() {
         let mut judge = Judge::new(16);
-        let stuck: Vec<Seen> = (0..16).map(|at| seen(0, Some(at), 5000)).collect();
+        let stuck: Vec<UnderWay> = (0..16).map(|at| seen(0, Some(at), 5000)).collect();
         for look in 0..50 {
             let held = judge.look(look, &stuck[..ROOT_STUCK - 1], |_| true, 0).held;
             assert!(!held.has(Account::ROOT));

@@ -59,7 +59,7 @@ fn leave(code: i32) -> ! {
 /// What a daemon's main does.
 fn start(daemon: impl FnOnce(Readiness)) {
     match background().expect("fork") {
-        Side::Parent(parent) => match parent.wait() {
+        Forked::Parent(parent) => match parent.wait() {
             Ok(()) => leave(0),
             Err(line) => {
                 // Not eprintln!, which the harness may have redirected.
@@ -67,7 +67,7 @@ fn start(daemon: impl FnOnce(Readiness)) {
                 leave(1);
             }
         },
-        Side::Child(readiness) => {
+        Forked::Child(readiness) => {
             daemon(readiness);
             leave(0)
         }
@@ -171,8 +171,8 @@ fn daemon_learns_that_its_parent_is_gone() {
     let outcome = alone(|| {
         let parent = Some(getpid());
         match background().expect("fork") {
-            Side::Parent(_parent) => leave(7),
-            Side::Child(readiness) => {
+            Forked::Parent(_parent) => leave(7),
+            Forked::Child(readiness) => {
                 let _signals = Signals::block().expect("block the signals");
                 while getppid() == parent {
                     std::thread::sleep(Duration::from_millis(1));
