@@ -65,7 +65,7 @@ fn help_is_there_in_every_way() {
         assert!(text(&["help", topic]).lines().count() > 10, "{topic}");
         assert_eq!(text(&[topic, "-h"]), text(&["help", topic]));
     }
-    assert_eq!(count, 6);
+    assert!(count > 5, "{all}");
     assert!(text(&["-V"]).starts_with("etcfsctl 0."));
 }
 
