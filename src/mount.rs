@@ -26,6 +26,7 @@ mod point;
 mod request;
 mod starting;
 mod times;
+mod unmounting;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
-use rustix::process::geteuid;
 
 pub use base::{Base, take_base};
 pub use error::MountError;
@@ -42,23 +42,7 @@ pub use occupant::{Found, Live, Serving, Who, make_room};
 pub use point::Point;
 pub use request::{Atime, Calls, MountRequest, Way};
 pub use starting::Starting;
-
-impl Way {
-    /// The way that `Auto` stands for (contract D22).
-    #[must_use]
-    pub(crate) fn settled(self) -> Self {
-        match self {
-            Self::Auto if geteuid().is_root() => Self::Direct,
-            Self::Auto => Self::Fusermount3,
-            forced => forced,
-        }
-    }
-
-    /// Root unmounts by itself what fusermount3 has mounted for it: by then it executes nothing any more.
-    fn unmounts_by_helper(self) -> bool {
-        self == Self::Fusermount3 && !geteuid().is_root()
-    }
-}
+use unmounting::{take_away, unmount};
 
 /// A mount that waits for its first answers.
 #[derive(Debug)]
@@ -227,20 +211,4 @@ impl Attached {
             }
         }
     }
-}
-
-/// Lazily unmounts what is on top at a mountpoint.
-fn take_away(at: &Path, way: Way) -> Result<(), MountError> {
-    if way.unmounts_by_helper() {
-        return helper::unmount(at);
-    }
-    unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW, at)
-}
-
-/// Unmounts what `path` leads to, which the user knows as `at`.
-fn unmount(path: &Path, flags: UnmountFlags, at: &Path) -> Result<(), MountError> {
-    rustix::mount::unmount(path, flags).map_err(|errno| {
-        let remedy = "unmount it by hand, as root (umount -l)";
-        MountError::new(at, "unmount", errno, remedy)
-    })
 }

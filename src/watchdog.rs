@@ -5,10 +5,10 @@
 //! only while requests keep coming or one is in flight.
 
 use crate::log;
+use crate::printable::printable;
 use crate::session::Session;
 use crate::session::meter::{self, InFlight};
 use crate::sys::proc;
-use crate::trace::printable;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -3,8 +3,6 @@
 use std::ffi::OsString;
 use std::fmt;
 
-use super::table::ROWS;
-
 /// A refused command line. The text is one line, without the program's name, that names the option and the remedy; the exit
 /// code is 1. [`CliError::NotRoot`]'s is what the C program prints, and goes to stderr without the program's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +19,8 @@ pub enum CliError {
     NoList,
     /// An unknown argument, as written.
     Argument(String),
-    /// An unknown `-o` option, as written.
-    Unknown(OsString),
+    /// An unknown `-o` option, as written, and the known one that it most likely means.
+    Unknown(OsString, Option<&'static str>),
     /// A known `-o` option that etcfs does not have, with the reason or the remedy.
     Refused(OsString, &'static str),
     /// `name=value` of an option that takes no value.
@@ -45,20 +43,6 @@ impl CliError {
     }
 }
 
-/// The known name that `written` most likely means: the one that differs in one place only.
-pub fn likely<'a>(written: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let name = written.split('=').next().unwrap_or(written);
-    let close = |known: &str| {
-        let (a, b) = (name.as_bytes(), known.as_bytes());
-        let head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-        let rest = (a.len() - head).min(b.len() - head);
-        let tail = a.iter().rev().zip(b.iter().rev()).take(rest);
-        let tail = tail.take_while(|(x, y)| x == y).count();
-        a.len().max(b.len()) <= head + tail + 1 && a.len() > 2
-    };
-    known.find(|known| close(known))
-}
-
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -74,9 +58,9 @@ impl fmt::Display for CliError {
             }
             Self::NoList => f.write_str("-o: needs a list of options, like -o allow_other"),
             Self::Argument(arg) => write!(f, "{}: unknown argument; etcfs --help lists all", arg.escape_debug()),
-            Self::Unknown(item) => {
+            Self::Unknown(item, likely) => {
                 let written = item.to_string_lossy();
-                match likely(&written, ROWS.iter().map(|row| row.name)) {
+                match likely {
                     Some(name) => write!(f, "-o {written:?}: unknown option; did you mean {name}?"),
                     None => write!(f, "-o {written:?}: unknown option; etcfs --help lists all"),
                 }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::table;
+use super::list;
 
 /// Whether somebody has asked for these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Asked {
 impl Asked {
     /// What one list says; of opposites the last one holds.
     fn take(&mut self, list: &OsStr) {
-        for item in table::split(list) {
+        for item in list::split(list) {
             match item.as_bytes() {
                 b"dev" => self.dev = true,
                 b"nodev" => self.dev = false,
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     fn list(text: &str) -> Vec<OsString> {
-        table::split(OsStr::new(text))
+        list::split(OsStr::new(text))
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU16;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::{CliError, LogLevel, Options};
+use super::error::CliError;
+use super::likely::likely;
+use super::options::{LogLevel, Options};
 use crate::mount::{Atime, Way};
 use crate::sys::seccomp::Mode;
 
@@ -209,39 +211,6 @@ pub(super) const ROWS: &[Row] = &[
     row("loud", Ignored),
 ];
 
-/// Cuts a list at its commas. As with libfuse, a backslash takes the next character literally, and three octal digits
-/// after it are one byte, so that `global=/a\,b` and fstab's `\040` work; a backslash at the very end is itself.
-pub(super) fn split(list: &OsStr) -> Vec<OsString> {
-    let mut items = vec![Vec::new()];
-    let mut rest = list.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        let literal = match byte {
-            b',' => {
-                items.push(Vec::new());
-                continue;
-            }
-            b'\\' => match after {
-                [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] => {
-                    rest = &after[3..];
-                    (a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')
-                }
-                [next, ..] => {
-                    rest = &after[1..];
-                    *next
-                }
-                [] => byte,
-            },
-            byte => byte,
-        };
-        items
-            .last_mut()
-            .expect("there is one item from the start")
-            .push(literal);
-    }
-    items.into_iter().map(OsString::from_vec).collect()
-}
-
 /// Carries out one `name` or `name=value`.
 pub(super) fn apply(options: &mut Options, item: &OsStr) -> Result<(), CliError> {
     let bytes = item.as_bytes();
@@ -253,7 +222,8 @@ pub(super) fn apply(options: &mut Options, item: &OsStr) -> Result<(), CliError>
         return Ok(());
     }
     let Some(row) = ROWS.iter().find(|row| row.name.as_bytes() == name) else {
-        return Err(CliError::Unknown(item.to_owned()));
+        let likely = likely(&item.to_string_lossy(), ROWS.iter().map(|row| row.name));
+        return Err(CliError::Unknown(item.to_owned(), likely));
     };
     match (&row.takes, value) {
         (Ignored, _) => Ok(()),

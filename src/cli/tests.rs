@@ -4,7 +4,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::table::{ROWS, Takes, split};
+use super::list::split;
+use super::table::{ROWS, Takes};
 use super::*;
 use crate::mount::{Atime, Way};
 use crate::sys::seccomp::Mode;

@@ -9,8 +9,10 @@ use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat, readlin
 use rustix::io::{Errno, Result};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use super::error::MountError;
 use super::mountinfo::{FSTYPE, Table, is_missing, is_same, mount_of};
-use super::{MountError, MountRequest, times};
+use super::request::MountRequest;
+use super::times;
 
 /// A directory that a side is served from. Everything reached from it lies beneath an etcfs that covers it.
 #[derive(Debug)]

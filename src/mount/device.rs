@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::MountError;
+use super::error::MountError;
 
 const PATH: &str = "/dev/fuse";
 

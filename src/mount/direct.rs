@@ -10,8 +10,10 @@ use rustix::mount::{
 };
 use rustix::process::{getegid, geteuid};
 
+use super::error::MountError;
 use super::mountinfo::FSTYPE;
-use super::{Atime, Calls, MountError, MountRequest, Point};
+use super::point::Point;
+use super::request::{Atime, Calls, MountRequest};
 
 /// A mount made of a device, in one of the two states in which the kernel's calls leave it.
 pub(super) enum Made {

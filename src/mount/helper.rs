@@ -18,7 +18,8 @@ use rustix::net::{
     recvmsg, socketpair,
 };
 
-use super::{Atime, MountError, MountRequest};
+use super::error::MountError;
+use super::request::{Atime, MountRequest};
 
 /// The name that PATH is searched for, and where distributions put the program.
 const PROGRAM: [&str; 3] = ["fusermount3", "/usr/bin/fusermount3", "/bin/fusermount3"];

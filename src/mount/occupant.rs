@@ -15,8 +15,11 @@ use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::base::parent_and_name;
+use super::error::MountError;
 use super::mountinfo::{FSTYPE, Identity, Table, mount_of};
-use super::{MountError, Point, Way, point, take_away, unmount};
+use super::point::{self, Point};
+use super::request::Way;
+use super::unmounting::{take_away, unmount};
 
 /// How long a mount may keep silent before its daemon is looked for.
 const SLICE: Duration = Duration::from_millis(100);

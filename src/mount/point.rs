@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat, readlink};
 use rustix::io::{Errno, Result};
 
+use super::base::{self, Base};
+use super::error::MountError;
 use super::mountinfo::{FSTYPE, Table, is_same, mount_of};
-use super::{Base, MountError, base};
 
 /// How often what covers the directory is looked for while somebody renames it.
 const TRIES: u32 = 100;

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use rustix::process::geteuid;
+
 /// How a mount is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
@@ -13,6 +15,23 @@ pub enum Way {
     Direct,
     /// Through the set-uid program `fusermount3`, which checks what an ordinary user may do.
     Fusermount3,
+}
+
+impl Way {
+    /// The way that `Auto` stands for (contract D22).
+    #[must_use]
+    pub(crate) fn settled(self) -> Self {
+        match self {
+            Self::Auto if geteuid().is_root() => Self::Direct,
+            Self::Auto => Self::Fusermount3,
+            forced => forced,
+        }
+    }
+
+    /// Root unmounts by itself what fusermount3 has mounted for it: by then it executes nothing any more.
+    pub(super) fn unmounts_by_helper(self) -> bool {
+        self == Self::Fusermount3 && !geteuid().is_root()
+    }
 }
 
 /// The calls that a direct mount uses.

@@ -9,7 +9,7 @@ use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use rustix::io::{Errno, Result};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::{Atime, MountRequest};
+use super::request::{Atime, MountRequest};
 
 /// `struct mount_attr` (include/uapi/linux/mount.h).
 #[repr(C)]

@@ -14,7 +14,7 @@
 //! answers became ready; see [`Printer`].
 
 use super::printer::{Line, Printer};
-use super::{Subject, is_passed, side_word};
+use super::subject::{Subject, is_passed, side_word};
 use crate::mutex::lock;
 use crate::session::{Observer, Session, Times};
 use etcfs_proto::abi::OutHeader;

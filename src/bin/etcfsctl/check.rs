@@ -6,7 +6,7 @@ use crate::client::How;
 use crate::within;
 use anyhow::{Context as _, Result};
 use argh::{ArgsInfo, FromArgs};
-use conf::Conf;
+use conf::{Conf, Warning};
 use etcfs::fs::config::{Command, Config, Problem, parse_line};
 use etcfs::fs::configuration::INJECT_MAX;
 use etcfs::fs::rules::{OverrideKind, RulePath};
@@ -29,15 +29,6 @@ pub struct Args {
     /// the file (default /bedrock/etc/bedrock.conf)
     #[argh(positional, default = "PathBuf::from(\"/bedrock/etc/bedrock.conf\")")]
     file: PathBuf,
-}
-
-/// What is wrong with a line.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Warning {
-    /// The line of the file.
-    pub line: usize,
-    /// A sentence without a full stop.
-    pub text: String,
 }
 
 /// The whole result.

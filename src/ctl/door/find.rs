@@ -1,6 +1,6 @@
 //! The client's way in: from a mount's device number to a connection with the daemon that serves it.
 
-use super::{Label, names};
+use super::label::{Label, names};
 use crate::mount::Serving;
 use crate::sys::peer::peer;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};

@@ -1,6 +1,8 @@
 //! Counters, added up and read.
 
-use super::{BUCKETS, ERRNOS, InFlight, MeterOfThread, ROWS, Role, bucket_end};
+use super::buckets::{BUCKETS, bucket_end};
+use super::thread::{ERRNOS, MeterOfThread, ROWS, Role};
+use super::watch::InFlight;
 use etcfs_proto::Opcode;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
+use super::buckets::{BUCKETS, TOP_BIT, bucket, bucket_end};
 use super::*;
+use etcfs_proto::{Frame, Opcode};
 
 #[test]
 fn buckets_join_without_gap_and_are_at_most_a_sixteenth_wide() {

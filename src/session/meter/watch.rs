@@ -1,9 +1,8 @@
 //! What a thread is at, readable by another one at any time.
 
-use super::{AtomicU32, AtomicU64, Ordering, fence};
 use etcfs_proto::Opcode;
 use etcfs_proto::abi::InHeader;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use zerocopy::FromZeros;

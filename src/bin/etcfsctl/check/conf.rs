@@ -3,7 +3,16 @@
 //! Sections are in square brackets, comments begin with `#`, a value may be several, separated by commas. A line goes
 //! on in the next one after a backslash, or after a comma at its end.
 
-use super::Warning;
+use serde::Serialize;
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Warning {
+    /// The line of the file.
+    pub line: usize,
+    /// A sentence without a full stop.
+    pub text: String,
+}
 
 /// What the file says about /etc.
 #[derive(Debug, Default, PartialEq, Eq)]

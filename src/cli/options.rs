@@ -1,0 +1,97 @@
+//! What a command line can say.
+
+use super::mount8::Asked;
+use crate::mount::MountRequest;
+use crate::sys::seccomp;
+use std::ffi::OsString;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+/// How much the daemon says, on stderr or in the background in the system's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// And what is doubtful.
+    #[default]
+    Warn,
+    /// And what was decided at the start: passthrough, threads, kernel.
+    Info,
+    /// And one line per request.
+    Debug,
+}
+
+/// Everything a command line can say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What to mount and where.
+    pub(crate) mount: MountRequest,
+    /// Stay in the foreground; `-d` implies it.
+    pub foreground: bool,
+    /// Worker threads; none: one per CPU.
+    pub(crate) threads: Option<NonZeroU16>,
+    /// `-s` was given: one worker.
+    pub(super) single: bool,
+    /// `fsname=`, which goes before a positional source.
+    pub(super) fsname: Option<OsString>,
+    /// What mount.fuse3 has said of its own accord.
+    pub(crate) appended: Asked,
+    /// The directory with the global files; none: see [`Options::global_dir`].
+    pub(crate) global: Option<PathBuf>,
+    /// The stratum's name; none: attribute `user.bedrock.stratum` of "/".
+    pub(crate) stratum: Option<OsString>,
+    /// Let the kernel read and write lower files itself.
+    pub(crate) passthrough: bool,
+    /// What `ETCFS_ENABLE_PASSTHROUGH` said, if that means neither on nor off.
+    pub(crate) odd_passthrough: Option<OsString>,
+    /// What happens at a system call that the daemon is not known to make; none: nobody said.
+    pub(crate) seccomp: Option<seccomp::Mode>,
+    /// What `ETCFS_SECCOMP` said, if it is none of the modes.
+    pub(crate) odd_seccomp: Option<OsString>,
+    /// How deep passthrough may stack: 1 (lower files on no stacked file system) or 2 (they may be on overlayfs).
+    pub(crate) max_stack_depth: u8,
+    /// How many requests of one user may wait for locks at a time.
+    pub(crate) max_lock_waiters: usize,
+    /// How many bytes are copied for an ordinary user's rename to the other side.
+    pub(crate) max_cross_copy: u64,
+    /// Mount over an etcfs that is served already.
+    pub(crate) stack: bool,
+    /// How much to say.
+    pub(crate) log: LogLevel,
+    /// Seconds after which a request that is still being worked on is logged; 0: never.
+    pub(crate) watchdog: u32,
+    /// Keep all that a file handle may lead back to.
+    pub(crate) noforget: bool,
+    /// TERM and HUP, which shutdown sends to all, do not end the daemon.
+    pub(crate) survive_shutdown: bool,
+    /// A global directory's children stay local unless listed themselves (contract D39).
+    pub(crate) legacy_global: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mount: MountRequest::default(),
+            foreground: false,
+            threads: None,
+            single: false,
+            fsname: None,
+            appended: Asked::default(),
+            global: None,
+            stratum: None,
+            passthrough: false,
+            odd_passthrough: None,
+            seccomp: None,
+            odd_seccomp: None,
+            max_stack_depth: 1,
+            max_lock_waiters: crate::session::MAX_LOCK_WAITERS,
+            max_cross_copy: crate::fs::settings::MAX_CROSS_COPY,
+            stack: false,
+            log: LogLevel::default(),
+            watchdog: 10,
+            noforget: false,
+            survive_shutdown: false,
+            legacy_global: false,
+        }
+    }
+}
