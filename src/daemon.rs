@@ -107,6 +107,9 @@ fn start(options: &Options) -> Result<Mounted> {
     let beneath = mount::take_base(&mountpoint).ok();
     let _starting = beneath.map(|base| mount::Starting::wait(base.into_dir()));
     let found = mount::make_room(&mountpoint, options.mount.way, &ctl::door::serving)?;
+    for remark in found.remarks(&mountpoint) {
+        log::warn(format_args!("{remark}"));
+    }
     if let Some(live) = found.live.filter(|_| !options.stack) {
         return Err(live.refuse(&mountpoint).into());
     }

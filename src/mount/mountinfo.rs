@@ -67,6 +67,37 @@ impl Table {
         }
     }
 
+    /// The mounts that lie within one, at any depth, in no order.
+    pub(super) fn within(&self, id: u64) -> impl Iterator<Item = &MountLine> {
+        self.0.values().filter(move |entry| {
+            let mut above = entry.parent;
+            // A root's parent may be itself, and a table that is read in parts may show circles.
+            for _ in 0..self.0.len() {
+                if above == id {
+                    return true;
+                }
+                match self.get(above) {
+                    Some(next) => above = next.parent,
+                    None => return false,
+                }
+            }
+            false
+        })
+    }
+
+    /// An etcfs that lies beneath a mount, on the same mountpoint.
+    pub(super) fn etcfs_beneath(&self, id: u64) -> Option<&MountLine> {
+        let top = self.get(id)?;
+        let mut entry = top;
+        for _ in 0..self.0.len() {
+            entry = self.get(entry.parent).filter(|next| next.at == top.at)?;
+            if entry.fstype == FSTYPE {
+                return Some(entry);
+            }
+        }
+        None
+    }
+
     pub(super) fn get(&self, id: u64) -> Option<&MountLine> {
         self.0.get(&id)
     }

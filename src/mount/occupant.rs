@@ -1,11 +1,17 @@
-//! What is mounted on the mountpoint already. An etcfs whose daemon was killed stays in the mount table and answers ENOTCONN
-//! (contract D15, U7): it is taken away. One that lives is left, and told about: a second daemon over it would hide it from
-//! everybody who comes later, while who was there before goes on with it.
+//! What is mounted on the mountpoint already. A FUSE file system whose daemon was killed, an etcfs or another, stays in the
+//! mount table and answers ENOTCONN for good (contract D15, U7): it is taken away. An etcfs that lives is left, and told about:
+//! a second daemon over it would hide it from everybody who comes later, while who was there before goes on with it.
+//!
+//! What somebody has mounted within a dead one goes with it. No path leads there any more, the kernel has no other way to
+//! move or keep a mount (it drops one itself when a name above it cannot be looked up), and who has files of it open goes on. What is mounted *over* a dead one is never touched:
+//! it is what the user means by the path, and unmounting what lies beneath would take it along.
 //!
 //! What tells the two apart is the mount's own answer and its daemon's own state, never how long something takes: a daemon that
 //! was sent SIGKILL a moment ago has its device open until its last thread is gone.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -52,12 +58,36 @@ pub struct Serving {
 pub type Who<'a> = &'a dyn Fn((u32, u32), u32) -> Option<Serving>;
 
 /// What was on a mountpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Dead mounts that were taken away.
     pub replaced: u32,
+    /// What was mounted within those, and went with them: where, and the type.
+    pub within: Vec<(PathBuf, String)>,
+    /// What is on top, which is no FUSE file system, covers an etcfs that nobody is seen to serve: the type of what is on top.
+    pub covered: Option<String>,
     /// A living etcfs is on top.
     pub live: Option<Live>,
+}
+
+impl Found {
+    /// What is to be told of it, in a line each.
+    pub fn remarks(&self, mountpoint: &Path) -> Vec<String> {
+        let at = mountpoint.display();
+        let gone = self.within.iter().map(|(path, fstype)| {
+            format!(
+                "{at}: {} ({fstype}) was mounted within the dead mount that was replaced, and is gone with it; mount it again",
+                path.display()
+            )
+        });
+        let covered = self.covered.iter().map(|fstype| {
+            format!(
+                "{at}: the {fstype} there covers an etcfs whose daemon is not seen; it is served as the local directory. If that \
+                 is not what is wanted, unmount both by hand"
+            )
+        });
+        gone.chain(covered).collect()
+    }
 }
 
 /// A mount that is served.
@@ -81,9 +111,9 @@ impl Live {
     }
 }
 
-/// Takes away what killed etcfs left on top of a mountpoint, and tells whether a living one is there. Everything else stays, and
-/// counts as the user's directory: other file systems, a directory within an etcfs, a mount of an etcfs that was bound here from
-/// another place. A missing mountpoint has nothing on it.
+/// Takes away what killed daemons of FUSE left on top of a mountpoint, and tells whether a living etcfs is there. Everything else
+/// stays, and counts as the user's directory: other file systems, a directory within an etcfs, a mount of an etcfs that was
+/// bound here from another place. A missing mountpoint has nothing on it.
 ///
 /// Call it without threads: the question to a mount that may hang is put by a child process, which can be left behind.
 ///
@@ -97,19 +127,19 @@ pub fn make_room(
     // Without `.` at the end, which a dead mount would be asked about.
     let mountpoint = &mountpoint.components().collect::<PathBuf>();
     let end = Instant::now() + LONGEST;
-    let mut found = Found {
-        replaced: 0,
-        live: None,
-    };
+    let mut found = Found::default();
     while found.replaced < MOST {
         let Ok(top) = open(mountpoint) else { break };
         let Some(covering) = Covering::of(mountpoint, &top) else {
+            found.covered = covered(mountpoint, &top, who);
             break;
         };
         match covering.state(&top, who) {
             State::Dead => {
                 let at = Point::open(mountpoint)?.path().to_owned();
+                let within = within(mountpoint, &top);
                 remove(&top, &at, way.settled())?;
+                found.within.extend(within);
                 found.replaced += 1;
             }
             State::Elsewhere => break,
@@ -141,6 +171,32 @@ fn remove(top: &OwnedFd, at: &Path, way: Way) -> std::result::Result<(), MountEr
     }
 }
 
+/// What is mounted within the mount whose root `top` is.
+fn within(path: &Path, top: &OwnedFd) -> Vec<(PathBuf, String)> {
+    let Some(id) = mount_of(top) else {
+        return Vec::new();
+    };
+    let mut within: Vec<_> = Table::read_for(path)
+        .within(id)
+        .map(|entry| {
+            let at = PathBuf::from(OsString::from_vec(entry.at.clone()));
+            (at, entry.fstype.clone())
+        })
+        .collect();
+    within.sort();
+    within
+}
+
+/// The type of what is on top, if it covers an etcfs that nobody is seen to serve.
+fn covered(path: &Path, top: &OwnedFd, who: Who<'_>) -> Option<String> {
+    let (id, table) = (mount_of(top)?, Table::read_for(path));
+    let beneath = table.etcfs_beneath(id)?;
+    match who(beneath.device, beneath.user.unwrap_or(0)) {
+        Some(_) => None,
+        None => Some(table.get(id)?.fstype.clone()),
+    }
+}
+
 /// How a mount is.
 enum State {
     /// Its connection is gone.
@@ -149,22 +205,25 @@ enum State {
     Ending,
     /// It is served, by this process if it can be seen.
     Live(Option<u32>),
-    /// It is served at another place, and was only bound here.
+    /// It is served at another place, and was only bound here, or is another program's.
     Elsewhere,
 }
 
-/// An etcfs mounted on a mountpoint.
+/// A FUSE file system mounted on a mountpoint.
 struct Covering {
     identity: Identity,
     user: u32,
+    /// It is an etcfs.
+    is_etcfs: bool,
 }
 
 impl Covering {
-    /// The etcfs whose root `top` is; `path` led there.
+    /// The FUSE file system whose root `top` is; `path` led there.
     fn of(path: &Path, top: &OwnedFd) -> Option<Self> {
         let id = mount_of(top)?;
         let table = Table::read_for(path);
-        let entry = table.get(id).filter(|entry| entry.fstype == FSTYPE)?;
+        let is_fuse = |fstype: &str| fstype == "fuse" || fstype.starts_with("fuse.");
+        let entry = table.get(id).filter(|entry| is_fuse(&entry.fstype))?;
         // What lies above a mount's root is on another mount. By the path: `..` of a directory is a question to its mount.
         let (above, _) = parent_and_name(path).ok()??;
         if mount_of(&above) == Some(id) {
@@ -173,6 +232,7 @@ impl Covering {
         Some(Self {
             identity: Identity::of(top, "").ok()?,
             user: entry.user.unwrap_or(0),
+            is_etcfs: entry.fstype == FSTYPE,
         })
     }
 
@@ -191,6 +251,7 @@ impl Covering {
                 Some(Err(Errno::NOTCONN)) => return State::Dead,
                 // It was waiting for a daemon that died meanwhile.
                 Some(Err(Errno::CONNABORTED)) => return State::Ending,
+                _ if !self.is_etcfs => return State::Elsewhere,
                 _ => {}
             }
             match who(self.identity.device(), self.user) {

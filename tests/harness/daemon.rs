@@ -376,6 +376,12 @@ impl Etcfs {
         }
     }
 
+    /// Lets the value of a daemon that has ended go without unmounting what it has left.
+    pub fn leave(self) {
+        self.watch.remove(self.pid);
+        std::mem::forget(self);
+    }
+
     /// True while the daemon's process exists and is no zombie.
     fn lives(&mut self) -> bool {
         match self.child.as_mut() {

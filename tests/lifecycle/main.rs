@@ -5,6 +5,7 @@ mod harness;
 
 mod again;
 mod checkout;
+mod dead;
 mod ending;
 mod places;
 mod shutdown;

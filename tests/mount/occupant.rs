@@ -27,13 +27,17 @@ fn room(at: &Path, way: Way) -> Result<Found, MountError> {
 fn free(replaced: u32) -> Result<Found, MountError> {
     Ok(Found {
         replaced,
-        live: None,
+        ..Found::default()
     })
 }
 
 fn live(replaced: u32, pid: Option<u32>) -> Result<Found, MountError> {
     let live = Some(Live { pid });
-    Ok(Found { replaced, live })
+    Ok(Found {
+        replaced,
+        live,
+        ..Found::default()
+    })
 }
 
 /// A mount whose requests nobody reads.
@@ -62,7 +66,13 @@ fn dead_mounts_are_taken_away_and_the_living_stay() {
         assert_eq!(types_at(at), ["fuse.etcfs"], "the one that answers");
         tmpfs(at);
         dead_mount(&request);
-        assert_eq!(room(&at.join("."), Way::Auto), free(1));
+        let covered = Some("tmpfs".to_owned());
+        let found = Found {
+            replaced: 1,
+            covered,
+            ..Found::default()
+        };
+        assert_eq!(room(&at.join("."), Way::Auto), Ok(found));
         assert_eq!(types_at(at), ["fuse.etcfs", "tmpfs"]);
     });
 }
@@ -174,5 +184,62 @@ fn ordinary_user_takes_away_a_dead_mount_of_his_own() {
             assert_eq!(room(&request.mountpoint, Way::Auto), free(1));
         });
         assert_eq!(types_at(&request.mountpoint), [""; 0]);
+    });
+}
+
+/// Another program's FUSE mount.
+fn others(at: &Path) -> std::os::fd::OwnedFd {
+    let device = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .expect("open /dev/fuse");
+    let data = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        std::os::fd::AsRawFd::as_raw_fd(&device)
+    );
+    let data = std::ffi::CString::new(data).expect("no NUL");
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("other", at, "fuse.other", flags, data.as_c_str()).expect("mount");
+    device.into()
+}
+
+#[test]
+fn dead_mount_of_another_program_goes_and_a_living_or_hanging_one_is_the_users_directory() {
+    private(DEADLINE, |env| {
+        let at = env.dir("mnt");
+        drop(others(&at));
+        assert_eq!(types_at(&at), ["fuse.other"]);
+        assert_eq!(room(&at, Way::Auto), free(1));
+        assert_eq!(types_at(&at), [""; 0]);
+        let hanging = others(&at);
+        let start = std::time::Instant::now();
+        assert_eq!(room(&at, Way::Auto), free(0));
+        assert!(start.elapsed() < DEADLINE / 2, "it is not waited for");
+        let server = crate::server::Server::start(hanging);
+        server.wait_for_init();
+        assert_eq!(room(&at, Way::Auto), free(0));
+        assert_eq!(types_at(&at), ["fuse.other"]);
+    });
+}
+
+#[test]
+fn etcfs_that_another_mount_covers_is_told_of_unless_it_is_served() {
+    private(DEADLINE, |env| {
+        let request = request(env, "mnt");
+        let at = &request.mountpoint;
+        let (device, _mount) = unread(&request);
+        let server = crate::server::Server::start(device);
+        server.wait_for_init();
+        tmpfs(at);
+        let found = room(at, Way::Auto).expect("room");
+        assert_eq!((found.replaced, found.within.len()), (0, 0));
+        assert_eq!(found.covered.as_deref(), Some("tmpfs"));
+        let line = found.remarks(at).join("");
+        for part in ["/mnt: the tmpfs there covers an etcfs", "by hand"] {
+            assert!(line.contains(part), "{line}");
+        }
+        let served = make_room(at, Way::Auto, &|_, _| Some(DAEMON)).expect("room");
+        assert_eq!(served.covered, None, "one that is served");
     });
 }
