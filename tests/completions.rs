@@ -107,7 +107,7 @@ impl Drop for Shell {
 
 /// What the files are made from.
 fn sources() -> (Help, Vec<pages::Command>) {
-    let ctl = env!("CARGO_BIN_EXE_etcfsctl");
+    let ctl = env!("CARGO_BIN_EXE_tested-etcfsctl");
     let help = help_of(ctl, &[]);
     let commands = help.items("Commands").map(|item| {
         let name = item.term.split_whitespace().next().expect("a name");

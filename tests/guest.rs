@@ -447,7 +447,7 @@ fn as_many_files_may_be_open_as_the_kernel_and_the_daemons_rights_allow() {
         let given: Vec<&str> = line.expect("a line").split_ascii_whitespace().collect();
         let expected = if may { most } else { &hard };
         assert_eq!(given[3..5], [expected, expected]);
-        let program = Path::new(env!("CARGO_BIN_EXE_etcfs")).with_file_name("etcfsctl");
+        let program = env!("CARGO_BIN_EXE_tested-etcfsctl");
         let doctor = Command::new(program)
             .arg("doctor")
             .arg(etcfs.mnt())

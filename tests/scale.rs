@@ -41,7 +41,7 @@ fn descriptors(etcfs: &Etcfs) -> usize {
 
 /// How many nodes the daemon knows, as etcfsctl tells.
 fn nodes(etcfs: &Etcfs) -> usize {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_etcfsctl"))
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tested-etcfsctl"))
         .args(["--json", "stats"])
         .arg(etcfs.mnt())
         .output()

@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// What it says of the world: the exit status and the lines.
 fn advice(world: &World) -> (Option<i32>, Vec<String>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_etcfsctl"))
+    let output = Command::new(env!("CARGO_BIN_EXE_tested-etcfsctl"))
         .args(["bedrock", "--root"])
         .arg(world.root())
         .output()

@@ -136,7 +136,7 @@ fn one_users_bound_is_not_anothers() {
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(ended(&mut many), 10);
         assert!(matches!(roots.try_wait(), Ok(None)));
-        let said = Command::new(env!("CARGO_BIN_EXE_etcfsctl"))
+        let said = Command::new(env!("CARGO_BIN_EXE_tested-etcfsctl"))
             .arg("doctor")
             .arg(etcfs.mnt())
             .output()

@@ -112,7 +112,11 @@ fn one_daemon_answers_inside_and_outside_of_its_stratum() {
         fs::write(etcfs.global().join("hosts"), "x").expect("write");
         // The stratum: the mount is its /etc, and nothing else is in it but the program, which needs no library.
         let stratum = etcfs.mnt().parent().expect("a directory above").to_owned();
-        fs::copy(env!("CARGO_BIN_EXE_etcfsctl"), stratum.join("etcfsctl")).expect("copy");
+        fs::copy(
+            env!("CARGO_BIN_EXE_tested-etcfsctl"),
+            stratum.join("etcfsctl"),
+        )
+        .expect("copy");
         fs::create_dir(stratum.join("proc")).expect("mkdir");
         rustix::mount::mount_bind("/proc", stratum.join("proc")).expect("bind");
         let inside = |args: &[&str]| {

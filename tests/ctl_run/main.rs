@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The program with arguments.
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_etcfsctl"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tested-etcfsctl"));
     command.args(args);
     command
 }

@@ -25,7 +25,7 @@ impl Terminal {
         };
         let top = format!(
             "'{}' top --interval 0.5 '{}'; echo left with $?; sleep 60",
-            env!("CARGO_BIN_EXE_etcfsctl"),
+            env!("CARGO_BIN_EXE_tested-etcfsctl"),
             mnt.display()
         );
         terminal.tmux(&["new-session", "-d", "-x", columns, "-y", lines, &top]);

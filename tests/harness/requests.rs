@@ -188,7 +188,7 @@ pub fn count(requests: &[Request], opcode: Opcode) -> usize {
 
 /// What `etcfsctl stats` reports: the daemon's own counters.
 pub fn stats(etcfs: &Etcfs) -> serde_json::Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_etcfsctl"))
+    let output = Command::new(env!("CARGO_BIN_EXE_tested-etcfsctl"))
         .args(["--json", "stats"])
         .arg(etcfs.mnt())
         .output()

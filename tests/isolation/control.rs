@@ -28,7 +28,7 @@ fn minor(etcfs: &Etcfs) -> u32 {
 }
 
 fn stats(etcfs: &Etcfs) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_etcfsctl"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tested-etcfsctl"));
     let command = command.args(["--json", "--timeout", "20", "stats"]);
     command.arg(etcfs.mnt()).output().expect("run etcfsctl")
 }

@@ -65,7 +65,7 @@ fn act(mnt: &Path) {
 }
 
 fn etcfsctl(args: &[&OsStr]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_etcfsctl"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tested-etcfsctl"));
     command.args(args).output().expect("run etcfsctl")
 }
 
@@ -116,7 +116,7 @@ fn everything_that_tells_of_requests_is_tame() {
         ]
         .into_iter()
         .map(|args| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_etcfsctl"));
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tested-etcfsctl"));
             command
                 .args(&args)
                 .arg(&mnt)

@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const STORM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/storm.etcfsrec");
 
 fn etcfsctl(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_etcfsctl"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tested-etcfsctl"));
     command.args(args).stdin(Stdio::null());
     command
 }

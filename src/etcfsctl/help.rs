@@ -10,37 +10,37 @@ const TOPICS: [(&str, &str, &str); 7] = [
     (
         "limits",
         "what differs from a native file system, and what to do instead",
-        include_str!("../../docs/topics/limits.txt"),
+        include_str!("../docs/topics/limits.txt"),
     ),
     (
         "locks",
         "file locks: what an administrator sees, and what differs",
-        include_str!("../../docs/topics/locks.txt"),
+        include_str!("../docs/topics/locks.txt"),
     ),
     (
         "renames",
         "renames between a local and a global name",
-        include_str!("../../docs/topics/renames.txt"),
+        include_str!("../docs/topics/renames.txt"),
     ),
     (
         "passthrough",
         "what the kernel reads, writes and maps by itself",
-        include_str!("../../docs/topics/passthrough.txt"),
+        include_str!("../docs/topics/passthrough.txt"),
     ),
     (
         "security",
         "who may do what, how users share the daemon, what it gives up",
-        include_str!("../../docs/topics/security.txt"),
+        include_str!("../docs/topics/security.txt"),
     ),
     (
         "costs",
         "what a request costs, and what a file",
-        include_str!("../../docs/topics/costs.txt"),
+        include_str!("../docs/topics/costs.txt"),
     ),
     (
         "shutdown",
         "how the daemon outlives the services that read the mount while they stop",
-        include_str!("../../docs/topics/shutdown.txt"),
+        include_str!("../docs/topics/shutdown.txt"),
     ),
 ];
 
