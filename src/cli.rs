@@ -21,7 +21,7 @@ use lexopt::Arg;
 
 pub use error::CliError;
 pub use likely::likely;
-pub use mount8::{Asked, asked_of_mount};
+pub use mount8::{Wanted, asked_of_mount};
 pub(crate) use options::LogLevel;
 pub use options::Options;
 
@@ -124,8 +124,8 @@ impl Options {
     }
 
     /// Takes `dev` and `suid`, which mount.fuse3 has appended, if `asked` says that somebody wants them.
-    pub fn take_appended(&mut self, asked: impl FnOnce(&std::path::Path) -> Asked) {
-        let Asked { dev, suid } = self.appended;
+    pub fn take_appended(&mut self, asked: impl FnOnce(&std::path::Path) -> Wanted) {
+        let Wanted { dev, suid } = self.appended;
         if dev || suid {
             let asked = asked(&self.mount.mountpoint);
             self.mount.dev |= dev && asked.dev;

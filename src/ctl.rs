@@ -3,13 +3,13 @@
 //!
 //! Nothing here is needed for serving the mount: whatever goes wrong is answered or logged, and the mount goes on.
 
+pub mod access;
 mod answer;
 mod doctor;
 pub mod door;
 mod live;
-pub mod record;
+mod relay;
 pub mod report;
-mod tape;
 pub mod wire;
 
 use crate::log;
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use wire::{ASK_MAX, Ask, Head, MESSAGE_MAX};
+use wire::{ASK_MAX, Head, MESSAGE_MAX, Query};
 
 /// How many clients may be connected at once: each has a thread.
 const CLIENTS: usize = 16;
@@ -119,7 +119,7 @@ impl Control {
             client.refuse(format!("{CLIENTS} clients are connected already"));
             return;
         }
-        let place = Place(self.clone());
+        let place = Admission(self.clone());
         // Where there is no thread, the client sees the connection end.
         let _ = thread("etcfs-client", move || place.0.attend(&client));
     }
@@ -138,9 +138,9 @@ impl Control {
             len => wire::read_ask(&message[..len]),
         };
         match ask {
-            Ok(Ask::Log(filter)) => self.stream(client, filter, false),
-            Ok(Ask::Trace(filter)) => self.stream(client, filter, true),
-            Ok(Ask::Record { data }) => self.record(client, data),
+            Ok(Query::Log(filter)) => self.stream(client, filter, false),
+            Ok(Query::Trace(filter)) => self.stream(client, filter, true),
+            Ok(Query::Record { data }) => self.record(client, data),
             Ok(ask) => match self.answer(&ask) {
                 Ok(text) => client.report(&text),
                 Err(error) => client.refuse(error),
@@ -151,9 +151,9 @@ impl Control {
 }
 
 /// One of the places for clients; dropping it frees it.
-struct Place(Arc<Control>);
+struct Admission(Arc<Control>);
 
-impl Drop for Place {
+impl Drop for Admission {
     fn drop(&mut self) {
         self.0.clients.fetch_sub(1, Ordering::AcqRel);
     }

@@ -38,9 +38,9 @@ use rustix::mount::UnmountFlags;
 pub use base::{Base, take_base};
 pub use error::MountError;
 use mountinfo::Identity;
-pub use occupant::{Found, Live, Serving, Who, make_room};
+pub use occupant::{Live, Occupants, Serving, Who, make_room};
 pub use point::Point;
-pub use request::{Atime, Calls, MountRequest, Way};
+pub use request::{Atime, Calls, Method, MountRequest};
 pub use starting::Starting;
 use unmounting::{take_away, unmount};
 
@@ -63,7 +63,7 @@ pub fn prepare(request: &MountRequest, point: Point) -> Result<Prepared, MountEr
     let at = point.path().to_owned();
     let way = request.way.settled();
     let (device, made) = match way {
-        Way::Fusermount3 => (helper::mount(request, &at)?, direct::Made::Visible),
+        Method::Fusermount3 => (helper::mount(request, &at)?, direct::Made::Visible),
         _ => {
             let device = device::open()?;
             let made = direct::make(request, &point, device.as_fd())?;
@@ -165,7 +165,7 @@ impl Drop for Pending {
 #[derive(Debug)]
 pub struct Attached {
     at: PathBuf,
-    way: Way,
+    way: Method,
     identity: Identity,
 }
 

@@ -1,4 +1,4 @@
-//! Recordings: made of a running session ([`record`]), read again ([`Recording`]), told in words ([`decode`], [`pcapng`]), and
+//! Recordings: made of a running session ([`recorder`]), read again ([`Recording`]), told in words ([`decode`], [`pcapng`]), and
 //! carried out once more without a kernel ([`run`]).
 
 pub(crate) mod compare;
@@ -6,17 +6,17 @@ pub mod decode;
 pub(crate) mod ids;
 pub(crate) mod listing;
 pub mod pcapng;
-pub mod record;
-pub mod report;
+pub mod recorder;
 pub(crate) mod rules;
 pub mod run;
 pub mod sides;
+pub mod tally;
 pub mod tape;
 pub mod tree;
 
 use etcfs_proto::Opcode;
 use etcfs_proto::abi::{InHeader, InitOut, OutHeader};
-use etcfs_proto::capture::{CaptureError, Kind, Reader, Record};
+use etcfs_proto::capture::{CaptureError, Reader, Record, RecordKind};
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::{Agreed, Offer, Refusal, Wish, negotiate};
 use rules::Recorded;
@@ -82,7 +82,7 @@ impl<'a> Recording<'a> {
     /// `open` knows the requests without answer by their number.
     fn add(&mut self, record: Record<'a>, open: &mut HashMap<u64, usize>) {
         match record.kind {
-            Kind::Request => {
+            RecordKind::Request => {
                 if let Ok((head, _)) = InHeader::read_from_prefix(record.kept) {
                     open.insert(head.unique, self.exchanges.len());
                 }
@@ -91,7 +91,7 @@ impl<'a> Recording<'a> {
                     answer: None,
                 });
             }
-            Kind::Answer => {
+            RecordKind::Answer => {
                 let asked = OutHeader::read_from_prefix(record.kept)
                     .ok()
                     .and_then(|(head, _)| open.remove(&head.unique))
@@ -100,12 +100,12 @@ impl<'a> Recording<'a> {
                     exchange.answer = Some(record);
                 }
             }
-            Kind::Lost => self.lost += u64::from(record.len),
-            Kind::Rules => {
+            RecordKind::Lost => self.lost += u64::from(record.len),
+            RecordKind::Rules => {
                 let rules = Recorded::read(record.kept);
                 self.rules.push((self.exchanges.len(), rules));
             }
-            Kind::Init | Kind::Done => {}
+            RecordKind::Init | RecordKind::Done => {}
         }
     }
 

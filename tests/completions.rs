@@ -6,7 +6,7 @@ mod completions;
 mod help;
 mod pages {
     //! What `src/docs/pages.rs` calls a subcommand.
-    pub type Command = (String, String, super::help::Help);
+    pub type CommandHelp = (String, String, super::help::Help);
 }
 
 use help::Help;
@@ -106,7 +106,7 @@ impl Drop for Shell {
 }
 
 /// What the files are made from.
-fn sources() -> (Help, Vec<pages::Command>) {
+fn sources() -> (Help, Vec<pages::CommandHelp>) {
     let ctl = env!("CARGO_BIN_EXE_tested-etcfsctl");
     let help = help_of(ctl, &[]);
     let commands = help.items("Commands").map(|item| {

@@ -24,7 +24,7 @@ mod redact;
 pub mod strip;
 mod write;
 
-pub use check::{Conversation, Finding};
+pub use check::{Conversation, Fault};
 pub use error::CaptureError;
 pub use read::{Message, Reader};
 pub use redact::{KEPT_NAMES, Redactor};
@@ -93,7 +93,7 @@ impl Header {
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Kind {
+pub enum RecordKind {
     /// The answer to INIT: what the connection had agreed on when the recording began.
     Init = 1,
     /// A request was about to be carried out.
@@ -108,15 +108,15 @@ pub enum Kind {
     Rules = 6,
 }
 
-impl Kind {
-    fn of(byte: u8) -> Option<Kind> {
+impl RecordKind {
+    fn of(byte: u8) -> Option<RecordKind> {
         [
-            Kind::Init,
-            Kind::Request,
-            Kind::Answer,
-            Kind::Done,
-            Kind::Lost,
-            Kind::Rules,
+            RecordKind::Init,
+            RecordKind::Request,
+            RecordKind::Answer,
+            RecordKind::Done,
+            RecordKind::Lost,
+            RecordKind::Rules,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -127,7 +127,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
     /// What it is.
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// The processor that handled it.
     pub cpu: u16,
     /// The thread that handled it.
@@ -136,7 +136,7 @@ pub struct Record<'a> {
     pub time: u64,
     /// The request's opcode; of an answer, the opcode of the request that it answers.
     pub opcode: Opcode,
-    /// The message's length on the wire in bytes; for [`Kind::Lost`] how many records are missing.
+    /// The message's length on the wire in bytes; for [`RecordKind::Lost`] how many records are missing.
     pub len: u32,
     /// The message, or its beginning.
     pub kept: &'a [u8],
@@ -145,6 +145,6 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// Whether the end of the message was left out.
     pub fn is_cut(&self) -> bool {
-        self.kind != Kind::Lost && (self.kept.len() as u64) < u64::from(self.len)
+        self.kind != RecordKind::Lost && (self.kept.len() as u64) < u64::from(self.len)
     }
 }

@@ -12,7 +12,7 @@ mod words;
 use crate::abi::Attr;
 use crate::{Frame, Opcode};
 use std::fmt;
-use words::{Mode, Quoted};
+use words::{Quoted, ShownMode};
 
 /// The most bytes of an unknown message that are printed.
 const HEX_LIMIT: usize = 64;
@@ -45,7 +45,7 @@ fn attr(f: &mut fmt::Formatter<'_>, attr: &Attr) -> fmt::Result {
     time(f, "atime", attr.atime, attr.atimensec)?;
     time(f, "mtime", attr.mtime, attr.mtimensec)?;
     time(f, "ctime", attr.ctime, attr.ctimensec)?;
-    write!(f, " mode={}", Mode(attr.mode))?;
+    write!(f, " mode={}", ShownMode(attr.mode))?;
     fields!(f, attr; nlink uid gid rdev blksize);
     match attr.flags {
         0 => Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! Drawn in pixels: the axes of a plotting library name the places between discrete rows, not the rows.
 
-use super::report::{MODES, Results, Row};
+use super::results::{MODES, ResultRow, Results};
 use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -38,7 +38,7 @@ struct Scale {
 }
 
 impl Scale {
-    fn of(rows: &[&Row]) -> Scale {
+    fn of(rows: &[&ResultRow]) -> Scale {
         let all = || {
             rows.iter()
                 .flat_map(|row| MODES.iter().filter_map(|mode| row.ratio(mode)))
@@ -73,8 +73,8 @@ impl Scale {
 /// Draws the rows of `results` into an SVG file.
 pub(crate) fn draw(results: &Results, path: &Path) -> Result<()> {
     // Rows that only another row is compared with, and more of the same.
-    let left_out = |row: &Row| row.name.contains("2,500") || row.name.contains("4 clients");
-    let rows: Vec<&Row> = results
+    let left_out = |row: &ResultRow| row.name.contains("2,500") || row.name.contains("4 clients");
+    let rows: Vec<&ResultRow> = results
         .rows
         .iter()
         .filter(|row| row.ratio(MODES[2]).is_some() && !left_out(row))
@@ -127,7 +127,7 @@ fn frame(area: &Area<'_>, scale: &Scale, end: i32) -> Result<()> {
 }
 
 /// One row: its name at the height of its middle bar, and a bar for every mode from native's line on.
-fn bars(area: &Area<'_>, scale: &Scale, row: &Row, y: i32) -> Result<()> {
+fn bars(area: &Area<'_>, scale: &Scale, row: &ResultRow, y: i32) -> Result<()> {
     let name = row.name.split(" (").next().unwrap_or(&row.name);
     text(area, name, (LEFT - 12, y + 3 * BAR / 2), 14, HPos::Right)?;
     for (band, (mode, colour)) in COLOURS.into_iter().enumerate() {

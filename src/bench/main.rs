@@ -7,7 +7,7 @@ mod chart;
 mod client;
 mod modes;
 mod plan;
-mod report;
+mod results;
 mod targets;
 
 use anyhow::{Context as _, Result, bail};
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("the benchmark mounts file systems: run it as root (scripts/bench does)");
     }
-    let lowers = modes::Lower::named(arguments.lower.as_deref())?;
+    let lowers = modes::LowerFs::named(arguments.lower.as_deref())?;
     let etcfs = match arguments.etcfs {
         Some(path) => path,
         None => std::env::current_exe()?.with_file_name("etcfs"),
@@ -66,13 +66,13 @@ fn main() -> Result<()> {
     let scale = arguments
         .scale
         .unwrap_or(if arguments.short { 5 } else { 1 });
-    let options = plan::Options {
+    let options = plan::Selection {
         rounds: arguments.rounds,
         scale: scale.max(1),
         only: arguments.only,
         short: arguments.short,
     };
-    let mut results = report::Results::new(options.rounds, options.scale);
+    let mut results = results::Results::new(options.rounds, options.scale);
     for lower in lowers {
         let bench = modes::Bench::new(lower, &etcfs, !arguments.without_bindfs)
             .with_context(|| format!("setting up {}", lower.name()))?;
@@ -88,7 +88,7 @@ fn main() -> Result<()> {
         chart::draw(&results, path).with_context(|| path.display().to_string())?;
     }
     if let Some(path) = arguments.update_numbers {
-        report::update_numbers(&path, &results.table(), arguments.svg.as_deref())?;
+        results::update_numbers(&path, &results.table(), arguments.svg.as_deref())?;
     }
     Ok(())
 }

@@ -12,20 +12,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the files lie on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lower {
+pub(crate) enum LowerFs {
     /// Memory: no disk noise.
     Tmpfs,
     /// ext4 in an image on a loop device.
     Ext4,
 }
 
-impl Lower {
+impl LowerFs {
     /// The one with that name, or all.
-    pub(crate) fn named(name: Option<&str>) -> Result<Vec<Lower>> {
+    pub(crate) fn named(name: Option<&str>) -> Result<Vec<LowerFs>> {
         match name {
-            None => Ok(vec![Lower::Tmpfs, Lower::Ext4]),
-            Some("tmpfs") => Ok(vec![Lower::Tmpfs]),
-            Some("ext4") => Ok(vec![Lower::Ext4]),
+            None => Ok(vec![LowerFs::Tmpfs, LowerFs::Ext4]),
+            Some("tmpfs") => Ok(vec![LowerFs::Tmpfs]),
+            Some("ext4") => Ok(vec![LowerFs::Ext4]),
             Some(other) => bail!("--lower {other}: it is tmpfs or ext4"),
         }
     }
@@ -33,14 +33,14 @@ impl Lower {
     /// Its name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Lower::Tmpfs => "tmpfs",
-            Lower::Ext4 => "ext4",
+            LowerFs::Tmpfs => "tmpfs",
+            LowerFs::Ext4 => "ext4",
         }
     }
 }
 
 /// One way to the files.
-pub(crate) struct Mode {
+pub(crate) struct MeasuredMode {
     /// Its name in the table.
     pub name: &'static str,
     /// Where the files are seen.
@@ -51,15 +51,15 @@ pub(crate) struct Mode {
 /// A lower file system with every mode over it. Dropping it unmounts everything.
 pub(crate) struct Bench {
     /// What the files lie on.
-    pub lower: Lower,
+    pub lower: LowerFs,
     /// The modes; native is the first.
-    pub modes: Vec<Mode>,
+    pub modes: Vec<MeasuredMode>,
     scratch: PathBuf,
 }
 
 impl Bench {
     /// Mounts everything below a new directory in `TMPDIR`.
-    pub(crate) fn new(lower: Lower, etcfs: &Path, with_bindfs: bool) -> Result<Bench> {
+    pub(crate) fn new(lower: LowerFs, etcfs: &Path, with_bindfs: bool) -> Result<Bench> {
         rustix::mount::mount_change(
             "/",
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -101,11 +101,11 @@ impl Bench {
 
     fn mount_lower(&self, at: &Path) -> Result<()> {
         match self.lower {
-            Lower::Tmpfs => {
+            LowerFs::Tmpfs => {
                 rustix::mount::mount("bench", at, "tmpfs", MountFlags::empty(), c"mode=0755")
                     .context("mounting a tmpfs")
             }
-            Lower::Ext4 => {
+            LowerFs::Ext4 => {
                 let image = self.scratch.join("ext4.img");
                 std::fs::File::create(&image)?.set_len(6 << 30)?;
                 run(Command::new("mkfs.ext4")
@@ -149,7 +149,7 @@ impl Bench {
     }
 
     fn add(&mut self, name: &'static str, dir: PathBuf, served_by: Option<Child>) {
-        self.modes.push(Mode {
+        self.modes.push(MeasuredMode {
             name,
             dir,
             served_by,

@@ -1,8 +1,8 @@
 //! The rows: what is measured, in which order, and what has to be there before.
 
 use super::client::STORM_NAMES;
-use super::modes::{Bench, Lower, Mode, run};
-use super::report::{MODES, Results, Unit, median, small_scale};
+use super::modes::{Bench, LowerFs, MeasuredMode, run};
+use super::results::{MODES, Results, Unit, median, small_scale};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ const SMALLEST: usize = 4 * KIB;
 
 /// One measurement of one mode: a workload by so many clients.
 #[derive(Clone, Copy)]
-struct Job {
+struct Measurement {
     workload: &'static str,
     count: usize,
     size: usize,
@@ -25,8 +25,8 @@ struct Job {
     user: &'static str,
 }
 
-const fn job(workload: &'static str, count: usize, size: usize) -> Job {
-    Job {
+const fn job(workload: &'static str, count: usize, size: usize) -> Measurement {
+    Measurement {
         workload,
         count,
         size,
@@ -36,7 +36,7 @@ const fn job(workload: &'static str, count: usize, size: usize) -> Job {
 }
 
 /// How thoroughly to measure.
-pub(crate) struct Options {
+pub(crate) struct Selection {
     /// Rounds.
     pub rounds: usize,
     /// What every count is divided by.
@@ -48,11 +48,12 @@ pub(crate) struct Options {
 }
 
 /// Measures every row of `bench`, round by round.
-pub(crate) fn measure(bench: &Bench, options: &Options, results: &mut Results) -> Result<()> {
+pub(crate) fn measure(bench: &Bench, options: &Selection, results: &mut Results) -> Result<()> {
     for round in 0..options.rounds {
         let (lower, rounds) = (bench.lower.name(), options.rounds);
         eprintln!("{lower}: round {} of {rounds}", round + 1);
-        let takes_part = |mode: &&Mode| round == 0 || !options.short || mode.name != MODES[3];
+        let takes_part =
+            |mode: &&MeasuredMode| round == 0 || !options.short || mode.name != MODES[3];
         let mut plan = Plan {
             bench,
             options,
@@ -73,9 +74,9 @@ pub(crate) fn measure(bench: &Bench, options: &Options, results: &mut Results) -
 
 struct Plan<'a> {
     bench: &'a Bench,
-    options: &'a Options,
+    options: &'a Selection,
     /// The modes of this round.
-    modes: Vec<&'a Mode>,
+    modes: Vec<&'a MeasuredMode>,
     results: &'a mut Results,
 }
 
@@ -109,7 +110,7 @@ impl Plan<'_> {
             let read = seconds(&dir, job("read", count, size))?;
             self.note(&row("write"), mode, write, Unit::Seconds);
             self.note(&row("read"), mode, read, Unit::Seconds);
-            if self.bench.lower == Lower::Ext4 && size == 4 * KIB {
+            if self.bench.lower == LowerFs::Ext4 && size == 4 * KIB {
                 drop_caches()?;
                 let cold = seconds(&dir, job("read", count, size))?;
                 self.note(&format!("{}, cold", row("read")), mode, cold, Unit::Seconds);
@@ -121,7 +122,13 @@ impl Plan<'_> {
     }
 
     /// The same with a tenth of the files, to see how the time grows; the median of three, because it is short.
-    fn a_tenth(&mut self, mode: &Mode, dir: &Path, count: usize, size: usize) -> Result<()> {
+    fn a_tenth(
+        &mut self,
+        mode: &MeasuredMode,
+        dir: &Path,
+        count: usize,
+        size: usize,
+    ) -> Result<()> {
         let verbs = ["write", "read", "unlink"];
         let mut times = [const { Vec::new() }; 3];
         for _ in 0..3 {
@@ -227,7 +234,7 @@ impl Plan<'_> {
                 }
                 let count = self.scaled(count);
                 for mode in self.modes.clone() {
-                    let job = Job {
+                    let job = Measurement {
                         clients,
                         user,
                         ..job(workload, count, 4 * KIB)
@@ -296,7 +303,7 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn note(&mut self, row: &str, mode: &Mode, value: f64, unit: Unit) {
+    fn note(&mut self, row: &str, mode: &MeasuredMode, value: f64, unit: Unit) {
         eprintln!("  {row}, {}: {value:.3}", mode.name);
         self.results
             .add(self.bench.lower.name(), row, mode.name, value, unit);
@@ -315,9 +322,9 @@ fn fresh_dir(root: &Path, name: &str) -> Result<String> {
 }
 
 /// The longest time that one of the job's clients took, all of them having begun together.
-fn seconds(dir: &Path, job: Job) -> Result<f64> {
+fn seconds(dir: &Path, job: Measurement) -> Result<f64> {
     let mut clients = (0..job.clients)
-        .map(|_| Client::start(dir, job))
+        .map(|_| Runner::start(dir, job))
         .collect::<Result<Vec<_>>>()?;
     for client in &mut clients {
         client.go()?;
@@ -329,13 +336,13 @@ fn seconds(dir: &Path, job: Job) -> Result<f64> {
     Ok(longest)
 }
 
-struct Client {
+struct Runner {
     child: Child,
     out: BufReader<std::process::ChildStdout>,
 }
 
-impl Client {
-    fn start(dir: &Path, job: Job) -> Result<Client> {
+impl Runner {
+    fn start(dir: &Path, job: Measurement) -> Result<Runner> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("client")
             .arg(job.workload)
@@ -352,7 +359,7 @@ impl Client {
         if line.trim() != "ready" {
             bail!("a client said {line:?}");
         }
-        Ok(Client { child, out })
+        Ok(Runner { child, out })
     }
 
     fn go(&mut self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What was wanted, what was measured, and whether that is enough.
 
-use super::report::{MODES, Results, Row, Unit};
+use super::results::{MODES, ResultRow, Results, Unit};
 use std::fmt::Write as _;
 
 const PASSED: &str = MODES[2];
@@ -74,7 +74,7 @@ const HP: [(&str, &str, f64); 20] = [
 ];
 
 /// One target.
-pub(crate) struct Verdict {
+pub(crate) struct Judgement {
     /// What was measured.
     pub what: String,
     /// What it has to be.
@@ -86,7 +86,7 @@ pub(crate) struct Verdict {
 }
 
 /// Every target of which there are measurements.
-pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
+pub(crate) fn verdicts(results: &Results) -> Vec<Judgement> {
     let mut all = Vec::new();
     for (lower, name, bound) in RATIOS {
         let what = format!("{lower}, {name}: times native");
@@ -108,8 +108,8 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
     all
 }
 
-fn at_most(what: String, measured: f64, bound: f64) -> Verdict {
-    Verdict {
+fn at_most(what: String, measured: f64, bound: f64) -> Judgement {
+    Judgement {
         what,
         wanted: format!("<= {bound}"),
         measured: format!("{measured:.2}"),
@@ -117,10 +117,10 @@ fn at_most(what: String, measured: f64, bound: f64) -> Verdict {
     }
 }
 
-fn rates(results: &Results, lower: &str) -> Vec<Verdict> {
+fn rates(results: &Results, lower: &str) -> Vec<Judgement> {
     let verdict = |(name, least): (&str, f64)| {
         let rate = results.row(lower, name)?.median(PASSED)?;
-        Some(Verdict {
+        Some(Judgement {
             what: format!("{lower}, {name}: per second"),
             wanted: format!(">= {least}"),
             measured: format!("{rate:.0}"),
@@ -130,8 +130,8 @@ fn rates(results: &Results, lower: &str) -> Vec<Verdict> {
     RATES.into_iter().filter_map(verdict).collect()
 }
 
-fn storm(results: &Results, lower: &str) -> Option<Verdict> {
-    let is_it = |row: &&Row| row.lower == lower && row.name.contains("storm");
+fn storm(results: &Results, lower: &str) -> Option<Judgement> {
+    let is_it = |row: &&ResultRow| row.lower == lower && row.name.contains("storm");
     let time = results.rows.iter().find(is_it)?.median(PASSED)?;
     let whole = time * results.scale() as f64;
     Some(at_most(
@@ -141,7 +141,7 @@ fn storm(results: &Results, lower: &str) -> Option<Verdict> {
     ))
 }
 
-fn users(results: &Results, lower: &str) -> Vec<Verdict> {
+fn users(results: &Results, lower: &str) -> Vec<Judgement> {
     let verdict = |name: &str| {
         let of = |who: &str| results.row(lower, &format!("{name}, {who}"));
         let root = of("1 client")?.median(PASSED)?;
@@ -161,7 +161,7 @@ fn users(results: &Results, lower: &str) -> Vec<Verdict> {
 }
 
 /// How much longer ten times the files take, by mode; native's own growth is named beside it.
-fn growth(results: &Results, lower: &str) -> Vec<Verdict> {
+fn growth(results: &Results, lower: &str) -> Vec<Judgement> {
     let mut all = Vec::new();
     for verb in ["write", "read", "unlink"] {
         let of = |what: &str| results.row(lower, &format!("{verb} {what} x 4 KiB"));
@@ -182,14 +182,14 @@ fn growth(results: &Results, lower: &str) -> Vec<Verdict> {
 }
 
 /// bindfs keeps names, attributes and pages in the kernel as it is installed.
-fn against_bindfs(row: &Row) -> Option<Verdict> {
+fn against_bindfs(row: &ResultRow) -> Option<Judgement> {
     let judged_with_tenfold = row.name.contains("2,500");
     if judged_with_tenfold || KEPT.iter().any(|kept| row.name.starts_with(kept)) {
         return None;
     }
     // Of the same rounds, so that a round which one of them has not had does not count.
     let times = row.against(PASSED, MODES[3])?;
-    Some(Verdict {
+    Some(Judgement {
         what: format!("{}, {}: times bindfs", row.lower, row.name),
         wanted: "< 1".to_owned(),
         measured: format!("{times:.2}"),
@@ -198,11 +198,11 @@ fn against_bindfs(row: &Row) -> Option<Verdict> {
 }
 
 /// The list, the missed ones last, and how many are met.
-pub(crate) fn list(verdicts: &[Verdict]) -> String {
+pub(crate) fn list(verdicts: &[Judgement]) -> String {
     let mut text = String::from("\n| target | wanted | measured | |\n|---|---|---|---|\n");
     for met in [true, false] {
         for verdict in verdicts.iter().filter(|verdict| verdict.met == met) {
-            let Verdict {
+            let Judgement {
                 what,
                 wanted,
                 measured,
@@ -218,7 +218,7 @@ pub(crate) fn list(verdicts: &[Verdict]) -> String {
 }
 
 /// The list for programs.
-pub(crate) fn json(verdicts: &[Verdict]) -> serde_json::Value {
+pub(crate) fn json(verdicts: &[Judgement]) -> serde_json::Value {
     verdicts
         .iter()
         .map(|v| {
@@ -229,18 +229,18 @@ pub(crate) fn json(verdicts: &[Verdict]) -> serde_json::Value {
         .collect()
 }
 
-impl Row {
+impl ResultRow {
     /// How many times longer this row took than `other` in a mode: the median over the rounds.
-    fn times(&self, other: &Row, mode: &str) -> Option<f64> {
-        super::report::median_of_pairs(self.values.get(mode)?, other.values.get(mode)?)
+    fn times(&self, other: &ResultRow, mode: &str) -> Option<f64> {
+        super::results::median_of_pairs(self.values.get(mode)?, other.values.get(mode)?)
     }
 
     /// How many times longer `mode` took than `other`: the median over the rounds that both have had.
     fn against(&self, mode: &str, other: &str) -> Option<f64> {
         let (ours, theirs) = (self.values.get(mode)?, self.values.get(other)?);
         match self.unit {
-            Unit::Seconds => super::report::median_of_pairs(ours, theirs),
-            Unit::PerSecond => super::report::median_of_pairs(theirs, ours),
+            Unit::Seconds => super::results::median_of_pairs(ours, theirs),
+            Unit::PerSecond => super::results::median_of_pairs(theirs, ours),
         }
     }
 }

@@ -12,14 +12,14 @@ use super::list;
 
 /// Whether somebody has asked for these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct Wanted {
     /// `dev`.
     pub(crate) dev: bool,
     /// `suid`.
     pub(crate) suid: bool,
 }
 
-impl Asked {
+impl Wanted {
     /// What one list says; of opposites the last one holds.
     fn take(&mut self, list: &OsStr) {
         for item in list::split(list) {
@@ -36,7 +36,7 @@ impl Asked {
 
 /// Takes off `list` what mount.fuse3 has appended to it: `dev` unless there is `nodev`, and `suid` unless there is `nosuid`.
 /// None: it is not a list of mount(8)'s, which begin with `rw` or `ro`.
-pub(super) fn without_appended(list: &mut Vec<OsString>) -> Option<Asked> {
+pub(super) fn without_appended(list: &mut Vec<OsString>) -> Option<Wanted> {
     let has = |list: &[OsString], item: &str| list.iter().any(|i| i == item);
     if !list
         .first()
@@ -44,7 +44,7 @@ pub(super) fn without_appended(list: &mut Vec<OsString>) -> Option<Asked> {
     {
         return None;
     }
-    let appended = Asked {
+    let appended = Wanted {
         dev: !has(list, "nodev"),
         suid: !has(list, "nosuid"),
     };
@@ -61,8 +61,8 @@ const ABOVE: u32 = 6;
 
 /// What mount(8), a process above this one, was asked for on its command line or in fstab for this mountpoint. Nothing if
 /// there is no such process, or it is not root's.
-pub fn asked_of_mount(mountpoint: &Path) -> Asked {
-    let mut asked = Asked::default();
+pub fn asked_of_mount(mountpoint: &Path) -> Wanted {
+    let mut asked = Wanted::default();
     let Some(command) = mount_above() else {
         return asked;
     };
@@ -147,7 +147,7 @@ mod tests {
         ] {
             let mut items = list(text);
             let appended = without_appended(&mut items);
-            assert_eq!(appended, Some(Asked { dev, suid }), "{text}");
+            assert_eq!(appended, Some(Wanted { dev, suid }), "{text}");
             assert_eq!(items, list(rest), "{text}");
         }
         for text in ["dev,suid", "dev", "rw,dev", "rw,suid,dev", ""] {
@@ -159,7 +159,7 @@ mod tests {
     fn a_line_of_fstab_counts_for_its_mountpoint() {
         let text = b"# etc /mnt fuse.etcfs dev 0 0\n\netcfs /a\\040b fuse.etcfs allow_other,dev 0 0\nx /c fuse suid\n";
         let of = |at: &str| {
-            let mut asked = Asked::default();
+            let mut asked = Wanted::default();
             let lists = fstab_options(text, Path::new(at));
             lists.iter().for_each(|list| asked.take(list));
             (asked.dev, asked.suid)

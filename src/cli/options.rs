@@ -1,6 +1,6 @@
 //! What a command line can say.
 
-use super::mount8::Asked;
+use super::mount8::Wanted;
 use crate::mount::MountRequest;
 use crate::sys::seccomp;
 use std::ffi::OsString;
@@ -35,7 +35,7 @@ pub struct Options {
     /// `fsname=`, which goes before a positional source.
     pub(super) fsname: Option<OsString>,
     /// What mount.fuse3 has said of its own accord.
-    pub(crate) appended: Asked,
+    pub(crate) appended: Wanted,
     /// The directory with the global files; none: see [`Options::global_dir`].
     pub(crate) global: Option<PathBuf>,
     /// The stratum's name; none: attribute `user.bedrock.stratum` of "/".
@@ -76,7 +76,7 @@ impl Default for Options {
             threads: None,
             single: false,
             fsname: None,
-            appended: Asked::default(),
+            appended: Wanted::default(),
             global: None,
             stratum: None,
             passthrough: false,

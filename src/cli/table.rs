@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::error::CliError;
 use super::likely::likely;
 use super::options::{LogLevel, Options};
-use crate::mount::{Atime, Way};
+use crate::mount::{Atime, Method};
 use crate::sys::seccomp::Mode;
 
 /// What may follow an option's name, and what it does.
@@ -29,22 +29,22 @@ pub(super) enum Takes {
 use Takes::{Ignored, Nothing, Refused, Value};
 
 /// One option.
-pub(super) struct Row {
+pub(super) struct OptionRow {
     /// Its name, without `=`.
     pub(crate) name: &'static str,
     /// What it takes and does.
     pub(crate) takes: Takes,
 }
 
-const fn row(name: &'static str, takes: Takes) -> Row {
-    Row { name, takes }
+const fn row(name: &'static str, takes: Takes) -> OptionRow {
+    OptionRow { name, takes }
 }
 
 const KERNELS_OWN: &str = "is set by etcfs itself; leave it out";
 const HIGH_LEVEL: &str = "etcfs never caches names or attributes and takes ids, modes and inode numbers from the lower files; leave it out";
 
 /// All options that have a name of their own; `x-*` and `X-*` are ignored besides.
-pub(super) const ROWS: &[Row] = &[
+pub(super) const ROWS: &[OptionRow] = &[
     // etcfs's own.
     row(
         "global",
@@ -259,11 +259,11 @@ fn name(value: &OsStr) -> Result<OsString, &'static str> {
         .ok_or("a name, not empty and without control characters")
 }
 
-fn way(value: &OsStr) -> Result<Way, &'static str> {
+fn way(value: &OsStr) -> Result<Method, &'static str> {
     match value.as_bytes() {
-        b"auto" => Ok(Way::Auto),
-        b"direct" => Ok(Way::Direct),
-        b"fusermount3" => Ok(Way::Fusermount3),
+        b"auto" => Ok(Method::Auto),
+        b"direct" => Ok(Method::Direct),
+        b"fusermount3" => Ok(Method::Fusermount3),
         _ => Err("direct, fusermount3 or auto"),
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::list::split;
 use super::table::{ROWS, Takes};
 use super::*;
-use crate::mount::{Atime, Way};
+use crate::mount::{Atime, Method};
 use crate::sys::seccomp::Mode;
 
 fn run(args: &[&str]) -> Options {
@@ -146,7 +146,7 @@ fn our_own_options_are_taken() {
     );
     assert_eq!(options.global.as_deref(), Some(Path::new("/g")));
     assert_eq!(options.stratum.as_deref(), Some(OsStr::new("debian")));
-    assert_eq!(options.mount.way, Way::Fusermount3);
+    assert_eq!(options.mount.way, Method::Fusermount3);
     assert_eq!(options.threads.map(NonZeroU16::get), Some(3));
     assert!(options.passthrough && options.legacy_global && options.mount.dirsync);
     assert!(options.survive_shutdown);
@@ -156,8 +156,8 @@ fn our_own_options_are_taken() {
     assert_eq!(options.watchdog, 3);
     assert_eq!(options.log, LogLevel::Info);
     assert_eq!(options.mount.max_read, Some(65536));
-    assert_eq!(with("mount=direct").mount.way, Way::Direct);
-    assert_eq!(with("mount=auto").mount.way, Way::Auto);
+    assert_eq!(with("mount=direct").mount.way, Method::Direct);
+    assert_eq!(with("mount=auto").mount.way, Method::Auto);
     assert_eq!(run(&["-s", "/etc"]).threads.map(NonZeroU16::get), Some(1));
 }
 
@@ -189,7 +189,7 @@ fn dev_and_suid_are_roots_and_mount_fuse3s_count_if_somebody_has_asked() {
     let line = ["none", "/etc", "-o", "rw,dev,suid"];
     for (dev, suid) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut options = run(&line);
-        options.take_appended(|_| Asked { dev, suid });
+        options.take_appended(|_| Wanted { dev, suid });
         assert_eq!(given(&options), (dev, suid));
     }
 }

@@ -2,10 +2,10 @@
 
 use super::Control;
 use super::report::{
-    Enforcement, InFlight, Init, Journal, Object, Op, Override, Passthrough, SinceReset, Stats,
-    Thread, Which,
+    Enforcement, Init, JournalReport, ObjectReport, Op, OverrideReport, PassthroughReport,
+    RequestReport, SinceReset, Stats, ThreadReport, Which,
 };
-use super::wire::Ask;
+use super::wire::Query;
 use crate::fs::ids::NodeId;
 use crate::fs::ids::Side;
 use crate::fs::journal::Deed;
@@ -30,13 +30,13 @@ const LAST: usize = 5;
 
 impl Control {
     /// The text of a report.
-    pub(super) fn answer(&self, ask: &Ask) -> Result<Vec<u8>, String> {
+    pub(super) fn answer(&self, ask: &Query) -> Result<Vec<u8>, String> {
         let text = match ask {
-            Ask::Stats { reset } => serde_json::to_vec(&self.stats(*reset)),
-            Ask::Which { path } => serde_json::to_vec(&self.which(path)?),
-            Ask::Journal => serde_json::to_vec(&self.journal()),
-            Ask::Doctor => serde_json::to_vec(&self.doctor()),
-            Ask::Log(_) | Ask::Trace(_) | Ask::Record { .. } => {
+            Query::Stats { reset } => serde_json::to_vec(&self.stats(*reset)),
+            Query::Which { path } => serde_json::to_vec(&self.which(path)?),
+            Query::Journal => serde_json::to_vec(&self.journal()),
+            Query::Doctor => serde_json::to_vec(&self.doctor()),
+            Query::Log(_) | Query::Trace(_) | Query::Record { .. } => {
                 return Err("this is a stream".to_owned());
             }
         };
@@ -54,7 +54,7 @@ impl Control {
             seconds: now.saturating_sub(*when) as f64 / 1e9,
             ops: ops(&snapshot.since(then)),
         });
-        let threads = snapshot.threads.iter().map(|thread| Thread {
+        let threads = snapshot.threads.iter().map(|thread| ThreadReport {
             role: match thread.role {
                 Role::Worker => "worker".to_owned(),
                 Role::Aside => "aside".to_owned(),
@@ -88,10 +88,10 @@ impl Control {
     }
 
     /// What is being worked on, the oldest first.
-    pub(super) fn in_flight(&self, now: u64) -> Vec<InFlight> {
+    pub(super) fn in_flight(&self, now: u64) -> Vec<RequestReport> {
         let mut requests = self.session.in_flight();
         requests.sort_by_key(|request| request.taken);
-        let shown = requests.iter().map(|request| InFlight {
+        let shown = requests.iter().map(|request| RequestReport {
             op: request.opcode.to_string(),
             path: self.path_of(NodeId(request.nodeid)),
             pid: request.pid,
@@ -115,7 +115,7 @@ impl Control {
     }
 
     /// The state of passthrough.
-    pub(super) fn passthrough(&self) -> Passthrough {
+    pub(super) fn passthrough(&self) -> PassthroughReport {
         let backing = &self.session.fs.passthrough.registry;
         let mut reasons: Vec<String> = backing.reasons().into_iter().map(|r| r.text).collect();
         if !self.start.passthrough {
@@ -124,7 +124,7 @@ impl Control {
                     .to_owned(),
             );
         }
-        Passthrough {
+        PassthroughReport {
             asked: self.start.passthrough,
             on: backing.is_on(),
             reasons,
@@ -177,7 +177,7 @@ impl Control {
             side: side_word(side).to_owned(),
             lower: lower(base, &path),
             global_rule: found.global.map(|at| shown(rules.path(at).to_bytes())),
-            over: found.over.map(|over| Override {
+            over: found.over.map(|over| OverrideReport {
                 kind: over.kind.word().to_owned(),
                 content: printable(&over.content),
             }),
@@ -188,15 +188,15 @@ impl Control {
         })
     }
 
-    fn object(&self, side: Side, path: &str) -> Result<Object, Errno> {
+    fn object(&self, side: Side, path: &str) -> Result<ObjectReport, Errno> {
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
         let (stat, node) = self.session.fs.explain.object_at(side, &path)?;
         Ok(object(&stat, node.as_ref()))
     }
 
-    fn journal(&self) -> Journal {
+    fn journal(&self) -> JournalReport {
         let journal = self.session.fs.enforcer.journal();
-        Journal {
+        JournalReport {
             total: journal.total(),
             entries: journal.entries().iter().map(enforcement).collect(),
         }
@@ -236,7 +236,7 @@ fn lower(base: &Path, path: &str) -> String {
     whole
 }
 
-fn object(stat: &Stat, node: Option<&Arc<Node>>) -> Object {
+fn object(stat: &Stat, node: Option<&Arc<Node>>) -> ObjectReport {
     let (handles, backing_id) = match node {
         Some(node) => {
             let handles = node.handles();
@@ -244,7 +244,7 @@ fn object(stat: &Stat, node: Option<&Arc<Node>>) -> Object {
         }
         None => (0, None),
     };
-    Object {
+    ObjectReport {
         kind: match stat.kind() {
             libc::S_IFREG => "file",
             libc::S_IFDIR => "directory",

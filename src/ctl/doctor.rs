@@ -1,12 +1,12 @@
 //! The doctor: what is as it should be, what is worth knowing, and what somebody should do something about.
 
-mod judge;
+mod advice;
 #[cfg(test)]
 mod tests;
 
 use super::Control;
 use super::answer::reason;
-use super::report::{Doctor, Finding, Level};
+use super::report::{Doctor, Finding, Severity};
 use crate::fs::ids::Side;
 use crate::fs::staging::sweep::{STALE_AFTER, is_stale};
 use crate::fs::staging::temp_names::is_hidden;
@@ -14,8 +14,8 @@ use crate::printable::printable;
 use crate::session::meter;
 use crate::sys::limits;
 use crate::trace::side_word;
+use advice::{Failing, InUse, SideFacts};
 use etcfs_proto::flags::InitFlags;
-use judge::{Failing, Lower, Use};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, RawDir, fstatfs, fstatvfs};
 use rustix::process::{Resource, getrlimit};
@@ -52,22 +52,22 @@ impl Control {
         let release = release.release().to_string_lossy();
         let waiters = &session.waiters;
         let offered = session.agreed.offered.contains(InitFlags::PASSTHROUGH);
-        let mut findings = judge::requests(&self.in_flight(meter::now()));
-        findings.extend(judge::locks(
+        let mut findings = advice::requests(&self.in_flight(meter::now()));
+        findings.extend(advice::locks(
             session.fs.locks.len(),
             waiters.len(),
             &waiters.by_user(),
             waiters.most(),
         ));
         let ids = session.fs.passthrough.registry.ids();
-        findings.extend(judge::passthrough(&self.passthrough(), ids, offered));
-        findings.extend(judge::kernel(&release, &init));
+        findings.extend(advice::passthrough(&self.passthrough(), ids, offered));
+        findings.extend(advice::kernel(&release, &init));
         for side in [Side::Local, Side::Global] {
             findings.extend(self.lower(side));
         }
         let enforced = session.fs.enforcer.journal().total();
-        findings.extend(judge::overrides(&self.failing(), enforced));
-        findings.extend(judge::limits(used()));
+        findings.extend(advice::overrides(&self.failing(), enforced));
+        findings.extend(advice::limits(used()));
         findings.push(rights());
         Doctor { findings }
     }
@@ -89,7 +89,7 @@ impl Control {
                      system and start the daemon anew",
                     reason(errno)
                 );
-                let level = Level::Problem;
+                let level = Severity::Problem;
                 return vec![Finding { level, about, text }];
             }
         };
@@ -99,7 +99,7 @@ impl Control {
             |t| t.1.to_owned(),
         );
         let size = space.f_frsize;
-        judge::lower(&Lower {
+        advice::lower(&SideFacts {
             about: &about,
             path: &path,
             kind: &name,
@@ -174,7 +174,7 @@ fn stale(dir: BorrowedFd<'_>) -> usize {
 }
 
 /// What is in use of what is limited.
-fn used() -> Use {
+fn used() -> InUse {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -188,7 +188,7 @@ fn used() -> Use {
         .and_then(|both| both.split('/').nth(1));
     let most = std::fs::read_to_string("/proc/sys/kernel/threads-max");
     let most = most.ok().and_then(|text| text.trim().parse().ok());
-    Use {
+    InUse {
         files: (
             std::fs::read_dir("/proc/self/fd").map_or(0, |list| list.count() as u64),
             getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
@@ -211,7 +211,7 @@ fn rights() -> Finding {
     };
     let held = field("CapPrm:").and_then(|set| u64::from_str_radix(set, 16).ok());
     let root = rustix::process::geteuid().is_root();
-    judge::rights(
+    advice::rights(
         held.map_or(0, u64::count_ones),
         field("Seccomp:") == Some("2"),
         root,

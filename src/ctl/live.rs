@@ -1,7 +1,7 @@
 //! Streams of requests, sent from the very threads that serve them, so that no queue grows: what a listener does not
 //! take in at once is counted and left out.
 
-use super::record::Record;
+use super::access::Access;
 use super::report::errno_name;
 use super::wire::{Filter, MESSAGE_MAX};
 use super::{Client, Control};
@@ -45,7 +45,7 @@ impl Control {
             Ok(filter) => filter,
             Err(error) => return client.refuse(error),
         };
-        let live: Arc<dyn Observer> = Arc::new(Live {
+        let live: Arc<dyn Observer> = Arc::new(Listener {
             session: self.session.clone(),
             client: fd,
             filter,
@@ -124,7 +124,7 @@ impl Sieve {
 }
 
 /// One listener.
-struct Live {
+struct Listener {
     session: Arc<Session>,
     client: Client,
     filter: Sieve,
@@ -133,7 +133,7 @@ struct Live {
     names: Mutex<HashMap<u32, (u64, Option<String>)>>,
 }
 
-impl Observer for Live {
+impl Observer for Listener {
     fn request(&self, frame: &Frame<'_>) {
         if !self.filter.takes(frame) {
             return;
@@ -182,8 +182,8 @@ impl Observer for Live {
     }
 }
 
-impl Live {
-    fn record(&self, frame: &Frame<'_>, subject: &Subject, times: Times) -> Record {
+impl Listener {
+    fn record(&self, frame: &Frame<'_>, subject: &Subject, times: Times) -> Access {
         let real = clock_gettime(ClockId::Realtime);
         let real = real.tv_sec.cast_unsigned() * 1_000_000 + real.tv_nsec.cast_unsigned() / 1000;
         let age = meter::now().saturating_sub(times.taken) / 1000;
@@ -194,7 +194,7 @@ impl Live {
                 false => format!("{root}/{}", printable(path)),
             }
         };
-        Record {
+        Access {
             time_us: real.saturating_sub(age),
             pid: frame.head.pid,
             comm: self.comm(frame.head.pid),
@@ -205,7 +205,7 @@ impl Live {
             args: cut(arguments(frame), ARGS_MAX),
             side: subject.side.map(|side| side_word(side).to_owned()),
             rule: subject.rule.clone(),
-            ..Record::default()
+            ..Access::default()
         }
     }
 
@@ -226,7 +226,7 @@ impl Live {
         name
     }
 
-    fn send(&self, mut record: Record) {
+    fn send(&self, mut record: Access) {
         record.lost = self.lost.swap(0, Ordering::AcqRel);
         let text = serde_json::to_vec(&record).unwrap_or_default();
         if self.client.send(&text, SendFlags::DONTWAIT).is_err() {

@@ -22,9 +22,9 @@ pub struct Stats {
     /// Requests since `--reset`.
     pub since_reset: Option<SinceReset>,
     /// Requests being worked on, the oldest first.
-    pub in_flight: Vec<InFlight>,
+    pub in_flight: Vec<RequestReport>,
     /// The threads that answer.
-    pub threads: Vec<Thread>,
+    pub threads: Vec<ThreadReport>,
     /// Known nodes.
     pub nodes: usize,
     /// Open files and directories.
@@ -32,7 +32,7 @@ pub struct Stats {
     /// Backing ids in force.
     pub backing_ids: usize,
     /// Whether the kernel reads and writes files itself.
-    pub passthrough: Passthrough,
+    pub passthrough: PassthroughReport,
     /// What carries the requests.
     pub transport: String,
     /// What INIT agreed on.
@@ -115,7 +115,7 @@ pub fn errno_name(errno: i32) -> String {
 
 /// One request being worked on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct InFlight {
+pub struct RequestReport {
     /// The opcode.
     pub op: String,
     /// The path it is about, or the directory of the name it is about.
@@ -132,7 +132,7 @@ pub struct InFlight {
 
 /// One thread that answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Thread {
+pub struct ThreadReport {
     /// `worker` or `aside`.
     pub role: String,
     /// Its id; 0: none at the moment.
@@ -143,7 +143,7 @@ pub struct Thread {
 
 /// The state of passthrough.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Passthrough {
+pub struct PassthroughReport {
     /// `-o passthrough` or the environment asked for it.
     pub asked: bool,
     /// It is in force.
@@ -183,11 +183,11 @@ pub struct Which {
     /// The configured path whose rule makes it global.
     pub global_rule: Option<String>,
     /// The override of this path.
-    pub over: Option<Override>,
+    pub over: Option<OverrideReport>,
     /// A symlink override above it, under which this path is not reached.
     pub hidden_by: Option<String>,
     /// What is there below.
-    pub object: Option<Object>,
+    pub object: Option<ObjectReport>,
     /// Why there is nothing to say about what is there.
     pub error: Option<String>,
     /// The newest entries of the journal about this path.
@@ -196,7 +196,7 @@ pub struct Which {
 
 /// An override.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Override {
+pub struct OverrideReport {
     /// `symlink`, `directory` or `inject`.
     pub kind: String,
     /// As configured.
@@ -205,7 +205,7 @@ pub struct Override {
 
 /// A lower object.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Object {
+pub struct ObjectReport {
     /// `file`, `directory`, `symlink` or `special file`.
     pub kind: String,
     /// Its device number below, `major:minor`.
@@ -228,7 +228,7 @@ pub struct Object {
 
 /// `etcfsctl journal`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Journal {
+pub struct JournalReport {
     /// How many there were since the start.
     pub total: u64,
     /// The newest, oldest first.
@@ -262,7 +262,7 @@ pub struct Enforcement {
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub enum Severity {
     /// As it should be.
     Ok,
     /// Good to know.
@@ -275,7 +275,7 @@ pub enum Level {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Finding {
     /// How much it matters.
-    pub level: Level,
+    pub level: Severity,
     /// What it is about, one or two words.
     pub about: String,
     /// The finding, a sentence without a full stop.

@@ -1,7 +1,7 @@
 //! What `etcfsctl` and the daemon say to each other.
 //!
 //! The two are connected by a Unix socket of type SOCK_SEQPACKET; how they come to it is told in [`super::door`]. The client
-//! sends one message, an [`Ask`] in JSON. The daemon answers with a [`Head`] in a message of its own and then, unless that tells an error,
+//! sends one message, a [`Query`] in JSON. The daemon answers with a [`Head`] in a message of its own and then, unless that tells an error,
 //!
 //! * for a report: its JSON text, in as many messages as it takes, and the end of the connection;
 //! * for a stream: one JSON value per message, until one side hangs up.
@@ -30,14 +30,14 @@ pub(crate) struct Version {
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase")]
-pub enum Ask {
+pub enum Query {
     /// A [`Stats`](super::report::Stats) report.
     Stats {
         /// Count anew from now on; the report still has the figures up to now.
         #[serde(default)]
         reset: bool,
     },
-    /// A stream of [`Record`](super::record::Record)s.
+    /// A stream of [`Access`](super::access::Access)s.
     Log(Filter),
     /// The same, with requests and answers as on the wire.
     Trace(Filter),
@@ -53,7 +53,7 @@ pub enum Ask {
         /// From the root of the mount, with or without a leading slash.
         path: String,
     },
-    /// A [`Journal`](super::report::Journal) report.
+    /// A [`Journal`](super::report::JournalReport) report.
     Journal,
     /// A [`Doctor`](super::report::Doctor) report.
     Doctor,
@@ -109,7 +109,7 @@ impl Head {
 ///
 /// # Errors
 /// The sentence for the client.
-pub(crate) fn read_ask(message: &[u8]) -> Result<Ask, String> {
+pub(crate) fn read_ask(message: &[u8]) -> Result<Query, String> {
     let own = env!("CARGO_PKG_VERSION");
     let version: Version = serde_json::from_slice(message)
         .map_err(|error| format!("the daemon (version {own}) cannot read the request: {error}"))?;
@@ -125,12 +125,12 @@ pub(crate) fn read_ask(message: &[u8]) -> Result<Ask, String> {
 }
 
 /// The message that asks `ask`.
-pub fn write_ask(ask: &Ask) -> Vec<u8> {
+pub fn write_ask(ask: &Query) -> Vec<u8> {
     #[derive(Serialize)]
     struct Whole<'a> {
         etcfs: u32,
         #[serde(flatten)]
-        ask: &'a Ask,
+        ask: &'a Query,
     }
     let whole = Whole {
         etcfs: PROTOCOL,
@@ -153,15 +153,15 @@ mod tests {
             ..Filter::default()
         };
         for ask in [
-            Ask::Stats { reset: true },
-            Ask::Log(filter.clone()),
-            Ask::Trace(filter),
-            Ask::Which {
+            Query::Stats { reset: true },
+            Query::Log(filter.clone()),
+            Query::Trace(filter),
+            Query::Which {
                 path: "a b\"c".to_owned(),
             },
-            Ask::Journal,
-            Ask::Doctor,
-            Ask::Record { data: true },
+            Query::Journal,
+            Query::Doctor,
+            Query::Record { data: true },
         ] {
             assert_eq!(read_ask(&write_ask(&ask)), Ok(ask));
         }
@@ -182,7 +182,7 @@ mod tests {
     fn unknown_fields_are_skipped() {
         let ask = read_ask(br#"{"etcfs":1,"ask":"log","pid":3,"shape":"round"}"#);
         assert!(
-            matches!(ask, Ok(Ask::Log(Filter { pid: Some(3), .. }))),
+            matches!(ask, Ok(Query::Log(Filter { pid: Some(3), .. }))),
             "{ask:?}"
         );
     }

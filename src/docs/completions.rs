@@ -1,7 +1,7 @@
 //! Completions for bash, zsh and fish.
 
 use super::help::Help;
-use super::pages::Command;
+use super::pages::CommandHelp;
 use std::fmt::Write as _;
 
 const SWITCHES: &[(&str, &str)] = &[
@@ -76,7 +76,7 @@ complete -F _etcfs etcfs
 }
 
 /// bash, for etcfsctl.
-pub(crate) fn bash_ctl(commands: &[Command]) -> String {
+pub(crate) fn bash_ctl(commands: &[CommandHelp]) -> String {
     let mut cases = String::new();
     for (name, _, help) in commands {
         let _ = writeln!(cases, "    {name}) words=\"{}\" ;;", words(&switches(help)));
@@ -123,7 +123,7 @@ pub(crate) fn zsh_etcfs(help: &Help) -> String {
 }
 
 /// zsh, for etcfsctl.
-pub(crate) fn zsh_ctl(commands: &[Command]) -> String {
+pub(crate) fn zsh_ctl(commands: &[CommandHelp]) -> String {
     let mut text = "#compdef etcfsctl\nlocal -a commands=(\n".to_owned();
     for (name, what, _) in commands {
         let _ = writeln!(text, "  {}", quoted(&format!("{name}:{}", short(what))));
@@ -171,7 +171,7 @@ complete -c etcfs -s o -x -d options -a '(__etcfs_options)'"#,
 }
 
 /// fish, for etcfsctl.
-pub(crate) fn fish_ctl(commands: &[Command]) -> String {
+pub(crate) fn fish_ctl(commands: &[CommandHelp]) -> String {
     let mut text = String::new();
     for (name, what, help) in commands {
         let _ = writeln!(

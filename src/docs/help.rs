@@ -2,7 +2,7 @@
 
 /// One term of a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Item {
+pub(crate) struct HelpItem {
     /// Such as `-f` or `global=DIR`.
     pub term: String,
     /// What it means.
@@ -17,7 +17,7 @@ pub(crate) struct Section {
     /// Running text.
     pub paragraphs: Vec<String>,
     /// Terms.
-    pub items: Vec<Item>,
+    pub items: Vec<HelpItem>,
 }
 
 /// A whole help text.
@@ -59,7 +59,7 @@ impl Help {
                 });
             } else if indent == 2 {
                 let (term, text) = words.split_once("  ").unwrap_or((words, ""));
-                section.items.push(Item {
+                section.items.push(HelpItem {
                     term: term.to_owned(),
                     text: text.trim().to_owned(),
                 });
@@ -76,7 +76,7 @@ impl Help {
     }
 
     /// The terms of the sections whose title begins so.
-    pub(crate) fn items<'a>(&'a self, title: &'a str) -> impl Iterator<Item = &'a Item> {
+    pub(crate) fn items<'a>(&'a self, title: &'a str) -> impl Iterator<Item = &'a HelpItem> {
         self.sections
             .iter()
             .filter(move |section| section.title.starts_with(title))

@@ -4,7 +4,7 @@ use super::help::{Help, Section};
 use roff::{Inline, Roff, bold, roman};
 
 /// A subcommand: its name, its line in the list, its own help.
-pub(crate) type Command = (String, String, Help);
+pub(crate) type CommandHelp = (String, String, Help);
 
 /// What `etcfsctl help` explains besides its commands.
 const TOPICS: &[(&str, &str)] = &[
@@ -43,7 +43,7 @@ pub(crate) fn etcfs(help: &Help) -> String {
 }
 
 /// etcfsctl(8).
-pub(crate) fn etcfsctl(help: &Help, commands: &[Command]) -> String {
+pub(crate) fn etcfsctl(help: &Help, commands: &[CommandHelp]) -> String {
     let mut page = begin(
         "ETCFSCTL",
         "8",

@@ -7,7 +7,7 @@ use etcfs::cli::likely;
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum Arranged {
     /// A command: the arguments as the parser takes them.
     Run(Vec<String>),
     /// Help, about this if it is about something.
@@ -21,12 +21,12 @@ pub enum Line {
 pub fn arrange(
     info: &CommandInfoWithArgs,
     args: impl IntoIterator<Item = String>,
-) -> Result<Line, String> {
+) -> Result<Arranged, String> {
     let cut = Cut::new(info, args)?;
     let mut words = cut.words.into_iter();
     let Some(name) = words.next() else {
         if cut.help || cut.options.is_empty() {
-            return Ok(Line::Help(None));
+            return Ok(Arranged::Help(None));
         }
         let all = "etcfsctl help lists the commands";
         return Err(match cut.options.first() {
@@ -40,7 +40,7 @@ pub fn arrange(
         } else {
             Some(name)
         };
-        return Ok(Line::Help(about));
+        return Ok(Arranged::Help(about));
     }
     let Some(command) = info.commands.iter().find(|c| c.name == name) else {
         return Err(unknown_command(info, &name));
@@ -94,7 +94,7 @@ pub fn arrange(
         line.push("--".to_owned());
         line.extend(rest);
     }
-    Ok(Line::Run(line))
+    Ok(Arranged::Run(line))
 }
 
 /// A command line, cut into options with their values and other words.
@@ -221,8 +221,8 @@ mod tests {
     fn line(words: &str) -> Result<String, String> {
         let info = crate::Args::get_args_info();
         match arrange(&info, words.split_whitespace().map(str::to_owned))? {
-            Line::Run(words) => Ok(words.join(" ")),
-            Line::Help(about) => Ok(format!("? {}", about.unwrap_or_default())),
+            Arranged::Run(words) => Ok(words.join(" ")),
+            Arranged::Help(about) => Ok(format!("? {}", about.unwrap_or_default())),
         }
     }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::door;
 use etcfs::ctl::report::Stats;
-use etcfs::ctl::wire::Ask;
+use etcfs::ctl::wire::Query;
 use etcfs::printable::{plain, printable, tame, tame_json};
 use serde::Serialize;
 use std::fs;
@@ -42,7 +42,7 @@ const MARK: &[u8] = b"etcfs-control";
 
 /// One thing to do something about.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Finding {
+struct Advice {
     /// The file or the mount, as it is called in the Bedrock.
     path: String,
     /// What is so, and what it costs.
@@ -52,9 +52,9 @@ struct Finding {
 }
 
 /// Findings as they come up, in one Bedrock.
-struct Look<'a> {
+struct Inspection<'a> {
     root: &'a Path,
-    findings: Vec<Finding>,
+    findings: Vec<Advice>,
 }
 
 /// Looks, and prints what there is to say.
@@ -69,14 +69,14 @@ pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
     }
 }
 
-fn print(how: &How, findings: &[Finding]) -> Result<ExitCode> {
+fn print(how: &How, findings: &[Advice]) -> Result<ExitCode> {
     let mut out = String::new();
     if how.json {
         let value = serde_json::json!({ "findings": findings });
         out = tame_json(&value.to_string());
         out.push('\n');
     } else {
-        for Finding { path, text, remedy } in findings {
+        for Advice { path, text, remedy } in findings {
             let line = format!("{path}: {text}; {remedy}");
             out.push_str(&tame(&line));
             out.push('\n');
@@ -89,14 +89,14 @@ fn print(how: &How, findings: &[Finding]) -> Result<ExitCode> {
     })
 }
 
-fn look(how: &How, root: &Path) -> Result<Vec<Finding>> {
+fn look(how: &How, root: &Path) -> Result<Vec<Advice>> {
     let conf = root.join("bedrock/etc/bedrock.conf");
     let text = within::read(root, Path::new("bedrock/etc/bedrock.conf"), TEXT_MAX)
         .with_context(|| format!("{}: no Bedrock Linux can be looked at here", conf.display()))?;
     if !rustix::process::geteuid().is_root() {
         bail!("only root may ask the daemons of all strata; say sudo etcfsctl bedrock");
     }
-    let mut look = Look {
+    let mut look = Inspection {
         root,
         findings: Vec::new(),
     };
@@ -108,9 +108,9 @@ fn look(how: &How, root: &Path) -> Result<Vec<Finding>> {
     Ok(look.findings)
 }
 
-impl Look<'_> {
+impl Inspection<'_> {
     fn say(&mut self, path: &str, text: impl Into<String>, remedy: impl Into<String>) {
-        self.findings.push(Finding {
+        self.findings.push(Advice {
             path: path.to_owned(),
             text: text.into(),
             remedy: remedy.into(),
@@ -260,7 +260,7 @@ impl Look<'_> {
                 );
                 continue;
             }
-            let ask = Ask::Stats { reset: false };
+            let ask = Query::Stats { reset: false };
             match report::<Stats>(how, &mount, &ask) {
                 Ok((stats, _)) if new_enough && !stats.passthrough.asked => self.say(
                     &path,

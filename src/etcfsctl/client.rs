@@ -3,7 +3,7 @@
 use crate::find::Mount;
 use anyhow::{Context as _, Result, bail};
 use etcfs::ctl::door;
-use etcfs::ctl::wire::{self, Ask, Head, MESSAGE_MAX};
+use etcfs::ctl::wire::{self, Head, MESSAGE_MAX, Query};
 use etcfs::printable::{tame, tame_json};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -35,7 +35,7 @@ pub struct Connection {
 impl Connection {
     /// Asks the daemon of `mount`. One that hangs up without a word and is gone then was ending: it served a mount whose device
     /// number this one has been given.
-    pub fn ask(how: &How, mount: &Mount, ask: &Ask) -> Result<Connection> {
+    pub fn ask(how: &How, mount: &Mount, ask: &Query) -> Result<Connection> {
         loop {
             let pid = match Connection::try_ask(how, mount, ask)? {
                 Ok(answered) => return Ok(answered),
@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// The answer's beginning, or the process that hung up.
-    fn try_ask(how: &How, mount: &Mount, ask: &Ask) -> Result<Result<Connection, u32>> {
+    fn try_ask(how: &How, mount: &Mount, ask: &Query) -> Result<Result<Connection, u32>> {
         let timeout = Duration::try_from_secs_f64(how.timeout.max(0.001))
             .context("--timeout takes a number of seconds")?;
         let (socket, pid) = reach(mount, timeout)?;
@@ -188,7 +188,7 @@ fn waiting(device: (u32, u32)) -> String {
 }
 
 /// A report as its type, with its text.
-pub fn report<T: DeserializeOwned>(how: &How, mount: &Mount, ask: &Ask) -> Result<(T, String)> {
+pub fn report<T: DeserializeOwned>(how: &How, mount: &Mount, ask: &Query) -> Result<(T, String)> {
     let text = Connection::ask(how, mount, ask)?.report()?;
     read(&text).context("the daemon's report cannot be read: is it an etcfs of another version?")
 }

@@ -4,9 +4,9 @@ use crate::client::{Connection, How, read};
 use crate::find::{self, Mount};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
-use etcfs::ctl::record::Record;
+use etcfs::ctl::access::Access;
 use etcfs::ctl::report::errno_name;
-use etcfs::ctl::wire::{Ask, Filter};
+use etcfs::ctl::wire::{Filter, Query};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -77,21 +77,21 @@ command!(
 /// Follows the access log.
 pub fn log(how: &How, args: &LogArgs) -> Result<ExitCode> {
     let (mount, filter) = args.choose()?;
-    follow(how, &mount, &Ask::Log(filter), args.count, &line)
+    follow(how, &mount, &Query::Log(filter), args.count, &line)
 }
 
 /// Follows the wire.
 pub fn trace(how: &How, args: &TraceArgs) -> Result<ExitCode> {
     let (mount, filter) = args.choose()?;
-    follow(how, &mount, &Ask::Trace(filter), args.count, &pair)
+    follow(how, &mount, &Query::Trace(filter), args.count, &pair)
 }
 
 fn follow(
     how: &How,
     mount: &Mount,
-    ask: &Ask,
+    ask: &Query,
     count: Option<u64>,
-    show: &dyn Fn(&Record) -> String,
+    show: &dyn Fn(&Access) -> String,
 ) -> Result<ExitCode> {
     let mut connection = Connection::ask(how, mount, ask)?;
     connection.wait_for_ever()?;
@@ -102,7 +102,7 @@ fn follow(
             eprintln!("etcfsctl: the daemon has ended");
             return Ok(ExitCode::FAILURE);
         };
-        let (record, json): (Record, String) = read(message).context("a record of the log")?;
+        let (record, json): (Access, String) = read(message).context("a record of the log")?;
         let text = match how.json {
             true => json + "\n",
             false => show(&record),
@@ -115,7 +115,7 @@ fn follow(
 }
 
 /// One line of the access log.
-fn line(record: &Record) -> String {
+fn line(record: &Access) -> String {
     let mut line = lost(record);
     line.push_str(&format!(
         "{} {}[{}] uid={} {} {}",
@@ -149,7 +149,7 @@ fn line(record: &Record) -> String {
 }
 
 /// A request and its answer.
-fn pair(record: &Record) -> String {
+fn pair(record: &Access) -> String {
     let mut text = lost(record);
     text.push_str(&format!(
         "{} {} {}\n    -> {}\n",
@@ -163,7 +163,7 @@ fn pair(record: &Record) -> String {
     text
 }
 
-fn lost(record: &Record) -> String {
+fn lost(record: &Access) -> String {
     match record.lost {
         0 => String::new(),
         n => format!("... {n} requests were too fast for this listener and are not shown\n"),

@@ -10,16 +10,16 @@ mod client;
 mod find;
 mod follow;
 mod help;
+mod questions;
 mod record;
 mod recording;
-mod report;
 mod stats;
 mod top;
 mod within;
 
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
-use arguments::Line;
+use arguments::Arranged;
 use etcfs::printable::{plain, tame};
 use std::process::ExitCode;
 
@@ -33,12 +33,12 @@ struct Args {
     #[argh(option, default = "5.0")]
     timeout: f64,
     #[argh(subcommand)]
-    command: Command,
+    command: Subcommand,
 }
 
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
-enum Command {
+enum Subcommand {
     Stats(stats::Args),
     Log(follow::LogArgs),
     Trace(follow::TraceArgs),
@@ -46,9 +46,9 @@ enum Command {
     Decode(recording::DecodeArgs),
     Replay(recording::ReplayArgs),
     Top(top::Args),
-    Which(report::WhichArgs),
-    Journal(report::JournalArgs),
-    Doctor(report::DoctorArgs),
+    Which(questions::WhichArgs),
+    Journal(questions::JournalArgs),
+    Doctor(questions::DoctorArgs),
     Check(check::Args),
     Bedrock(bedrock::Args),
     Version(VersionArgs),
@@ -77,8 +77,8 @@ fn parse() -> Result<Args, ExitCode> {
     }
     let line = arguments::arrange(&Args::get_args_info(), args).map_err(|why| refused(&why))?;
     let args = match line {
-        Line::Run(args) => args,
-        Line::Help(about) => return Err(help::show(about.as_deref())),
+        Arranged::Run(args) => args,
+        Arranged::Help(about) => return Err(help::show(about.as_deref())),
     };
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     Args::from_args(&["etcfsctl"], &args).map_err(|exit| {
@@ -105,19 +105,19 @@ fn run(args: Args) -> Result<ExitCode> {
         timeout: args.timeout,
     };
     match args.command {
-        Command::Stats(args) => stats::run(&how, &args),
-        Command::Log(args) => follow::log(&how, &args),
-        Command::Trace(args) => follow::trace(&how, &args),
-        Command::Record(args) => record::run(&how, &args),
-        Command::Decode(args) => recording::decode(&how, &args),
-        Command::Replay(args) => recording::replay(&how, &args),
-        Command::Top(args) => top::run(&how, &args),
-        Command::Which(args) => report::which(&how, &args),
-        Command::Journal(args) => report::journal(&how, &args),
-        Command::Doctor(args) => report::doctor(&how, &args),
-        Command::Check(args) => check::run(&how, &args),
-        Command::Bedrock(args) => bedrock::run(&how, &args),
-        Command::Version(VersionArgs {}) => {
+        Subcommand::Stats(args) => stats::run(&how, &args),
+        Subcommand::Log(args) => follow::log(&how, &args),
+        Subcommand::Trace(args) => follow::trace(&how, &args),
+        Subcommand::Record(args) => record::run(&how, &args),
+        Subcommand::Decode(args) => recording::decode(&how, &args),
+        Subcommand::Replay(args) => recording::replay(&how, &args),
+        Subcommand::Top(args) => top::run(&how, &args),
+        Subcommand::Which(args) => questions::which(&how, &args),
+        Subcommand::Journal(args) => questions::journal(&how, &args),
+        Subcommand::Doctor(args) => questions::doctor(&how, &args),
+        Subcommand::Check(args) => check::run(&how, &args),
+        Subcommand::Bedrock(args) => bedrock::run(&how, &args),
+        Subcommand::Version(VersionArgs {}) => {
             println!("etcfsctl {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
         }

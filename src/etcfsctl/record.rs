@@ -4,7 +4,7 @@ use crate::client::{Connection, How};
 use crate::find;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
-use etcfs::ctl::wire::Ask;
+use etcfs::ctl::wire::Query;
 use etcfs::replay::tape::{Choice, Tape};
 use etcfs::sys::signals::Signals;
 use etcfs_proto::capture::Redactor;
@@ -76,7 +76,7 @@ pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
     };
     // From here on an interrupt ends the recording, not the program.
     let signals = Signals::block().context("blocking the signals")?;
-    let mut connection = Connection::ask(how, &mount, &Ask::Record { data: args.data })?;
+    let mut connection = Connection::ask(how, &mount, &Query::Record { data: args.data })?;
     let file = OpenOptions::new()
         .write(true)
         .create(true)

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use etcfs::fs::ids::CONFIG_NAME;
 use etcfs::printable::{tame, tame_json};
-use etcfs::replay::report::{Report, median};
 use etcfs::replay::run::{Trees, run};
+use etcfs::replay::tally::{Tally, median};
 use etcfs::replay::{Recording, decode, pcapng, sides, tree};
 use std::ffi::OsStr;
 use std::fs;
@@ -165,7 +165,7 @@ fn copy(dir: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn json(report: &Report) -> serde_json::Value {
+fn json(report: &Tally) -> serde_json::Value {
     let ops = report.ops.iter().map(|(opcode, figures)| {
         let value = serde_json::json!({
             "count": figures.replayed.len(),

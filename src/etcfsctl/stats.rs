@@ -5,7 +5,7 @@ use crate::find;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::report::{Op, Stats};
-use etcfs::ctl::wire::Ask;
+use etcfs::ctl::wire::Query;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub struct Args {
 /// Prints the figures.
 pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
     let mount = find::mount(args.mount.as_deref())?;
-    let ask = Ask::Stats { reset: args.reset };
+    let ask = Query::Stats { reset: args.reset };
     let (stats, mut text): (Stats, _) = report(how, &mount, &ask)?;
     if args.prometheus {
         text = prometheus(&stats);

@@ -7,9 +7,9 @@ use crate::client::{Connection, How, read, report};
 use crate::find::{self, Mount};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
-use etcfs::ctl::record::Record;
+use etcfs::ctl::access::Access;
 use etcfs::ctl::report::Stats;
-use etcfs::ctl::wire::{Ask, Filter};
+use etcfs::ctl::wire::{Filter, Query};
 use etcfs::printable::tame_json;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use screen::Screen;
@@ -58,7 +58,7 @@ pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
     let interval = Duration::try_from_secs_f64(args.interval.max(0.1))
         .context("--interval takes a number of seconds")?;
     let mount = find::mount(args.mount.as_deref())?;
-    let connection = Connection::ask(how, &mount, &Ask::Log(Filter::default()))?;
+    let connection = Connection::ask(how, &mount, &Query::Log(Filter::default()))?;
     connection.wait_for_ever()?;
     let shared = Arc::new(Mutex::new(Shared::default()));
     let collected = shared.clone();
@@ -81,7 +81,7 @@ fn collect(mut connection: Connection, shared: &Mutex<Shared>) {
             Ok(None) => break "the daemon has ended".to_owned(),
             Err(error) => break format!("{error:#}"),
         };
-        match read::<Record>(message) {
+        match read::<Access>(message) {
             Ok((record, _)) => lock(shared).window.add(&record),
             Err(error) => break format!("a record cannot be read: {error}"),
         }
@@ -140,7 +140,7 @@ fn show(
             bail!("{}: {why}", mount.at.display());
         }
         // A daemon that hangs shows as a picture that says so, not as a frozen one.
-        let stats = report::<Stats>(how, mount, &Ask::Stats { reset: false });
+        let stats = report::<Stats>(how, mount, &Query::Stats { reset: false });
         screen.update(sums, stats.map(|(stats, _)| stats));
     }
 }

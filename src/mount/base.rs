@@ -10,7 +10,7 @@ use rustix::io::{Errno, Result};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::error::MountError;
-use super::mountinfo::{FSTYPE, Table, is_missing, is_same, mount_of};
+use super::mountinfo::{FSTYPE, Mounts, is_missing, is_same, mount_of};
 use super::request::MountRequest;
 use super::times;
 
@@ -129,7 +129,7 @@ fn covered_by_etcfs(path: &Path, top: &OwnedFd) -> Result<Option<(OwnedFd, PathB
     let Some(mut id) = mount_of(top) else {
         return Ok(None);
     };
-    let table = Table::read_for(path);
+    let table = Mounts::read_for(path);
     if table.get(id).is_none_or(|entry| entry.fstype != FSTYPE) {
         return Ok(None);
     }

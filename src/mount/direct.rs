@@ -55,9 +55,9 @@ pub(super) fn attach(mount: &OwnedFd, point: &Point) -> Result<(), MountError> {
 }
 
 /// A failed call: its name, the errno, and what the kernel had to say besides.
-type Failure = (String, Errno, String);
+type FailedCall = (String, Errno, String);
 
-fn detached(request: &MountRequest, device: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+fn detached(request: &MountRequest, device: BorrowedFd<'_>) -> Result<OwnedFd, FailedCall> {
     let failed = |call: &str, errno| (call.to_owned(), errno, String::new());
     // With "fuse.etcfs" here the subtype is lost: mountinfo then says "fuse".
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen", e))?;

@@ -36,9 +36,9 @@ pub struct MountLine {
 
 /// Mounts by their id.
 #[derive(Debug, Default)]
-pub(super) struct Table(HashMap<u64, MountLine>);
+pub(super) struct Mounts(HashMap<u64, MountLine>);
 
-impl Table {
+impl Mounts {
     /// What this thread sees and, for a path through `/proc/PID/root`, what that process sees: a chroot's table lacks the
     /// mounts outside of it. A table that cannot be read counts as empty.
     pub(super) fn read_for(path: &Path) -> Self {
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn lines_with_and_without_optional_fields_are_read() {
-        let mut table = Table::default();
+        let mut table = Mounts::default();
         table.add(
             b"36 35 98:0 /mnt1 /mnt2 rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=continue\n\
              77 36 0:44 / /a\\040-\\134b rw,nosuid,nodev - fuse.etcfs etcfs rw,user_id=0\n\
@@ -249,7 +249,7 @@ mod tests {
     fn root_lies_on_a_mount_of_the_table_and_has_an_identity() {
         let root = fs::File::open("/").expect("open /");
         let id = mount_of(&root).expect("fdinfo has mnt_id");
-        assert!(Table::read_for(Path::new("/")).get(id).is_some());
+        assert!(Mounts::read_for(Path::new("/")).get(id).is_some());
         let by_path = Identity::of(rustix::fs::CWD, "/").expect("statx of /");
         assert_eq!(
             Identity::of(&root, "").expect("statx of the descriptor"),

@@ -22,9 +22,9 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::base::parent_and_name;
 use super::error::MountError;
-use super::mountinfo::{FSTYPE, Identity, Table, mount_of};
+use super::mountinfo::{FSTYPE, Identity, Mounts, mount_of};
 use super::point::{self, Point};
-use super::request::Way;
+use super::request::Method;
 use super::unmounting::{take_away, unmount};
 
 /// How long a mount may keep silent before its daemon is looked for.
@@ -59,7 +59,7 @@ pub type Who<'a> = &'a dyn Fn((u32, u32), u32) -> Option<Serving>;
 
 /// What was on a mountpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct Occupants {
     /// Dead mounts that were taken away.
     pub replaced: u32,
     /// What was mounted within those, and went with them: where, and the type.
@@ -70,7 +70,7 @@ pub struct Found {
     pub live: Option<Live>,
 }
 
-impl Found {
+impl Occupants {
     /// What is to be told of it, in a line each.
     pub fn remarks(&self, mountpoint: &Path) -> Vec<String> {
         let at = mountpoint.display();
@@ -121,13 +121,13 @@ impl Live {
 /// A dead mount could not be unmounted.
 pub fn make_room(
     mountpoint: &Path,
-    way: Way,
+    way: Method,
     who: Who<'_>,
-) -> std::result::Result<Found, MountError> {
+) -> std::result::Result<Occupants, MountError> {
     // Without `.` at the end, which a dead mount would be asked about.
     let mountpoint = &mountpoint.components().collect::<PathBuf>();
     let end = Instant::now() + LONGEST;
-    let mut found = Found::default();
+    let mut found = Occupants::default();
     while found.replaced < MOST {
         let Ok(top) = open(mountpoint) else { break };
         let Some(covering) = Covering::of(mountpoint, &top) else {
@@ -163,7 +163,7 @@ fn open(path: &Path) -> Result<OwnedFd> {
     openat(CWD, path, flags, Mode::empty())
 }
 
-fn remove(top: &OwnedFd, at: &Path, way: Way) -> std::result::Result<(), MountError> {
+fn remove(top: &OwnedFd, at: &Path, way: Method) -> std::result::Result<(), MountError> {
     match point::magic(top.as_fd()) {
         // By the descriptor: the path may lead to another mount by the time it is walked again.
         Some(magic) if !way.unmounts_by_helper() => unmount(&magic, UnmountFlags::DETACH, at),
@@ -176,7 +176,7 @@ fn within(path: &Path, top: &OwnedFd) -> Vec<(PathBuf, String)> {
     let Some(id) = mount_of(top) else {
         return Vec::new();
     };
-    let mut within: Vec<_> = Table::read_for(path)
+    let mut within: Vec<_> = Mounts::read_for(path)
         .within(id)
         .map(|entry| {
             let at = PathBuf::from(OsString::from_vec(entry.at.clone()));
@@ -189,7 +189,7 @@ fn within(path: &Path, top: &OwnedFd) -> Vec<(PathBuf, String)> {
 
 /// The type of what is on top, if it covers an etcfs that nobody is seen to serve.
 fn covered(path: &Path, top: &OwnedFd, who: Who<'_>) -> Option<String> {
-    let (id, table) = (mount_of(top)?, Table::read_for(path));
+    let (id, table) = (mount_of(top)?, Mounts::read_for(path));
     let beneath = table.etcfs_beneath(id)?;
     match who(beneath.device, beneath.user.unwrap_or(0)) {
         Some(_) => None,
@@ -221,7 +221,7 @@ impl Covering {
     /// The FUSE file system whose root `top` is; `path` led there.
     fn of(path: &Path, top: &OwnedFd) -> Option<Self> {
         let id = mount_of(top)?;
-        let table = Table::read_for(path);
+        let table = Mounts::read_for(path);
         let is_fuse = |fstype: &str| fstype == "fuse" || fstype.starts_with("fuse.");
         let entry = table.get(id).filter(|entry| is_fuse(&entry.fstype))?;
         // What lies above a mount's root is on another mount. By the path: `..` of a directory is a question to its mount.

@@ -11,7 +11,7 @@ use rustix::io::{Errno, Result};
 
 use super::base::{self, Base};
 use super::error::MountError;
-use super::mountinfo::{FSTYPE, Table, is_same, mount_of};
+use super::mountinfo::{FSTYPE, Mounts, is_same, mount_of};
 
 /// How often what covers the directory is looked for while somebody renames it.
 const TRIES: u32 = 100;
@@ -97,7 +97,7 @@ impl Point {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 Err(errno) => return Err(errno),
             };
-            let table = Table::read_for(&at);
+            let table = Mounts::read_for(&at);
             let found = mount_of(&top).and_then(|id| table.get(id));
             // Where /proc shows nothing there is only the path to go by.
             let unknown = below.is_none();

@@ -7,7 +7,7 @@ use rustix::process::geteuid;
 
 /// How a mount is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Way {
+pub enum Method {
     /// `Direct` for uid 0, `Fusermount3` for everybody else.
     #[default]
     Auto,
@@ -17,7 +17,7 @@ pub enum Way {
     Fusermount3,
 }
 
-impl Way {
+impl Method {
     /// The way that `Auto` stands for (contract D22).
     #[must_use]
     pub(crate) fn settled(self) -> Self {
@@ -62,7 +62,7 @@ pub struct MountRequest {
     /// Where, as the user wrote it.
     pub mountpoint: PathBuf,
     /// How.
-    pub way: Way,
+    pub way: Method,
     /// The calls of a direct mount.
     pub calls: Calls,
     /// The source that the mount table shows.
@@ -93,7 +93,7 @@ impl Default for MountRequest {
     fn default() -> Self {
         Self {
             mountpoint: PathBuf::new(),
-            way: Way::Auto,
+            way: Method::Auto,
             calls: Calls::Newest,
             source: OsString::from("etcfs"),
             allow_other: false,

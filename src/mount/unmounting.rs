@@ -6,10 +6,10 @@ use rustix::mount::UnmountFlags;
 
 use super::error::MountError;
 use super::helper;
-use super::request::Way;
+use super::request::Method;
 
 /// Lazily unmounts what is on top at a mountpoint.
-pub(super) fn take_away(at: &Path, way: Way) -> Result<(), MountError> {
+pub(super) fn take_away(at: &Path, way: Method) -> Result<(), MountError> {
     if way.unmounts_by_helper() {
         return helper::unmount(at);
     }

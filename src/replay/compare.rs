@@ -21,7 +21,7 @@ pub(crate) struct Knows {
 
 /// One answer of the two.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Side<'a> {
+pub(crate) struct Answered<'a> {
     /// The errno, 0 for a good answer.
     pub(crate) errno: i32,
     /// The body.
@@ -32,8 +32,8 @@ pub(crate) struct Side<'a> {
 /// tells one difference.
 pub(crate) fn compare(
     frame: &Frame<'_>,
-    old: Side<'_>,
-    new: Side<'_>,
+    old: Answered<'_>,
+    new: Answered<'_>,
     cut: bool,
     knows: Knows,
 ) -> Vec<String> {

@@ -3,7 +3,7 @@
 use super::errno_of;
 use crate::printable::{printable, tame, tame_json};
 use etcfs_proto::capture::{
-    CaptureError, CaptureFlags, Conversation, Finding, Kind, Message, Reader, Record,
+    CaptureError, CaptureFlags, Conversation, Fault, Message, Reader, Record, RecordKind,
 };
 use etcfs_proto::{Frame, show};
 use serde::Serialize;
@@ -15,7 +15,7 @@ const NODES: usize = 10;
 
 /// One message, for programs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Line {
+pub(crate) struct MessageLine {
     /// Nanoseconds since the recording began.
     pub(crate) time_ns: u64,
     /// `init`, `rules`, `request`, `answer`, `done` or `lost`.
@@ -38,7 +38,7 @@ pub(crate) struct Line {
 
 /// What was found at the end, for programs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Found {
+pub(crate) struct Conclusion {
     /// In words.
     pub finding: String,
     /// It is a fault for certain.
@@ -95,7 +95,7 @@ struct Teller<'a> {
     /// When each unanswered request came.
     asked: HashMap<u64, u64>,
     message: Message,
-    findings: Vec<(Option<u64>, Finding)>,
+    findings: Vec<(Option<u64>, Fault)>,
     summary: Summary,
 }
 
@@ -127,10 +127,10 @@ impl Teller<'_> {
             return writeln!(self.out, "{}", tame_json(&serde_json::to_string(&line)?));
         }
         let arrow = match record.kind {
-            Kind::Request => '>',
-            Kind::Init | Kind::Answer | Kind::Done => '<',
-            Kind::Lost => '!',
-            Kind::Rules => '=',
+            RecordKind::Request => '>',
+            RecordKind::Init | RecordKind::Answer | RecordKind::Done => '<',
+            RecordKind::Lost => '!',
+            RecordKind::Rules => '=',
         };
         write!(
             self.out,
@@ -149,35 +149,35 @@ impl Teller<'_> {
         writeln!(self.out)
     }
 
-    fn line(&mut self, record: &Record<'_>) -> Line {
+    fn line(&mut self, record: &Record<'_>) -> MessageLine {
         let bytes = self.message.load(record);
         let mut latency_ns = None;
         let mut errno = None;
         let (kind, text) = match record.kind {
-            Kind::Request => match Frame::cut(bytes) {
+            RecordKind::Request => match Frame::cut(bytes) {
                 Ok(frame) => {
                     self.asked.insert(frame.head.unique, record.time);
                     ("request", show::request(&frame).to_string())
                 }
                 Err(error) => ("request", format!("{} bad({error})", record.opcode)),
             },
-            Kind::Init | Kind::Answer => {
+            RecordKind::Init | RecordKind::Answer => {
                 let unique = bytes.get(8..16).and_then(|unique| unique.try_into().ok());
                 let asked =
                     unique.and_then(|unique| self.asked.remove(&u64::from_ne_bytes(unique)));
                 latency_ns = asked.map(|asked| record.time.saturating_sub(asked));
                 errno = Some(errno_of(bytes));
                 let kind = match record.kind {
-                    Kind::Init => "init",
+                    RecordKind::Init => "init",
                     _ => "answer",
                 };
                 (kind, show_answer(record, bytes))
             }
-            Kind::Done => ("done", format!("{} is not answered", record.opcode)),
-            Kind::Rules => ("rules", format!("rules: {}", lines(record.kept))),
-            Kind::Lost => ("lost", format!("{} records are missing here", record.len)),
+            RecordKind::Done => ("done", format!("{} is not answered", record.opcode)),
+            RecordKind::Rules => ("rules", format!("rules: {}", lines(record.kept))),
+            RecordKind::Lost => ("lost", format!("{} records are missing here", record.len)),
         };
-        Line {
+        MessageLine {
             time_ns: record.time,
             kind,
             thread: record.thread,
@@ -186,7 +186,7 @@ impl Teller<'_> {
             errno,
             latency_ns,
             left_out: match record.kind {
-                Kind::Lost => 0,
+                RecordKind::Lost => 0,
                 _ => u64::from(record.len) - record.kept.len() as u64,
             },
             text,
@@ -197,7 +197,7 @@ impl Teller<'_> {
         let findings = std::mem::take(&mut self.findings);
         let mut nodes = 0;
         for (time, finding) in &findings {
-            if let Finding::NotForgotten { .. } = finding {
+            if let Fault::NotForgotten { .. } = finding {
                 nodes += 1;
                 if nodes > NODES {
                     continue;
@@ -228,7 +228,7 @@ impl Teller<'_> {
     fn found(&mut self, finding: String, fault: bool) -> io::Result<()> {
         self.summary.faults += u64::from(fault);
         if self.json {
-            let found = serde_json::to_string(&Found { finding, fault })?;
+            let found = serde_json::to_string(&Conclusion { finding, fault })?;
             return writeln!(self.out, "{}", tame_json(&found));
         }
         let word = if fault { "FAULT" } else { "note" };
@@ -251,7 +251,7 @@ fn lines(text: &[u8]) -> String {
 
 /// An answer as text. What was left out is zeros here, and must not be shown as if it had been an answer's contents.
 fn show_answer(record: &Record<'_>, message: &[u8]) -> String {
-    if record.kind == Kind::Init {
+    if record.kind == RecordKind::Init {
         // No kernel uses 0, which marks a notice.
         let mut copy = message.to_vec();
         if let Some(unique) = copy.get_mut(8..16) {

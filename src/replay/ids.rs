@@ -7,7 +7,7 @@ use std::mem::offset_of;
 
 /// What a number in a request's arguments names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Names {
+enum Named {
     Node,
     Handle,
     /// A handle only where the flag with this bit, in the 32-bit word at offset 0, is set.
@@ -15,8 +15,8 @@ enum Names {
 }
 
 /// Where the fixed arguments of `opcode` hold numbers, as offsets in bytes.
-fn places(opcode: Opcode) -> &'static [(usize, Names)] {
-    use Names::{Handle, HandleIf, Node};
+fn places(opcode: Opcode) -> &'static [(usize, Named)] {
+    use Named::{Handle, HandleIf, Node};
     match opcode {
         // FUSE_GETATTR_FH
         Opcode::GETATTR => &[(offset_of!(GetattrIn, fh), HandleIf(1))],
@@ -103,9 +103,9 @@ impl Ids {
             let at = HEAD + offset;
             let old = number(message, at);
             let new = match names {
-                Names::Node => node(old)?,
-                Names::HandleIf(bit) if number(message, HEAD) as u32 & bit == 0 => continue,
-                Names::Handle | Names::HandleIf(_) => {
+                Named::Node => node(old)?,
+                Named::HandleIf(bit) if number(message, HEAD) as u32 & bit == 0 => continue,
+                Named::Handle | Named::HandleIf(_) => {
                     *self.handles.get(&old).ok_or(Unknown::Handle)?
                 }
             };
@@ -143,7 +143,7 @@ fn put(message: &mut [u8], at: usize, number: u64) {
 mod tests {
     use super::*;
     use etcfs_proto::capture::Message;
-    use etcfs_proto::capture::{Kind, Record};
+    use etcfs_proto::capture::{Record, RecordKind};
     use zerocopy::IntoBytes as _;
 
     fn request(opcode: Opcode, nodeid: u64, rest: &[u8]) -> Message {
@@ -156,7 +156,7 @@ mod tests {
         let bytes = [head.as_bytes(), rest].concat();
         let mut message = Message::default();
         message.load(&Record {
-            kind: Kind::Request,
+            kind: RecordKind::Request,
             cpu: 0,
             thread: 0,
             time: 0,

@@ -9,7 +9,7 @@
 //!
 //! Two kinds of blocks are written and none is read: a crate for the whole format would be several times as long as this.
 
-use etcfs_proto::capture::{CaptureError, CaptureFlags, Kind, Reader, Record};
+use etcfs_proto::capture::{CaptureError, CaptureFlags, Reader, Record, RecordKind};
 use std::io::{self, Write};
 
 /// `LINKTYPE_USER0`, set aside for private use.
@@ -52,7 +52,7 @@ fn packet(
     time: u64,
 ) -> io::Result<()> {
     let len = match record.kind {
-        Kind::Lost => 0,
+        RecordKind::Lost => 0,
         _ => record.len,
     };
     let mut body = Vec::with_capacity(64 + record.kept.len());

@@ -1,11 +1,11 @@
 //! Carrying a recording out again: the same requests, in the same order, by the same code that serves a mount, without a
 //! kernel in between.
 
-use super::compare::{Knows, Side, compare};
+use super::compare::{Answered, Knows, compare};
 use super::ids::{Ids, Unknown};
 use super::listing::Listing;
-use super::report::{Difference, Report};
 use super::rules::Recorded;
+use super::tally::{Difference, Tally};
 use super::{Exchange, Recording, errno_of, is_left_out};
 use crate::fs::Fs;
 use crate::fs::ids::NodeId;
@@ -44,7 +44,7 @@ pub struct Trees<'a> {
 ///
 /// # Errors
 /// When there can be no session over these directories.
-pub fn run(recording: &Recording<'_>, trees: &Trees<'_>) -> Result<Report> {
+pub fn run(recording: &Recording<'_>, trees: &Trees<'_>) -> Result<Tally> {
     let session = session(recording, trees)?;
     // In a thread of its own, because the identity of the thread that serves changes.
     std::thread::scope(|scope| {
@@ -108,7 +108,7 @@ struct Replay<'s, 'r> {
     reply: Reply,
     /// The errno of the replay's last answer.
     errno: i32,
-    report: Report,
+    report: Tally,
 }
 
 impl<'s, 'r> Replay<'s, 'r> {
@@ -128,7 +128,7 @@ impl<'s, 'r> Replay<'s, 'r> {
             recorded: Message::default(),
             reply: Reply::with_capacity(64 * 1024),
             errno: 0,
-            report: Report::default(),
+            report: Tally::default(),
         }
     }
 
@@ -144,7 +144,7 @@ impl<'s, 'r> Replay<'s, 'r> {
         }
     }
 
-    fn end(mut self) -> Report {
+    fn end(mut self) -> Tally {
         for _ in &self.waiting {
             self.report.leave_out("locks that others hold");
         }
@@ -215,7 +215,7 @@ impl<'s, 'r> Replay<'s, 'r> {
         };
         let mut recorded = std::mem::take(&mut self.recorded);
         let old = side(recorded.load(answer));
-        let new = Side {
+        let new = Answered {
             errno: self.errno,
             body: self.reply.body(),
         };
@@ -274,7 +274,7 @@ impl<'s, 'r> Replay<'s, 'r> {
             let old = side(recorded.load(answer));
             let mut lines = Vec::new();
             if old.errno != errno {
-                let new = Side { errno, body: &[] };
+                let new = Answered { errno, body: &[] };
                 lines = compare(frame, old, new, false, self.knows);
             } else if errno == 0 && listing.take_recorded(old.body) {
                 while !listing.ended && errno == 0 {
@@ -346,8 +346,8 @@ impl<'s, 'r> Replay<'s, 'r> {
 }
 
 /// The recorded answer.
-fn side(message: &[u8]) -> Side<'_> {
-    Side {
+fn side(message: &[u8]) -> Answered<'_> {
+    Answered {
         errno: errno_of(message),
         body: message.get(size_of::<OutHeader>()..).unwrap_or_default(),
     }

@@ -2,7 +2,7 @@
 //! come or the latest ones kept until the end.
 
 use etcfs_proto::capture::{
-    CaptureError, CaptureFlags, HEADER, Header, Kind, Reader, Record, Redactor, write_record,
+    CaptureError, CaptureFlags, HEADER, Header, Reader, Record, RecordKind, Redactor, write_record,
 };
 use std::collections::VecDeque;
 use std::fmt;
@@ -61,7 +61,7 @@ pub struct Tape<W> {
     header: Option<Header>,
     /// The end of what came, not yet a whole record.
     pending: Vec<u8>,
-    kept: VecDeque<(Kind, Vec<u8>)>,
+    kept: VecDeque<(RecordKind, Vec<u8>)>,
     kept_bytes: usize,
     /// The latest rules that are older than everything kept.
     rules: Option<Vec<u8>>,
@@ -147,11 +147,11 @@ impl<W: Write> Tape<W> {
                 ..*record
             },
         );
-        if record.kind == Kind::Lost {
+        if record.kind == RecordKind::Lost {
             self.written.lost += u64::from(record.len);
         }
         self.written.records += 1;
-        let Some(size) = self.choice.ring.filter(|_| record.kind != Kind::Init) else {
+        let Some(size) = self.choice.ring.filter(|_| record.kind != RecordKind::Init) else {
             self.out.write_all(&bytes)?;
             return Ok(());
         };
@@ -162,7 +162,7 @@ impl<W: Write> Tape<W> {
                 break;
             };
             self.kept_bytes -= oldest.len();
-            if kind == Kind::Rules {
+            if kind == RecordKind::Rules {
                 // What follows is to be read under these, however many records come after them.
                 self.written.records -= u64::from(self.rules.is_some());
                 self.rules = Some(oldest);
@@ -202,7 +202,11 @@ mod tests {
         for n in 0..10_u8 {
             let kept = [n; 12];
             let record = Record {
-                kind: if n == 0 { Kind::Init } else { Kind::Answer },
+                kind: if n == 0 {
+                    RecordKind::Init
+                } else {
+                    RecordKind::Answer
+                },
                 cpu: 0,
                 thread: 1,
                 time: n.into(),

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use zerocopy::FromBytes as _;
 
-/// One object as far as the recording tells. Numbered by their place in [`Seen::objects`]; 0 is the root.
+/// One object as far as the recording tells. Numbered by their place in [`RecordedTree::objects`]; 0 is the root.
 struct Object {
     /// Its paths from the root when the recording began; none for what was made later.
     paths: Vec<(Side, Vec<u8>)>,
@@ -49,7 +49,7 @@ impl Object {
 type Name = (usize, Side, Vec<u8>);
 
 /// What a recording tells of its tree.
-struct Seen {
+struct RecordedTree {
     objects: Vec<Object>,
     nodes: HashMap<u64, usize>,
     /// The rules at the present moment of the recording.
@@ -67,7 +67,7 @@ struct Seen {
 pub fn make_up(recording: &Recording<'_>, local: &Path, global: &Path) -> io::Result<()> {
     let mut root = Object::new(Side::Local);
     root.paths.push((Side::Local, Vec::new()));
-    let mut seen = Seen {
+    let mut seen = RecordedTree {
         objects: vec![root],
         nodes: HashMap::from([(1, 0)]),
         rules: Compiled::default(),
@@ -96,7 +96,7 @@ pub fn make_up(recording: &Recording<'_>, local: &Path, global: &Path) -> io::Re
     seen.make(&Dirs { local, global })
 }
 
-impl Seen {
+impl RecordedTree {
     fn take(&mut self, frame: &Frame<'_>, answer: &Record<'_>, body: &[u8]) {
         let at = self.nodes.get(&frame.head.nodeid).copied();
         let (Some(at), Some(shape)) = (at, frame.opcode().shape()) else {

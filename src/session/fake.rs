@@ -17,27 +17,27 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The kernel's end of a connection.
-pub(crate) struct Kernel {
+pub(crate) struct FakeKernel {
     socket: OwnedFd,
     pub(crate) session: Arc<Session>,
     pub(crate) dir: std::path::PathBuf,
     next: u64,
 }
 
-impl Drop for Kernel {
+impl Drop for FakeKernel {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
-impl Kernel {
+impl FakeKernel {
     /// A session with two workers over a directory with a file `f`.
-    pub(crate) fn new(name: &str) -> Kernel {
-        Kernel::watched(name, None)
+    pub(crate) fn new(name: &str) -> FakeKernel {
+        FakeKernel::watched(name, None)
     }
 
-    /// As [`Kernel::new`], with somebody who watches.
-    pub(crate) fn watched(name: &str, observer: Option<Arc<dyn Observer>>) -> Kernel {
+    /// As [`FakeKernel::new`], with somebody who watches.
+    pub(crate) fn watched(name: &str, observer: Option<Arc<dyn Observer>>) -> FakeKernel {
         let dir = std::env::temp_dir().join(format!("etcfs-{name}-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join("f"), "x").unwrap();
@@ -65,7 +65,7 @@ impl Kernel {
         let agreed = negotiate(&offer(), &Wish::default()).unwrap();
         let session = Session::new(dev, fs, agreed, observer).unwrap();
         session.start(Some(2)).unwrap();
-        Kernel {
+        FakeKernel {
             socket,
             session,
             dir,
@@ -114,7 +114,7 @@ impl Kernel {
         (head.unique, result)
     }
 
-    /// As [`Kernel::answer`], if one comes within so many milliseconds.
+    /// As [`FakeKernel::answer`], if one comes within so many milliseconds.
     pub(crate) fn answer_within(&self, ms: i64) -> Option<(u64, Result<Vec<u8>, Errno>)> {
         let time = Timespec {
             tv_sec: ms / 1000,

@@ -44,13 +44,13 @@ impl Waiting for Job {
 /// The threads and what waits for them.
 pub(crate) struct Pool {
     /// What waits and who works.
-    pub(crate) state: Mutex<Line>,
+    pub(crate) state: Mutex<Backlog>,
     /// Wakes threads that sleep.
     pub(crate) work: Condvar,
 }
 
 /// What waits and who works.
-pub(crate) struct Line {
+pub(crate) struct Backlog {
     /// What waits.
     pub(crate) lanes: Lanes<Job>,
     /// How many threads there are.
@@ -64,7 +64,7 @@ pub(crate) struct Line {
 impl Default for Pool {
     fn default() -> Pool {
         Pool {
-            state: Mutex::new(Line {
+            state: Mutex::new(Backlog {
                 lanes: Lanes::new(BOUNDS),
                 threads: 0,
                 idle: 0,

@@ -40,7 +40,7 @@ const NOBODY: u32 = u32::MAX - 1;
 
 /// Supplementary groups, as far as they are remembered.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Groups {
+enum KnownGroups {
     None,
     One(u32),
     Many,
@@ -54,7 +54,7 @@ enum Groups {
 struct Worn {
     uid: u32,
     gid: u32,
-    groups: Groups,
+    groups: KnownGroups,
     /// In effect.
     effective: CapabilitySet,
     /// What can be put into effect.
@@ -100,8 +100,8 @@ pub(crate) fn prepare_thread() -> io::Result<()> {
         }
     }
     let groups = match set_thread_groups(&[]) {
-        Ok(()) => Groups::None,
-        Err(Errno::PERM) => Groups::Fixed,
+        Ok(()) => KnownGroups::None,
+        Err(Errno::PERM) => KnownGroups::Fixed,
         Err(errno) => return Err(errno),
     };
     let worn = Worn {
@@ -160,7 +160,7 @@ pub(crate) fn act_as<T>(
     let Some(worn) = WORN.get() else {
         return op();
     };
-    let groups = group.map_or(Groups::None, Groups::One);
+    let groups = group.map_or(KnownGroups::None, KnownGroups::One);
     let effective = ACTING & worn.permitted;
     put_on(worn, (uid, gid), groups, group.as_slice(), effective)?;
     let _act = Act::begin();
@@ -180,9 +180,9 @@ pub(crate) fn act_as_held<T>(
         return op();
     };
     let groups = if held.groups.is_empty() {
-        Groups::None
+        KnownGroups::None
     } else {
-        Groups::Many
+        KnownGroups::Many
     };
     let effective = held.capabilities & worn.permitted;
     put_on(worn, ids, groups, &held.groups, effective)?;
@@ -238,7 +238,7 @@ pub(crate) fn own<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     if worn.uid == 0 && worn.effective == worn.permitted {
         return work();
     }
-    put_on(worn, (0, 0), Groups::None, &[], worn.permitted)?;
+    put_on(worn, (0, 0), KnownGroups::None, &[], worn.permitted)?;
     let _back = Back::to(LOOKING);
     work()
 }
@@ -259,12 +259,12 @@ pub(crate) fn registering<T>(
     };
     let uid = if reserves { NOBODY } else { 0 };
     let plain = worn.effective.difference(LOOKING).is_empty();
-    if worn.uid != uid || worn.groups == Groups::Many || !plain {
+    if worn.uid != uid || worn.groups == KnownGroups::Many || !plain {
         let effective = match plain {
             true => worn.effective,
             false => ACTING & worn.permitted,
         };
-        put_on(worn, (uid, worn.gid), Groups::None, &[], effective)?;
+        put_on(worn, (uid, worn.gid), KnownGroups::None, &[], effective)?;
     }
     register()
 }
@@ -286,7 +286,7 @@ pub(crate) fn act_as_nobody<T>(op: impl FnOnce() -> io::Result<T>) -> io::Result
 fn put_on(
     mut worn: Worn,
     (uid, gid): (u32, u32),
-    groups: Groups,
+    groups: KnownGroups,
     list: &[u32],
     effective: CapabilitySet,
 ) -> io::Result<()> {
@@ -295,7 +295,7 @@ fn put_on(
         return Err(Errno::PERM);
     }
     let other_groups =
-        worn.groups != Groups::Fixed && (groups != worn.groups || groups == Groups::Many);
+        worn.groups != KnownGroups::Fixed && (groups != worn.groups || groups == KnownGroups::Many);
     if (uid, gid) != (worn.uid, worn.gid) || other_groups {
         if !worn
             .effective

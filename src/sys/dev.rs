@@ -2,17 +2,10 @@
 #![allow(unsafe_code)]
 
 use super::object::last_errno;
+use etcfs_proto::abi::BackingMap;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io;
 use rustix::ioctl::{Setter, ioctl, opcode};
-
-/// `struct fuse_backing_map`: 16 bytes, native byte order (protocol 7.40, Linux 6.9).
-#[repr(C)]
-struct BackingMap {
-    fd: i32,
-    flags: u32,
-    padding: u64,
-}
 
 /// Registers the file behind `lower` for passthrough and returns its backing id (`FUSE_DEV_IOC_BACKING_OPEN`).
 ///

@@ -25,7 +25,7 @@ const IOPRIO_NONE: libc::c_int = 0;
 
 /// What could not be set as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Left {
+pub(crate) struct NotSet {
     /// The sentence for the log.
     pub(crate) text: String,
     /// It can end the daemon or fail requests; otherwise it is only slower, or earlier to be killed, than it should be.
@@ -63,14 +63,14 @@ fn bound_heaps() {}
 
 /// Sets what the daemon needs, for this process and the threads that it starts afterwards. What it may not set is in the
 /// answer.
-pub(crate) fn settle() -> Vec<Left> {
+pub(crate) fn settle() -> Vec<NotSet> {
     bound_heaps();
     let mut left = Vec::new();
     for (resource, name, enough) in LIFTED {
         if let Some(rest) = raise(resource, None)
             && rest < enough
         {
-            left.push(Left {
+            left.push(NotSet {
                 text: format!("the limit of {name} stays {rest}: it could not be lifted"),
                 matters: true,
             });
@@ -89,7 +89,7 @@ pub(crate) fn settle() -> Vec<Left> {
         if let Some(rest) = raise(resource, Some(wanted))
             && rest < enough
         {
-            left.push(Left {
+            left.push(NotSet {
                 text: format!("the limit of {name} stays {rest}: it could not be raised"),
                 matters: true,
             });
@@ -102,7 +102,7 @@ pub(crate) fn settle() -> Vec<Left> {
         ("the OOM score", oom_score()),
     ] {
         if let Err(error) = done {
-            left.push(Left {
+            left.push(NotSet {
                 text: format!("{what} stays as it was at the start: {error}"),
                 matters: false,
             });

@@ -108,15 +108,15 @@ fn print(events: &Receiver<Event>) {
 
 /// What is known of processes, by pid.
 #[derive(Default)]
-struct Callers(HashMap<u32, (u64, Caller)>);
+struct Callers(HashMap<u32, (u64, Program)>);
 
 #[derive(Default)]
-struct Caller {
+struct Program {
     exe: Vec<u8>,
     cmdline: Vec<u8>,
 }
 
-impl fmt::Display for Caller {
+impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(" exe=\"")?;
         write!(f, "{}", self.exe.escape_ascii())?;
@@ -136,7 +136,7 @@ impl Callers {
         if self.0.len() >= CALLERS {
             self.0.clear();
         }
-        let found = Caller {
+        let found = Program {
             exe: proc::exe(pid).unwrap_or_default(),
             cmdline: proc::cmdline(pid).unwrap_or_default(),
         };
@@ -148,8 +148,8 @@ impl Callers {
         }
     }
 
-    fn known(&self, pid: u32) -> &Caller {
-        const NOBODY: &Caller = &Caller {
+    fn known(&self, pid: u32) -> &Program {
+        const NOBODY: &Program = &Program {
             exe: Vec::new(),
             cmdline: Vec::new(),
         };

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use etcfs::mount::{Detached, MountRequest, Way};
+use etcfs::mount::{Detached, Method, MountRequest};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;
 
@@ -47,7 +47,7 @@ fn ordinary_user_mounts_and_unmounts_through_fusermount3() {
     private(DEADLINE, |env| {
         everybodys_device(env);
         let user = User::plain(NOBODY);
-        for way in [Way::Auto, Way::Fusermount3] {
+        for way in [Method::Auto, Method::Fusermount3] {
             let request = MountRequest {
                 way,
                 mountpoint: nobodys(env, "mnt"),
@@ -77,7 +77,7 @@ fn ordinary_user_mounts_and_unmounts_through_fusermount3() {
 fn device_from_fusermount3_is_closed_on_exec() {
     private(DEADLINE, |env| {
         let request = MountRequest {
-            way: Way::Fusermount3,
+            way: Method::Fusermount3,
             ..request(env, "mnt")
         };
         let prepared = prepare(&request).expect("prepare");
@@ -94,7 +94,7 @@ fn what_fusermount3_refuses_is_an_error() {
         let user = User::plain(NOBODY);
         // Root's directory, which nobody cannot write.
         let request = MountRequest {
-            way: Way::Fusermount3,
+            way: Method::Fusermount3,
             ..request(env, "roots")
         };
         let refused = as_user(&user, || {
@@ -115,7 +115,7 @@ fn what_fusermount3_refuses_is_an_error() {
 fn option_that_fusermount3_does_not_know_is_an_error() {
     private(DEADLINE, |env| {
         let request = MountRequest {
-            way: Way::Fusermount3,
+            way: Method::Fusermount3,
             ..request(env, "mnt")
         };
         let request = MountRequest {
@@ -141,7 +141,7 @@ fn missing_fusermount3_is_never_replaced_by_a_direct_mount() {
             }
         }
         let request = MountRequest {
-            way: Way::Fusermount3,
+            way: Method::Fusermount3,
             ..request(env, "mnt")
         };
         let refused = prepare(&request).expect_err("must be refused").to_string();
@@ -158,7 +158,7 @@ const INSIDE: &str = "ETCFS_TEST_USER_NAMESPACE";
 fn root_of_a_user_namespace_mounts_directly() {
     if let Some(at) = std::env::var_os(INSIDE) {
         let request = MountRequest {
-            way: Way::Direct,
+            way: Method::Direct,
             mountpoint: PathBuf::from(at),
             ..MountRequest::default()
         };

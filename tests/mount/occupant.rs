@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use etcfs::mount::{
-    Attached, Found, Live, MountError, MountRequest, Prepared, Serving, Way, make_room,
+    Attached, Live, Method, MountError, MountRequest, Occupants, Prepared, Serving, make_room,
 };
 
 use crate::harness::{User, as_user, private};
@@ -20,23 +20,23 @@ const DAEMON: Serving = Serving {
 };
 
 /// With no daemon to be seen.
-fn room(at: &Path, way: Way) -> Result<Found, MountError> {
+fn room(at: &Path, way: Method) -> Result<Occupants, MountError> {
     make_room(at, way, &|_, _| None)
 }
 
-fn free(replaced: u32) -> Result<Found, MountError> {
-    Ok(Found {
+fn free(replaced: u32) -> Result<Occupants, MountError> {
+    Ok(Occupants {
         replaced,
-        ..Found::default()
+        ..Occupants::default()
     })
 }
 
-fn live(replaced: u32, pid: Option<u32>) -> Result<Found, MountError> {
+fn live(replaced: u32, pid: Option<u32>) -> Result<Occupants, MountError> {
     let live = Some(Live { pid });
-    Ok(Found {
+    Ok(Occupants {
         replaced,
         live,
-        ..Found::default()
+        ..Occupants::default()
     })
 }
 
@@ -51,28 +51,28 @@ fn dead_mounts_are_taken_away_and_the_living_stay() {
     private(DEADLINE, |env| {
         let request = request(env, "mnt");
         let at = &request.mountpoint;
-        assert_eq!(room(at, Way::Auto), free(0), "an ordinary directory");
-        assert_eq!(room(&env.scratch().join("missing"), Way::Auto), free(0));
+        assert_eq!(room(at, Method::Auto), free(0), "an ordinary directory");
+        assert_eq!(room(&env.scratch().join("missing"), Method::Auto), free(0));
         let (_living, _server) = mount(&request);
         assert_eq!(
-            room(at, Way::Auto),
+            room(at, Method::Auto),
             live(0, None),
             "an etcfs that answers, served by nobody who is seen"
         );
         dead_mount(&request);
         dead_mount(&request);
         assert_eq!(types_at(at).len(), 3);
-        assert_eq!(room(at, Way::Direct), live(2, None));
+        assert_eq!(room(at, Method::Direct), live(2, None));
         assert_eq!(types_at(at), ["fuse.etcfs"], "the one that answers");
         tmpfs(at);
         dead_mount(&request);
         let covered = Some("tmpfs".to_owned());
-        let found = Found {
+        let found = Occupants {
             replaced: 1,
             covered,
-            ..Found::default()
+            ..Occupants::default()
         };
-        assert_eq!(room(&at.join("."), Way::Auto), Ok(found));
+        assert_eq!(room(&at.join("."), Method::Auto), Ok(found));
         assert_eq!(types_at(at), ["fuse.etcfs", "tmpfs"]);
     });
 }
@@ -90,7 +90,7 @@ fn mount_succeeds_where_a_dead_one_was() {
         // Even without taking it away: a path that ends at a dead mount can be resolved.
         let (over, _server) = mount(&request);
         over.detach_lazily().expect("detach");
-        assert_eq!(room(&request.mountpoint, Way::Auto), free(1));
+        assert_eq!(room(&request.mountpoint, Method::Auto), free(1));
         let (_attached, _server) = mount(&request);
         assert_eq!(types_at(&request.mountpoint), ["fuse.etcfs"]);
         std::fs::metadata(&request.mountpoint).expect("it answers");
@@ -102,7 +102,7 @@ fn mount_that_hangs_is_not_taken_for_dead() {
     private(DEADLINE, |env| {
         let request = request(env, "unread");
         let (_device, _mount) = unread(&request);
-        let found = make_room(&request.mountpoint, Way::Auto, &|_, user| {
+        let found = make_room(&request.mountpoint, Method::Auto, &|_, user| {
             assert_eq!(user, 0, "who has mounted");
             Some(DAEMON)
         });
@@ -125,7 +125,7 @@ fn mount_of_a_daemon_that_is_ending_is_waited_for() {
         let (device, _mount) = unread(&request);
         let daemon = Command::new("sleep").arg("infinity").stdin(device).spawn();
         let (daemon, looks) = (RefCell::new(daemon.expect("sleep(1)")), Cell::new(0));
-        let found = make_room(&request.mountpoint, Way::Auto, &|_, _| {
+        let found = make_room(&request.mountpoint, Method::Auto, &|_, _| {
             looks.set(looks.get() + 1);
             if looks.get() == 3 {
                 daemon.borrow_mut().kill().expect("kill");
@@ -159,12 +159,12 @@ fn what_only_shows_another_mount_is_the_users_directory() {
             })
         };
         assert_eq!(
-            make_room(&request.mountpoint, Way::Auto, &who),
+            make_room(&request.mountpoint, Method::Auto, &who),
             live(0, Some(7))
         );
         let bound = env.dir("bound");
         rustix::mount::mount_bind(&request.mountpoint, &bound).expect("bind");
-        assert_eq!(make_room(&bound, Way::Auto, &who), free(0));
+        assert_eq!(make_room(&bound, Method::Auto, &who), free(0));
         assert_eq!(types_at(&bound), ["fuse.etcfs"]);
     });
 }
@@ -181,7 +181,7 @@ fn ordinary_user_takes_away_a_dead_mount_of_his_own() {
         };
         as_user(&User::plain(65534), || {
             dead_mount(&request);
-            assert_eq!(room(&request.mountpoint, Way::Auto), free(1));
+            assert_eq!(room(&request.mountpoint, Method::Auto), free(1));
         });
         assert_eq!(types_at(&request.mountpoint), [""; 0]);
     });
@@ -210,15 +210,15 @@ fn dead_mount_of_another_program_goes_and_a_living_or_hanging_one_is_the_users_d
         let at = env.dir("mnt");
         drop(others(&at));
         assert_eq!(types_at(&at), ["fuse.other"]);
-        assert_eq!(room(&at, Way::Auto), free(1));
+        assert_eq!(room(&at, Method::Auto), free(1));
         assert_eq!(types_at(&at), [""; 0]);
         let hanging = others(&at);
         let start = std::time::Instant::now();
-        assert_eq!(room(&at, Way::Auto), free(0));
+        assert_eq!(room(&at, Method::Auto), free(0));
         assert!(start.elapsed() < DEADLINE / 2, "it is not waited for");
         let server = crate::server::Server::start(hanging);
         server.wait_for_init();
-        assert_eq!(room(&at, Way::Auto), free(0));
+        assert_eq!(room(&at, Method::Auto), free(0));
         assert_eq!(types_at(&at), ["fuse.other"]);
     });
 }
@@ -232,14 +232,14 @@ fn etcfs_that_another_mount_covers_is_told_of_unless_it_is_served() {
         let server = crate::server::Server::start(device);
         server.wait_for_init();
         tmpfs(at);
-        let found = room(at, Way::Auto).expect("room");
+        let found = room(at, Method::Auto).expect("room");
         assert_eq!((found.replaced, found.within.len()), (0, 0));
         assert_eq!(found.covered.as_deref(), Some("tmpfs"));
         let line = found.remarks(at).join("");
         for part in ["/mnt: the tmpfs there covers an etcfs", "by hand"] {
             assert!(line.contains(part), "{line}");
         }
-        let served = make_room(at, Way::Auto, &|_, _| Some(DAEMON)).expect("room");
+        let served = make_room(at, Method::Auto, &|_, _| Some(DAEMON)).expect("room");
         assert_eq!(served.covered, None, "one that is served");
     });
 }

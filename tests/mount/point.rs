@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use etcfs::mount::{Calls, Detached, MountRequest, Point, Way, prepare};
+use etcfs::mount::{Calls, Detached, Method, MountRequest, Point, prepare};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::DEADLINE;
@@ -13,9 +13,9 @@ use crate::server::{MODE, serve_prepared};
 fn a_point_is_a_directory_and_not_a_name() {
     private(DEADLINE, |env| {
         for (calls, way) in [
-            (Calls::Newest, Way::Direct),
-            (Calls::Mount2, Way::Direct),
-            (Calls::Newest, Way::Fusermount3),
+            (Calls::Newest, Method::Direct),
+            (Calls::Mount2, Method::Direct),
+            (Calls::Newest, Method::Fusermount3),
         ] {
             let request = MountRequest {
                 calls,
@@ -34,7 +34,7 @@ fn a_point_is_a_directory_and_not_a_name() {
             };
             swap();
             let made = prepare(&request, point);
-            if way == Way::Fusermount3 {
+            if way == Method::Fusermount3 {
                 // It went by the name, and has covered what is not served.
                 let line = made.expect_err("must be refused").to_string();
                 assert!(line.contains("somebody renames"), "{line}");

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use etcfs::mount::{Atime, Calls, Detached, MountRequest, Prepared, Way};
+use etcfs::mount::{Atime, Calls, Detached, Method, MountRequest, Prepared};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
@@ -46,10 +46,10 @@ fn mount_table_shows_what_bedrock_expects() {
     // Contract D12, D13.
     private(DEADLINE, |env| {
         for (dir, calls, way) in [
-            ("new", Calls::Newest, Way::Direct),
-            ("old", Calls::Mount2, Way::Direct),
-            ("auto", Calls::Newest, Way::Auto),
-            ("helper", Calls::Newest, Way::Fusermount3),
+            ("new", Calls::Newest, Method::Direct),
+            ("old", Calls::Mount2, Method::Direct),
+            ("auto", Calls::Newest, Method::Auto),
+            ("helper", Calls::Newest, Method::Fusermount3),
         ] {
             let request = MountRequest {
                 calls,
@@ -77,9 +77,9 @@ fn mount_table_shows_what_bedrock_expects() {
 fn every_option_of_a_request_reaches_the_mount_by_every_way() {
     private(DEADLINE, |env| {
         for (dir, calls, way) in [
-            ("new", Calls::Newest, Way::Direct),
-            ("old", Calls::Mount2, Way::Direct),
-            ("helper", Calls::Newest, Way::Fusermount3),
+            ("new", Calls::Newest, Method::Direct),
+            ("old", Calls::Mount2, Method::Direct),
+            ("helper", Calls::Newest, Method::Fusermount3),
         ] {
             let request = MountRequest {
                 calls,
@@ -91,7 +91,7 @@ fn every_option_of_a_request_reaches_the_mount_by_every_way() {
                 dirsync: true,
                 atime: Some(Atime::Noatime),
                 // Unknown to fusermount3 of libfuse 3.14.
-                nodiratime: way == Way::Direct,
+                nodiratime: way == Method::Direct,
                 max_read: Some(65536),
                 ..request(env, dir)
             };
@@ -163,9 +163,9 @@ fn mount2_is_visible_at_once_and_served_all_the_same() {
 fn mount_that_is_not_attached_goes_away() {
     private(DEADLINE, |env| {
         for (calls, way) in [
-            (Calls::Newest, Way::Direct),
-            (Calls::Mount2, Way::Direct),
-            (Calls::Newest, Way::Fusermount3),
+            (Calls::Newest, Method::Direct),
+            (Calls::Mount2, Method::Direct),
+            (Calls::Newest, Method::Fusermount3),
         ] {
             let request = MountRequest {
                 calls,
@@ -226,9 +226,9 @@ fn busy_mount_is_detached_and_its_users_keep_it() {
 fn only_our_own_mount_is_detached() {
     private(DEADLINE, |env| {
         for (calls, way) in [
-            (Calls::Newest, Way::Direct),
-            (Calls::Mount2, Way::Direct),
-            (Calls::Newest, Way::Fusermount3),
+            (Calls::Newest, Method::Direct),
+            (Calls::Mount2, Method::Direct),
+            (Calls::Newest, Method::Fusermount3),
         ] {
             let request = MountRequest {
                 calls,
@@ -300,7 +300,7 @@ fn refusals_name_the_path_and_the_remedy() {
     private(DEADLINE, |env| {
         let file = env.scratch().join("file");
         std::fs::write(&file, "").expect("write");
-        for way in [Way::Direct, Way::Fusermount3] {
+        for way in [Method::Direct, Method::Fusermount3] {
             for (path, parts) in [
                 (
                     env.scratch().join("missing"),
@@ -319,7 +319,7 @@ fn refusals_name_the_path_and_the_remedy() {
             }
         }
         let request = MountRequest {
-            way: Way::Direct,
+            way: Method::Direct,
             ..request(env, "mnt")
         };
         let refused = |parts: &[&str], who: Option<&User>| {

@@ -6,8 +6,8 @@ mod mounted;
 mod storm;
 
 use etcfs::replay::Recording;
-use etcfs::replay::report::Report;
 use etcfs::replay::run::{Trees, run};
+use etcfs::replay::tally::Tally;
 use etcfs::replay::tree::make_up;
 use etcfs_proto::Opcode;
 use etcfs_proto::capture::{CaptureFlags, Conversation, Reader, Redactor, write_record};
@@ -23,7 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const STORM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/storm.etcfsrec");
 
 /// Carries a recording out over a tree made up from it, in a fresh directory of `scratch`.
-fn replay(scratch: &Path, bytes: &[u8]) -> Report {
+fn replay(scratch: &Path, bytes: &[u8]) -> Tally {
     let recording = Recording::read(bytes).expect("a recording");
     assert_eq!(recording.cut, None);
     let (local, global) = (scratch.join("replay"), scratch.join("replay-global"));
@@ -43,7 +43,7 @@ fn replay(scratch: &Path, bytes: &[u8]) -> Report {
     report
 }
 
-fn count(report: &Report, opcode: Opcode) -> usize {
+fn count(report: &Tally, opcode: Opcode) -> usize {
     report
         .ops
         .get(&opcode)
@@ -80,7 +80,7 @@ fn a_storm_recorded_here_replays_without_a_difference() {
         assert_eq!(report.differing(), 0, "{report}");
         let mut conversation = Conversation::default();
         let mut faults = Vec::new();
-        let mut find = |finding: etcfs_proto::capture::Finding| {
+        let mut find = |finding: etcfs_proto::capture::Fault| {
             if finding.is_fault() {
                 faults.push(finding);
             }

@@ -5,7 +5,7 @@ use etcfs::fs::Fs;
 use etcfs::fs::lower::BaseDir;
 use etcfs::fs::settings::Settings;
 use etcfs::mount::{self, MountRequest};
-use etcfs::replay::record::Recorder;
+use etcfs::replay::recorder::Recorder;
 use etcfs::session::{Session, handshake};
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::Wish;

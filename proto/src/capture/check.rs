@@ -1,6 +1,6 @@
 //! What is wrong with a conversation.
 
-use super::{Kind, Message, Record};
+use super::{Message, Record, RecordKind};
 use crate::abi::{BatchForgetIn, Dirent, EntryOut, ForgetIn, GetxattrIn, OutHeader, ReadIn};
 use crate::op::Body;
 use crate::reply::cut_answer;
@@ -11,7 +11,7 @@ use zerocopy::FromBytes as _;
 
 /// One fault of a conversation, or what looks like one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
+pub enum Fault {
     /// A message cannot be taken apart, or its length is not what it says or what its opcode has.
     Malformed(WireError),
     /// A request that the kernel waits for was never answered.
@@ -70,21 +70,21 @@ pub enum Finding {
     },
 }
 
-impl Finding {
+impl Fault {
     /// Whether this is a fault for certain.
     pub fn is_fault(&self) -> bool {
         !matches!(
             self,
-            Finding::NotForgotten { .. } | Finding::Lost { .. } | Finding::AnswerToNothing { .. }
+            Fault::NotForgotten { .. } | Fault::Lost { .. } | Fault::AnswerToNothing { .. }
         )
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Finding::Malformed(error) => write!(f, "malformed: {error}"),
-            Finding::Unanswered {
+            Fault::Malformed(error) => write!(f, "malformed: {error}"),
+            Fault::Unanswered {
                 opcode,
                 unique,
                 time,
@@ -93,14 +93,14 @@ impl fmt::Display for Finding {
                 "{opcode} unique={unique}, which came after {:.6} s, was never answered",
                 time as f64 / 1e9
             ),
-            Finding::AnsweredTwice { opcode, unique } => {
+            Fault::AnsweredTwice { opcode, unique } => {
                 write!(f, "{opcode} unique={unique} was answered twice")
             }
-            Finding::AnswerToNothing { opcode, unique } => write!(
+            Fault::AnswerToNothing { opcode, unique } => write!(
                 f,
                 "{opcode} unique={unique} was answered, but not asked since the recording began"
             ),
-            Finding::TooMuch {
+            Fault::TooMuch {
                 opcode,
                 unique,
                 asked,
@@ -109,14 +109,14 @@ impl fmt::Display for Finding {
                 f,
                 "{opcode} unique={unique} asked for at most {asked} bytes and was answered with {have}"
             ),
-            Finding::ForgottenTooOften { nodeid, excess } => write!(
+            Fault::ForgottenTooOften { nodeid, excess } => write!(
                 f,
                 "node {nodeid}: {excess} more lookups were forgotten than given since the recording began"
             ),
-            Finding::NotForgotten { nodeid, lookups } => {
+            Fault::NotForgotten { nodeid, lookups } => {
                 write!(f, "node {nodeid}: {lookups} lookups were not forgotten")
             }
-            Finding::Lost { records } => write!(
+            Fault::Lost { records } => write!(
                 f,
                 "{records} records are missing, so other findings may be wrong"
             ),
@@ -125,7 +125,7 @@ impl fmt::Display for Finding {
 }
 
 /// What is known of a request.
-struct Asked {
+struct Awaited {
     time: u64,
     opcode: Opcode,
     /// The most bytes that it asked for.
@@ -136,40 +136,40 @@ struct Asked {
 /// Follows a conversation and tells its faults.
 #[derive(Default)]
 pub struct Conversation {
-    asked: HashMap<u64, Asked>,
+    asked: HashMap<u64, Awaited>,
     lookups: HashMap<u64, u64>,
     message: Message,
 }
 
 impl Conversation {
     /// Takes the next record and tells `find` what is wrong with it.
-    pub fn record(&mut self, record: &Record<'_>, find: &mut dyn FnMut(Finding)) {
+    pub fn record(&mut self, record: &Record<'_>, find: &mut dyn FnMut(Fault)) {
         let mut message = std::mem::take(&mut self.message);
         let bytes = message.load(record);
         let result = match record.kind {
-            Kind::Init | Kind::Rules => Ok(()),
-            Kind::Request => self.request(record, bytes, find),
-            Kind::Answer => self.answer(record, bytes, find),
-            Kind::Done => Ok(()),
-            Kind::Lost => {
-                find(Finding::Lost {
+            RecordKind::Init | RecordKind::Rules => Ok(()),
+            RecordKind::Request => self.request(record, bytes, find),
+            RecordKind::Answer => self.answer(record, bytes, find),
+            RecordKind::Done => Ok(()),
+            RecordKind::Lost => {
+                find(Fault::Lost {
                     records: record.len,
                 });
                 Ok(())
             }
         };
         if let Err(error) = result {
-            find(Finding::Malformed(error));
+            find(Fault::Malformed(error));
         }
         self.message = message;
     }
 
     /// Tells what the end of the recording leaves open, in a stable order.
-    pub fn end(&mut self, find: &mut dyn FnMut(Finding)) {
+    pub fn end(&mut self, find: &mut dyn FnMut(Fault)) {
         let mut open: Vec<_> = self.asked.iter().filter(|(_, a)| !a.answered).collect();
         open.sort_by_key(|(unique, asked)| (asked.time, **unique));
         for (&unique, asked) in open {
-            find(Finding::Unanswered {
+            find(Fault::Unanswered {
                 opcode: asked.opcode,
                 unique,
                 time: asked.time,
@@ -178,7 +178,7 @@ impl Conversation {
         let mut nodes: Vec<_> = self.lookups.iter().filter(|(_, n)| **n > 0).collect();
         nodes.sort_unstable();
         for (&nodeid, &lookups) in nodes {
-            find(Finding::NotForgotten { nodeid, lookups });
+            find(Fault::NotForgotten { nodeid, lookups });
         }
     }
 
@@ -186,7 +186,7 @@ impl Conversation {
         &mut self,
         record: &Record<'_>,
         message: &[u8],
-        find: &mut dyn FnMut(Finding),
+        find: &mut dyn FnMut(Fault),
     ) -> Result<(), WireError> {
         let frame = Frame::cut(message)?;
         let opcode = frame.opcode();
@@ -213,7 +213,7 @@ impl Conversation {
                 }
                 _ => None,
             };
-            let asked = Asked {
+            let asked = Awaited {
                 time: record.time,
                 opcode,
                 most,
@@ -228,17 +228,17 @@ impl Conversation {
         &mut self,
         record: &Record<'_>,
         message: &[u8],
-        find: &mut dyn FnMut(Finding),
+        find: &mut dyn FnMut(Fault),
     ) -> Result<(), WireError> {
         let opcode = record.opcode;
         let (head, body) = cut_answer(opcode, message)?;
         let unique = head.unique;
         let Some(asked) = self.asked.get_mut(&unique) else {
-            find(Finding::AnswerToNothing { opcode, unique });
+            find(Fault::AnswerToNothing { opcode, unique });
             return Ok(());
         };
         if std::mem::replace(&mut asked.answered, true) {
-            find(Finding::AnsweredTwice { opcode, unique });
+            find(Fault::AnsweredTwice { opcode, unique });
             return Ok(());
         }
         let most = asked.most;
@@ -246,7 +246,7 @@ impl Conversation {
             return expect(opcode, 0, body.len());
         }
         if let Some(asked) = most.filter(|most| body.len() > *most as usize) {
-            find(Finding::TooMuch {
+            find(Fault::TooMuch {
                 opcode,
                 unique,
                 asked,
@@ -284,10 +284,10 @@ impl Conversation {
         }
     }
 
-    fn forget(&mut self, nodeid: u64, count: u64, find: &mut dyn FnMut(Finding)) {
+    fn forget(&mut self, nodeid: u64, count: u64, find: &mut dyn FnMut(Fault)) {
         let known = self.lookups.entry(nodeid).or_default();
         if count > *known {
-            find(Finding::ForgottenTooOften {
+            find(Fault::ForgottenTooOften {
                 nodeid,
                 excess: count - *known,
             });

@@ -1,8 +1,8 @@
 //! Bytes as records.
 
 use super::{
-    CaptureError, CaptureFlags, HEADER, Header, Kind, MAGIC, MESSAGE_MAX, OLDEST, RECORD, Record,
-    VERSION,
+    CaptureError, CaptureFlags, HEADER, Header, MAGIC, MESSAGE_MAX, OLDEST, RECORD, Record,
+    RecordKind, VERSION,
 };
 use crate::Opcode;
 use zerocopy::IntoBytes as _;
@@ -93,11 +93,11 @@ impl<'a> Reader<'a> {
         let opcode = Opcode(u32::from_le_bytes(fields.array().ok_or(cut)?));
         let len = u32::from_le_bytes(fields.array().ok_or(cut)?);
         let kept = u32::from_le_bytes(fields.array().ok_or(cut)?);
-        let kind = Kind::of(kind).ok_or(CaptureError::Kind { at, kind })?;
-        if len > MESSAGE_MAX && kind != Kind::Lost {
+        let kind = RecordKind::of(kind).ok_or(CaptureError::Kind { at, kind })?;
+        if len > MESSAGE_MAX && kind != RecordKind::Lost {
             return Err(CaptureError::TooLong { at, len });
         }
-        if kept > len || (kind == Kind::Lost && kept > 0) {
+        if kept > len || (kind == RecordKind::Lost && kept > 0) {
             return Err(CaptureError::TooMuchKept { at, len, kept });
         }
         let need = RECORD + kept as usize;
@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
             need,
             have: rest.len(),
         })?;
-        if (kind == Kind::Init) == self.begun {
+        if (kind == RecordKind::Init) == self.begun {
             return Err(CaptureError::NoInit);
         }
         self.begun = true;
@@ -148,7 +148,7 @@ impl Message {
     /// Takes the message of `record`. Its length is bounded by [`MESSAGE_MAX`].
     pub fn load(&mut self, record: &Record<'_>) -> &[u8] {
         self.len = match record.kind {
-            Kind::Lost => 0,
+            RecordKind::Lost => 0,
             _ => (record.len.min(MESSAGE_MAX) as usize).max(record.kept.len()),
         };
         self.words.clear();

@@ -1,6 +1,6 @@
 //! Names made unreadable, so that a recording can be given away.
 
-use super::{Kind, Record};
+use super::{Record, RecordKind};
 use crate::Opcode;
 use crate::abi::{Dirent, EntryOut, InHeader, OutHeader};
 use crate::op::{Body, Tail};
@@ -58,10 +58,10 @@ impl Redactor {
     /// Hides the names in `message`, the kept bytes of `record`.
     pub fn message(&mut self, record: &Record<'_>, message: &mut [u8]) {
         match record.kind {
-            Kind::Request => self.request(record.opcode, message),
-            Kind::Answer => self.answer(record.opcode, message),
-            Kind::Rules => self.rules(message),
-            Kind::Init | Kind::Done | Kind::Lost => {}
+            RecordKind::Request => self.request(record.opcode, message),
+            RecordKind::Answer => self.answer(record.opcode, message),
+            RecordKind::Rules => self.rules(message),
+            RecordKind::Init | RecordKind::Done | RecordKind::Lost => {}
         }
     }
 

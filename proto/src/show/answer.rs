@@ -1,7 +1,7 @@
 //! Answers and notices as text.
 
 use super::request::lock;
-use super::words::{Errno, Kind, Mode, Quoted};
+use super::words::{Errno, Quoted, ShownMode, ShownType};
 use super::{attr, fields, hex, name, valid};
 use crate::abi::*;
 use crate::flags::*;
@@ -110,9 +110,9 @@ macro_rules! take {
     };
 }
 
-type Shown = std::result::Result<std::result::Result<(), WireError>, std::fmt::Error>;
+type ShowResult = std::result::Result<std::result::Result<(), WireError>, std::fmt::Error>;
 
-fn show_body(f: &mut Formatter<'_>, body: Body, rest: &mut Rest<'_>) -> Shown {
+fn show_body(f: &mut Formatter<'_>, body: Body, rest: &mut Rest<'_>) -> ShowResult {
     match body {
         Body::NoAnswer | Body::Empty | Body::Unknown => {}
         Body::Entry => entry(f, &take!(rest, EntryOut))?,
@@ -194,7 +194,12 @@ fn open(f: &mut Formatter<'_>, out: &OpenOut) -> Result {
 fn statx(f: &mut Formatter<'_>, out: &StatxOut) -> Result {
     valid(f, "attr_valid", out.attr_valid, out.attr_valid_nsec)?;
     let stat = &out.stat;
-    write!(f, " mask={:#x} mode={}", stat.mask, Mode(stat.mode.into()))?;
+    write!(
+        f,
+        " mask={:#x} mode={}",
+        stat.mask,
+        ShownMode(stat.mode.into())
+    )?;
     fields!(f, stat; ino size blocks blksize nlink uid gid);
     write!(
         f,
@@ -246,7 +251,7 @@ fn dirent(
     dirent: &Dirent,
     plus: Option<&EntryOut>,
     rest: &mut Rest<'_>,
-) -> Shown {
+) -> ShowResult {
     let have = rest.bytes.len();
     let need = usize::try_from(dirent.namelen).unwrap_or(usize::MAX);
     // The last name's padding may be missing; the kernel then ignores the entry, which is worth seeing.
@@ -269,7 +274,7 @@ fn dirent(
         Quoted(name),
         dirent.ino,
         dirent.off,
-        Kind(dirent.r#type)
+        ShownType(dirent.r#type)
     )?;
     if let Some(out) = plus {
         entry(f, out)?;
@@ -311,7 +316,7 @@ fn notice(f: &mut Formatter<'_>, code: i32, body: &[u8]) -> Result {
     }
 }
 
-fn notice_body(f: &mut Formatter<'_>, code: i32, rest: &mut Rest<'_>) -> Shown {
+fn notice_body(f: &mut Formatter<'_>, code: i32, rest: &mut Rest<'_>) -> ShowResult {
     match code {
         1 => write!(f, " kh={}", take!(rest, NotifyPollWakeupOut).kh)?,
         2 => {
@@ -364,7 +369,7 @@ fn notice_body(f: &mut Formatter<'_>, code: i32, rest: &mut Rest<'_>) -> Shown {
     Ok(Ok(()))
 }
 
-fn notice_name(f: &mut Formatter<'_>, namelen: u32, rest: &mut Rest<'_>) -> Shown {
+fn notice_name(f: &mut Formatter<'_>, namelen: u32, rest: &mut Rest<'_>) -> ShowResult {
     match rest.take_bytes(usize::try_from(namelen).unwrap_or(usize::MAX)) {
         Ok(bytes) => name(f, "name", bytes)?,
         Err(error) => return Ok(Err(error)),

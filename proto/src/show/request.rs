@@ -1,6 +1,6 @@
 //! Requests as text.
 
-use super::words::{Falloc, LockType, Mode, Open, Rename, Whence, Xattr};
+use super::words::{Falloc, LockType, Open, Rename, ShownMode, Whence, Xattr};
 use super::{fields, hex, name, time};
 use crate::abi::*;
 use crate::ext::Extension;
@@ -116,14 +116,19 @@ fn args(f: &mut Formatter<'_>, frame: &Frame<'_>) -> std::result::Result<(), Sto
             write!(
                 f,
                 " mode={} rdev={:#x} umask={}",
-                Mode(args.mode),
+                ShownMode(args.mode),
                 args.rdev,
-                Mode(args.umask)
+                ShownMode(args.umask)
             )?;
         }
         Opcode::MKDIR => {
             let args = frame.args::<MkdirIn>()?;
-            write!(f, " mode={} umask={}", Mode(args.mode), Mode(args.umask))?;
+            write!(
+                f,
+                " mode={} umask={}",
+                ShownMode(args.mode),
+                ShownMode(args.umask)
+            )?;
         }
         Opcode::RENAME => plain!(f, frame, RenameIn; newdir),
         Opcode::RENAME2 => {
@@ -142,8 +147,8 @@ fn args(f: &mut Formatter<'_>, frame: &Frame<'_>) -> std::result::Result<(), Sto
                 f,
                 " flags={} mode={} umask={}",
                 Open(args.flags),
-                Mode(args.mode),
-                Mode(args.umask)
+                ShownMode(args.mode),
+                ShownMode(args.umask)
             )?;
             flags!(f, args; open_flags: OpenInFlags);
         }
@@ -256,7 +261,7 @@ fn setattr(f: &mut Formatter<'_>, args: &SetattrIn) -> Result {
         fields!(f, args; fh);
     }
     if valid.contains(SetattrValid::MODE) {
-        write!(f, " mode={}", Mode(args.mode))?;
+        write!(f, " mode={}", ShownMode(args.mode))?;
     }
     if valid.contains(SetattrValid::UID) {
         fields!(f, args; uid);

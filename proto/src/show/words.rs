@@ -12,9 +12,9 @@ impl fmt::Display for Quoted<'_> {
 }
 
 /// A file mode or umask, in octal as C writes it.
-pub(super) struct Mode(pub u32);
+pub(super) struct ShownMode(pub u32);
 
-impl fmt::Display for Mode {
+impl fmt::Display for ShownMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "0{:o}", self.0)
     }
@@ -165,9 +165,9 @@ impl fmt::Display for LockType {
 }
 
 /// `DT_*`.
-pub(super) struct Kind(pub u32);
+pub(super) struct ShownType(pub u32);
 
-impl fmt::Display for Kind {
+impl fmt::Display for ShownType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = &[
             "UNKNOWN", "FIFO", "CHR", "", "DIR", "", "BLK", "", "REG", "", "LNK", "", "SOCK", "",

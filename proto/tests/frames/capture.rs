@@ -3,21 +3,21 @@
 use crate::samples;
 use etcfs_proto::abi::*;
 use etcfs_proto::capture::{
-    CaptureError, CaptureFlags, Conversation, Finding, HEADER, Header, Kind, MESSAGE_MAX, Message,
-    RECORD, Reader, Record, Redactor, VERSION, strip, write_record,
+    CaptureError, CaptureFlags, Conversation, Fault, HEADER, Header, MESSAGE_MAX, Message, RECORD,
+    Reader, Record, RecordKind, Redactor, VERSION, strip, write_record,
 };
 use etcfs_proto::{Frame, Opcode, Reply};
 use zerocopy::IntoBytes;
 
-const ALL: [Kind; 5] = [
-    Kind::Init,
-    Kind::Request,
-    Kind::Answer,
-    Kind::Done,
-    Kind::Lost,
+const ALL: [RecordKind; 5] = [
+    RecordKind::Init,
+    RecordKind::Request,
+    RecordKind::Answer,
+    RecordKind::Done,
+    RecordKind::Lost,
 ];
 
-fn record(kind: Kind, opcode: Opcode, message: &[u8]) -> Record<'_> {
+fn record(kind: RecordKind, opcode: Opcode, message: &[u8]) -> Record<'_> {
     Record {
         kind,
         cpu: 1,
@@ -40,11 +40,11 @@ fn header() -> Vec<u8> {
 /// A recording that begins with an empty agreement, of messages by number of their kind.
 pub fn recording(messages: &[(u8, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = header();
-    write_record(&mut bytes, &record(Kind::Init, Opcode::INIT, &[]));
+    write_record(&mut bytes, &record(RecordKind::Init, Opcode::INIT, &[]));
     for (kind, message) in messages {
         let kind = ALL[usize::from(*kind) - 1];
         let opcode = message.get(4).copied().unwrap_or(0);
-        let kept = if kind == Kind::Lost {
+        let kept = if kind == RecordKind::Lost {
             &[]
         } else {
             &message[..]
@@ -76,7 +76,7 @@ fn entry(unique: u64, nodeid: u64) -> Vec<u8> {
     reply.finish(unique).to_vec()
 }
 
-fn findings(records: &[(Kind, Opcode, Vec<u8>)]) -> Vec<Finding> {
+fn findings(records: &[(RecordKind, Opcode, Vec<u8>)]) -> Vec<Fault> {
     let mut found = Vec::new();
     let mut conversation = Conversation::default();
     for (kind, opcode, message) in records {
@@ -93,15 +93,15 @@ fn what_is_written_is_read() {
     let message = name_request(2, Opcode::LOOKUP, b"passwd\0");
     let lost = Record {
         len: 3,
-        ..record(Kind::Lost, Opcode(0), &[])
+        ..record(RecordKind::Lost, Opcode(0), &[])
     };
     let cut = Record {
         len: 1 << 20,
-        ..record(Kind::Answer, Opcode::READ, b"0123456789abcdef")
+        ..record(RecordKind::Answer, Opcode::READ, b"0123456789abcdef")
     };
     let records = [
-        record(Kind::Init, Opcode::INIT, b"init"),
-        record(Kind::Request, Opcode::LOOKUP, &message),
+        record(RecordKind::Init, Opcode::INIT, b"init"),
+        record(RecordKind::Request, Opcode::LOOKUP, &message),
         cut,
         lost,
     ];
@@ -173,14 +173,17 @@ fn rules_are_hidden_by_the_tokens_of_their_names() {
     let mut name = *b"hosts";
     let lookup = name_request(7, Opcode::LOOKUP, &name);
     let mut kept = lookup.clone();
-    redactor.message(&record(Kind::Request, Opcode::LOOKUP, &lookup), &mut kept);
+    redactor.message(
+        &record(RecordKind::Request, Opcode::LOOKUP, &lookup),
+        &mut kept,
+    );
     let at = kept.len() - name.len();
     name.copy_from_slice(&kept[at..at + 5]);
     let token = std::str::from_utf8(&name).expect("letters");
     assert_ne!(token, "hosts");
     let rules = b"legacy_global exact\nadd_global /hosts\nsource 12 /a/hosts\nadd_override inject /hosts /a/hosts\n";
     let mut hidden = rules.to_vec();
-    redactor.message(&record(Kind::Rules, Opcode::INIT, rules), &mut hidden);
+    redactor.message(&record(RecordKind::Rules, Opcode::INIT, rules), &mut hidden);
     let hidden = String::from_utf8(hidden).expect("letters");
     let lines: Vec<&str> = hidden.lines().collect();
     assert_eq!(lines[0], "legacy_global exact");
@@ -276,7 +279,10 @@ fn hidden_names_keep_length_extension_and_identity() {
     let mut hide = |name: &[u8]| {
         let message = name_request(2, Opcode::LOOKUP, &[name, b"\0"].concat());
         let mut kept = message.clone();
-        redactor.message(&record(Kind::Request, Opcode::LOOKUP, &message), &mut kept);
+        redactor.message(
+            &record(RecordKind::Request, Opcode::LOOKUP, &message),
+            &mut kept,
+        );
         assert_eq!(kept[..40], message[..40], "the header stays");
         assert_eq!(kept.pop(), Some(0));
         assert_eq!(kept.len(), 40 + name.len());
@@ -299,7 +305,10 @@ fn hidden_names_keep_length_extension_and_identity() {
     let mut other = Redactor::new([2; 16]);
     let mut bytes = name_request(2, Opcode::LOOKUP, b"getty@tty1.service\0");
     let copy = bytes.clone();
-    other.message(&record(Kind::Request, Opcode::LOOKUP, &copy), &mut bytes);
+    other.message(
+        &record(RecordKind::Request, Opcode::LOOKUP, &copy),
+        &mut bytes,
+    );
     assert_ne!(&bytes[40..58], &unit[..], "another key, another token");
 }
 
@@ -319,9 +328,13 @@ fn no_golden_message_keeps_a_name_that_was_to_be_hidden() {
     let mut had = 0;
     let mut all: Vec<_> = samples::requests()
         .into_iter()
-        .map(|sample| (Kind::Request, sample))
+        .map(|sample| (RecordKind::Request, sample))
         .collect();
-    all.extend(samples::answers().into_iter().map(|s| (Kind::Answer, s)));
+    all.extend(
+        samples::answers()
+            .into_iter()
+            .map(|s| (RecordKind::Answer, s)),
+    );
     for (kind, sample) in all {
         let message = sample.message();
         let record = record(kind, sample.opcode, &message);
@@ -347,15 +360,15 @@ fn no_golden_message_keeps_a_name_that_was_to_be_hidden() {
 fn a_good_conversation_has_only_open_lookups() {
     let found = findings(&[
         (
-            Kind::Request,
+            RecordKind::Request,
             Opcode::LOOKUP,
             name_request(2, Opcode::LOOKUP, b"a\0"),
         ),
-        (Kind::Answer, Opcode::LOOKUP, entry(2, 9)),
+        (RecordKind::Answer, Opcode::LOOKUP, entry(2, 9)),
     ]);
     assert_eq!(
         found,
-        [Finding::NotForgotten {
+        [Fault::NotForgotten {
             nodeid: 9,
             lookups: 1
         }]
@@ -367,9 +380,9 @@ fn a_good_conversation_has_only_open_lookups() {
 fn every_fault_of_a_conversation_is_told() {
     let lookup = |unique| {
         let message = name_request(unique, Opcode::LOOKUP, b"a\0");
-        (Kind::Request, Opcode::LOOKUP, message)
+        (RecordKind::Request, Opcode::LOOKUP, message)
     };
-    let answer = |unique| (Kind::Answer, Opcode::LOOKUP, entry(unique, 0));
+    let answer = |unique| (RecordKind::Answer, Opcode::LOOKUP, entry(unique, 0));
     let forget = ForgetIn { nlookup: 4 };
     let forget = name_request(8, Opcode::FORGET, forget.as_bytes());
     let mut reply = Reply::default();
@@ -388,13 +401,13 @@ fn every_fault_of_a_conversation_is_told() {
         answer(2),
         answer(4),
         lookup(6),
-        (Kind::Done, Opcode::FORGET, Vec::new()),
-        (Kind::Request, Opcode::FORGET, forget),
+        (RecordKind::Done, Opcode::FORGET, Vec::new()),
+        (RecordKind::Request, Opcode::FORGET, forget),
         lookup(12),
-        (Kind::Answer, Opcode::LOOKUP, short),
-        (Kind::Request, Opcode::READ, read),
-        (Kind::Answer, Opcode::READ, much),
-        (Kind::Request, Opcode::LOOKUP, b"short".to_vec()),
+        (RecordKind::Answer, Opcode::LOOKUP, short),
+        (RecordKind::Request, Opcode::READ, read),
+        (RecordKind::Answer, Opcode::READ, much),
+        (RecordKind::Request, Opcode::LOOKUP, b"short".to_vec()),
     ]);
     let wrong_body = etcfs_proto::WireError::WrongBody {
         opcode,
@@ -402,21 +415,21 @@ fn every_fault_of_a_conversation_is_told() {
         have: 100,
     };
     let expected = [
-        Finding::AnsweredTwice { opcode, unique },
-        Finding::AnswerToNothing { opcode, unique: 4 },
-        Finding::ForgottenTooOften {
+        Fault::AnsweredTwice { opcode, unique },
+        Fault::AnswerToNothing { opcode, unique: 4 },
+        Fault::ForgottenTooOften {
             nodeid: 1,
             excess: 4,
         },
-        Finding::Malformed(wrong_body),
-        Finding::TooMuch {
+        Fault::Malformed(wrong_body),
+        Fault::TooMuch {
             opcode: Opcode::READ,
             unique: 14,
             asked: 64,
             have: 100,
         },
-        Finding::Malformed(etcfs_proto::WireError::ShortHead { have: 5 }),
-        Finding::Unanswered {
+        Fault::Malformed(etcfs_proto::WireError::ShortHead { have: 5 }),
+        Fault::Unanswered {
             opcode,
             unique: 6,
             time: 1_500,

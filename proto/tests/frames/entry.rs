@@ -2,7 +2,7 @@
 
 use etcfs_proto::abi::*;
 use etcfs_proto::capture::{
-    CaptureFlags, Conversation, Finding, Header, Reader, Redactor, write_record,
+    CaptureFlags, Conversation, Fault, Header, Reader, Redactor, write_record,
 };
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::{Offer, Wish, negotiate};
@@ -200,7 +200,7 @@ fn read_capture(bytes: &[u8]) {
     let mut conversation = Conversation::default();
     let mut redactor = Redactor::new([7; 16]);
     let mut copy = reader.header().to_bytes().to_vec();
-    let mut find = |finding: Finding| one_line(&finding.to_string());
+    let mut find = |finding: Fault| one_line(&finding.to_string());
     for record in reader.clone() {
         let Ok(record) = record else { break };
         conversation.record(&record, &mut find);

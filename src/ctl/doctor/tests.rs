@@ -1,18 +1,18 @@
 //! Every finding, over made-up states and negotiations.
 
-use super::judge::{self, Failing, Lower, Use};
+use super::advice::{self, Failing, InUse, SideFacts};
 use crate::cli::{Options, Parsed};
 use crate::ctl::answer::init;
-use crate::ctl::report::{Finding, InFlight, Init, Level, Passthrough};
+use crate::ctl::report::{Finding, Init, PassthroughReport, RequestReport, Severity};
 use crate::daemon::wish;
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::{Offer, negotiate};
 use rustix::io::Errno;
 
 /// The levels, and each text with its words.
-fn assert_found(found: &[Finding], expected: &[(Level, &[&str])]) {
-    let levels: Vec<Level> = found.iter().map(|f| f.level).collect();
-    let wanted: Vec<Level> = expected.iter().map(|e| e.0).collect();
+fn assert_found(found: &[Finding], expected: &[(Severity, &[&str])]) {
+    let levels: Vec<Severity> = found.iter().map(|f| f.level).collect();
+    let wanted: Vec<Severity> = expected.iter().map(|e| e.0).collect();
     assert_eq!(levels, wanted, "{found:?}");
     for (finding, (_, words)) in found.iter().zip(expected) {
         for word in *words {
@@ -48,8 +48,8 @@ fn a_kernel_that_can_do_everything_lacks_nothing() {
         let init = kernel(45, InitFlags::empty(), args);
         assert_eq!(init.missing, [""; 0]);
         assert!(!init.flags.contains(&"AUTO_INVAL_DATA".to_owned()));
-        let found = judge::kernel("6.18", &init);
-        assert_found(&found, &[(Level::Ok, &["Linux 6.18", "7.45"])]);
+        let found = advice::kernel("6.18", &init);
+        assert_found(&found, &[(Severity::Ok, &["Linux 6.18", "7.45"])]);
     }
 }
 
@@ -65,7 +65,7 @@ fn an_older_kernel_lacks_what_it_does_not_offer_and_each_lack_has_a_price() {
         | InitFlags::CREATE_SUPP_GROUP;
     let init = kernel(31, new, &[]);
     assert!(init.flags.contains(&"AUTO_INVAL_DATA".to_owned()));
-    let found = judge::kernel("5.4.0", &init);
+    let found = advice::kernel("5.4.0", &init);
     let texts: Vec<&str> = found.iter().map(|f| f.text.as_str()).collect();
     for (flag, since) in [
         ("INIT_EXT", "Linux 5.17 has it"),
@@ -79,7 +79,7 @@ fn an_older_kernel_lacks_what_it_does_not_offer_and_each_lack_has_a_price() {
         assert_eq!(one.len(), 1, "{flag}: {texts:#?}");
         assert!(one[0].ends_with(since), "{}", one[0]);
     }
-    assert!(found.iter().all(|f| f.level != Level::Problem));
+    assert!(found.iter().all(|f| f.level != Severity::Problem));
     assert!(!texts.iter().any(|text| text.contains("AUTO_INVAL")));
 }
 
@@ -90,13 +90,13 @@ fn everything_wished_for_that_a_kernel_may_lack_has_its_text() {
         InitFlags::from_bits_retain(u64::from((1_u32 << 27) - 1)) | InitFlags::EXPLICIT_INVAL_DATA;
     let wished = wish(&options(&["-o", "passthrough"])).flags.difference(old);
     for (flag, _) in wished.iter_names() {
-        assert!(judge::what_is_missing(flag).is_some(), "{flag}");
+        assert!(advice::what_is_missing(flag).is_some(), "{flag}");
     }
 }
 
 #[test]
 fn passthrough_is_a_problem_only_where_it_was_asked_for() {
-    let state = |asked, on, reasons: &[&str]| Passthrough {
+    let state = |asked, on, reasons: &[&str]| PassthroughReport {
         asked,
         on,
         reasons: reasons.iter().map(|&r| r.to_owned()).collect(),
@@ -107,15 +107,15 @@ fn passthrough_is_a_problem_only_where_it_was_asked_for() {
         (
             state(true, true, &[]),
             true,
-            &[(Level::Ok, &["on: ", "2 files are registered"][..])][..],
+            &[(Severity::Ok, &["on: ", "2 files are registered"][..])][..],
         ),
         (
             state(true, true, &["procfs is stacked"]),
             true,
             &[
-                (Level::Ok, &["on: "]),
+                (Severity::Ok, &["on: "]),
                 (
-                    Level::Problem,
+                    Severity::Problem,
                     &["on in part only: procfs is stacked", cost],
                 ),
             ],
@@ -123,29 +123,29 @@ fn passthrough_is_a_problem_only_where_it_was_asked_for() {
         (
             state(true, false, &["no CAP_SYS_ADMIN"]),
             true,
-            &[(Level::Problem, &["off: no CAP_SYS_ADMIN", cost])],
+            &[(Severity::Problem, &["off: no CAP_SYS_ADMIN", cost])],
         ),
         (
             state(false, false, &[not_asked]),
             true,
-            &[(Level::Note, &["off: ", not_asked, cost])],
+            &[(Severity::Note, &["off: ", not_asked, cost])],
         ),
         (
             state(false, false, &[not_asked]),
             false,
             &[(
-                Level::Note,
+                Severity::Note,
                 &["off: ", "this kernel cannot do it (Linux 6.9 can)"],
             )],
         ),
     ] {
-        assert_found(&judge::passthrough(&state, 2, offered), expected);
+        assert_found(&advice::passthrough(&state, 2, offered), expected);
     }
 }
 
 #[test]
 fn requests_and_locks() {
-    let request = |age_us| InFlight {
+    let request = |age_us| RequestReport {
         op: "FSYNC".to_owned(),
         path: Some("/etc/x".to_owned()),
         pid: 7,
@@ -154,17 +154,17 @@ fn requests_and_locks() {
         age_us,
     };
     assert_found(
-        &judge::requests(&[]),
-        &[(Level::Ok, &["0 being worked on"])],
+        &advice::requests(&[]),
+        &[(Severity::Ok, &["0 being worked on"])],
     );
     assert_found(
-        &judge::requests(&[request(10.0)]),
-        &[(Level::Ok, &["1 being worked on, none for long"])],
+        &advice::requests(&[request(10.0)]),
+        &[(Severity::Ok, &["1 being worked on, none for long"])],
     );
     assert_found(
-        &judge::requests(&[request(10.0), request(3.5e6)]),
+        &advice::requests(&[request(10.0), request(3.5e6)]),
         &[(
-            Level::Problem,
+            Severity::Problem,
             &[
                 "FSYNC of /etc/x",
                 "pid 7 (uid 1000)",
@@ -174,17 +174,20 @@ fn requests_and_locks() {
         )],
     );
     assert_found(
-        &judge::locks(0, 0, &[], 1024),
-        &[(Level::Ok, &["0 owners", "nobody waits"])],
+        &advice::locks(0, 0, &[], 1024),
+        &[(Severity::Ok, &["0 owners", "nobody waits"])],
     );
     assert_found(
-        &judge::locks(1, 1, &[(1000, 1)], 1024),
-        &[(Level::Note, &["1 owner of", "1 request waits", "lslocks"])],
-    );
-    assert_found(
-        &judge::locks(1, 600, &[(1000, 590), (1001, 10)], 1024),
+        &advice::locks(1, 1, &[(1000, 1)], 1024),
         &[(
-            Level::Problem,
+            Severity::Note,
+            &["1 owner of", "1 request waits", "lslocks"],
+        )],
+    );
+    assert_found(
+        &advice::locks(1, 600, &[(1000, 590), (1001, 10)], 1024),
+        &[(
+            Severity::Problem,
             &[
                 "590 requests of uid 1000",
                 "of 1024",
@@ -197,7 +200,7 @@ fn requests_and_locks() {
 
 #[test]
 fn lower_file_systems() {
-    let lower = Lower {
+    let lower = SideFacts {
         about: "local files",
         path: "/etc",
         kind: "ext4",
@@ -206,33 +209,33 @@ fn lower_file_systems() {
         inodes: (0, 0),
         left_over: 0,
     };
-    let well = (Level::Ok, &["/etc on ext4"][..]);
-    assert_found(&judge::lower(&lower), &[well]);
-    let fuse = Lower {
+    let well = (Severity::Ok, &["/etc on ext4"][..]);
+    assert_found(&advice::lower(&lower), &[well]);
+    let fuse = SideFacts {
         is_fuse: true,
         ..lower
     };
     assert_found(
-        &judge::lower(&fuse),
-        &[(Level::Problem, &["/etc", "two of them", "-o global=DIR"])],
+        &advice::lower(&fuse),
+        &[(Severity::Problem, &["/etc", "two of them", "-o global=DIR"])],
     );
-    let full = Lower {
+    let full = SideFacts {
         bytes: (10 << 20, 1 << 30),
         inodes: (1, 1000),
         left_over: 2,
         ..lower
     };
     assert_found(
-        &judge::lower(&full),
+        &advice::lower(&full),
         &[
             well,
             (
-                Level::Problem,
+                Severity::Problem,
                 &["space below /etc", "10 MiB", "ENOSPC", "remove"],
             ),
-            (Level::Problem, &["inodes below /etc", "(1)"]),
+            (Severity::Problem, &["inodes below /etc", "(1)"]),
             (
-                Level::Note,
+                Severity::Note,
                 &["2 things", ".etcfs-hidden-", "/etc", "removes them"],
             ),
         ],
@@ -241,7 +244,10 @@ fn lower_file_systems() {
 
 #[test]
 fn overrides_limits_and_rights() {
-    assert_found(&judge::overrides(&[], 4), &[(Level::Ok, &["none", "4"])]);
+    assert_found(
+        &advice::overrides(&[], 4),
+        &[(Severity::Ok, &["none", "4"])],
+    );
     let failing = |kind| Failing {
         path: "localtime".to_owned(),
         kind,
@@ -249,65 +255,65 @@ fn overrides_limits_and_rights() {
         errno: Errno::NOTEMPTY.to_string(),
     };
     assert_found(
-        &judge::overrides(&[failing("symlink"), failing("inject")], 4),
+        &advice::overrides(&[failing("symlink"), failing("inject")], 4),
         &[
             (
-                Level::Problem,
+                Severity::Problem,
                 &[
                     "/localtime should be a symlink",
                     "a directory is there",
                     "move it away",
                 ],
             ),
-            (Level::Problem, &["/localtime should have text injected"]),
+            (Severity::Problem, &["/localtime should have text injected"]),
         ],
     );
-    let calm = Use {
+    let calm = InUse {
         files: (10, 1000),
         nr_open: 1000,
         threads: 3,
         all_threads: (100, 1000),
         memory: 2000,
     };
-    assert_found(&judge::limits(calm), &[(Level::Ok, &["10 of 1000"])]);
-    let busy = Use {
+    assert_found(&advice::limits(calm), &[(Severity::Ok, &["10 of 1000"])]);
+    let busy = InUse {
         files: (900, 1000),
         all_threads: (990, 1000),
         ..calm
     };
     assert_found(
-        &judge::limits(busy),
+        &advice::limits(busy),
         &[
-            (Level::Problem, &["900 of 1000", "ENFILE", "ulimit"]),
-            (Level::Problem, &["990 of 1000", "threads-max"]),
+            (Severity::Problem, &["900 of 1000", "ENFILE", "ulimit"]),
+            (Severity::Problem, &["990 of 1000", "threads-max"]),
         ],
     );
-    let low = Use {
+    let low = InUse {
         nr_open: 5000,
         ..calm
     };
     assert_found(
-        &judge::limits(low),
+        &advice::limits(low),
         &[
             (
-                Level::Note,
+                Severity::Note,
                 &["1000", "fs.nr_open allows 5000", "CAP_SYS_RESOURCE"],
             ),
-            (Level::Ok, &["10 of 1000"]),
+            (Severity::Ok, &["10 of 1000"]),
         ],
     );
-    let unknown = Use {
+    let unknown = InUse {
         all_threads: (100, 0),
         ..calm
     };
-    assert_found(&judge::limits(unknown), &[(Level::Ok, &[])]);
+    assert_found(&advice::limits(unknown), &[(Severity::Ok, &[])]);
     for (filtered, root, level, words) in [
-        (true, true, Level::Ok, "are filtered"),
-        (false, true, Level::Note, "seccomp"),
-        (false, false, Level::Ok, "its user's rights alone"),
+        (true, true, Severity::Ok, "are filtered"),
+        (false, true, Severity::Note, "seccomp"),
+        (false, false, Severity::Ok, "its user's rights alone"),
     ] {
         assert_found(
-            &[judge::rights(1, filtered, root)],
+            &[advice::rights(1, filtered, root)],
             &[(level, &["1 capability", words])],
         );
     }

@@ -1,6 +1,6 @@
 //! What `top` shows: a head, a table, a line of keys.
 
-use super::sums::{Row, Sums, View};
+use super::sums::{Sums, SumsRow, View};
 use crate::stats::duration;
 use anyhow::Result;
 use etcfs::ctl::report::Stats;
@@ -39,7 +39,7 @@ impl Sort {
         }
     }
 
-    fn sort(self, rows: &mut [&Row]) {
+    fn sort(self, rows: &mut [&SumsRow]) {
         rows.sort_by(|a, b| match self {
             Sort::Ops => b.ops.total_cmp(&a.ops),
             Sort::Busy => b.busy_ms.total_cmp(&a.busy_ms),
@@ -144,9 +144,9 @@ impl Screen {
     }
 
     /// The rows to show, in order.
-    fn rows(&self) -> Vec<&Row> {
+    fn rows(&self) -> Vec<&SumsRow> {
         let rows = self.sums.rows(self.view).iter();
-        let mut rows: Vec<&Row> = rows.filter(|row| row.name.contains(&self.filter)).collect();
+        let mut rows: Vec<&SumsRow> = rows.filter(|row| row.name.contains(&self.filter)).collect();
         self.sort.sort(&mut rows);
         rows
     }

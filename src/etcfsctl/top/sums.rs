@@ -1,6 +1,6 @@
 //! Requests of one interval, added up in four ways.
 
-use etcfs::ctl::record::Record;
+use etcfs::ctl::access::Access;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -48,7 +48,7 @@ impl View {
 
 /// One row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Row {
+pub struct SumsRow {
     /// What it is about.
     pub name: String,
     /// Requests per second.
@@ -69,18 +69,18 @@ pub struct Sums {
     /// Requests that came too fast to be told apart.
     pub lost: u64,
     /// Rows by process.
-    pub processes: Vec<Row>,
+    pub processes: Vec<SumsRow>,
     /// Rows by path.
-    pub paths: Vec<Row>,
+    pub paths: Vec<SumsRow>,
     /// Rows by request.
-    pub opcodes: Vec<Row>,
+    pub opcodes: Vec<SumsRow>,
     /// Rows by side and rule.
-    pub rules: Vec<Row>,
+    pub rules: Vec<SumsRow>,
 }
 
 impl Sums {
     /// The rows of a view.
-    pub fn rows(&self, view: View) -> &[Row] {
+    pub fn rows(&self, view: View) -> &[SumsRow] {
         match view {
             View::Process => &self.processes,
             View::Path => &self.paths,
@@ -121,7 +121,7 @@ impl Default for Window {
 
 impl Window {
     /// Adds a request.
-    pub fn add(&mut self, record: &Record) {
+    pub fn add(&mut self, record: &Access) {
         self.lost += record.lost;
         let names = [
             self.process(record),
@@ -141,7 +141,7 @@ impl Window {
         }
     }
 
-    fn process(&mut self, record: &Record) -> String {
+    fn process(&mut self, record: &Access) -> String {
         if record.pid == 0 {
             return "(the kernel)".to_owned();
         }
@@ -164,7 +164,7 @@ impl Window {
         let seconds = self.since.elapsed().as_secs_f64().max(1e-3);
         self.since = Instant::now();
         let mut rows = self.maps.each_mut().map(|map| {
-            let rows = map.drain().map(|(name, sum)| Row {
+            let rows = map.drain().map(|(name, sum)| SumsRow {
                 name,
                 ops: sum.count as f64 / seconds,
                 busy_ms: sum.us / 1e3 / seconds,
@@ -188,7 +188,7 @@ impl Window {
     }
 }
 
-fn rule(record: &Record) -> String {
+fn rule(record: &Access) -> String {
     let side = record.side.as_deref().unwrap_or("?");
     let mut name = match record.rule.as_deref() {
         Some(rule) if rule != side => format!("{side}, {rule}"),
@@ -212,8 +212,8 @@ fn stratum(pid: u32) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn record(pid: u32, path: &str, errno: i32) -> Record {
-        Record {
+    fn record(pid: u32, path: &str, errno: i32) -> Access {
+        Access {
             pid,
             comm: Some("x".to_owned()),
             op: "LOOKUP".to_owned(),
@@ -222,7 +222,7 @@ mod tests {
             latency_us: 10.0,
             side: Some("global".to_owned()),
             rule: Some("global".to_owned()),
-            ..Record::default()
+            ..Access::default()
         }
     }
 

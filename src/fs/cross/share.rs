@@ -17,10 +17,10 @@ const PART: u32 = 4;
 
 /// The share.
 pub(crate) struct Share {
-    left: Mutex<Left>,
+    left: Mutex<Allowance>,
 }
 
-struct Left {
+struct Allowance {
     /// What is left of [`BURST`]. The last copy may have taken more than there was: then it is owed.
     time: Duration,
     owed: Duration,
@@ -31,7 +31,7 @@ struct Left {
 impl Default for Share {
     fn default() -> Share {
         Share {
-            left: Mutex::new(Left {
+            left: Mutex::new(Allowance {
                 time: BURST,
                 owed: Duration::ZERO,
                 at: Instant::now(),
@@ -56,7 +56,7 @@ impl Share {
     }
 }
 
-impl Left {
+impl Allowance {
     fn take(&mut self, time: Duration) {
         self.owed += time.saturating_sub(self.time);
         self.time = self.time.saturating_sub(time);
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_fourth_of_the_time_is_for_copies_and_a_burst_before() {
         let start = Instant::now();
-        let mut left = Left {
+        let mut left = Allowance {
             time: BURST,
             owed: Duration::ZERO,
             at: start,

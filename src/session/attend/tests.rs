@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::session::debt::error;
-use crate::session::fake::Kernel;
+use crate::session::fake::FakeKernel;
 use crate::session::meter::now;
 use crate::session::{Observer, Times};
 use etcfs_proto::abi::{GetattrIn, InHeader, InterruptIn, OutHeader};
@@ -39,7 +39,7 @@ fn an_observer_that_panics_is_taken_off_and_every_request_is_answered() {
                 at_request,
                 seen: AtomicUsize::new(0),
             });
-            let mut kernel = Kernel::watched("clumsy", Some(clumsy.clone()));
+            let mut kernel = FakeKernel::watched("clumsy", Some(clumsy.clone()));
             for _ in 0..3 {
                 let unique = kernel.send(opcode, 1, &0_u64.to_ne_bytes());
                 assert_eq!(kernel.answer(), (unique, Ok(vec![])));
@@ -51,7 +51,7 @@ fn an_observer_that_panics_is_taken_off_and_every_request_is_answered() {
 
 #[test]
 fn a_handler_that_panics_is_answered_eio_in_every_thread_and_none_of_them_ends() {
-    let mut kernel = Kernel::new("handler");
+    let mut kernel = FakeKernel::new("handler");
     for opcode in [WORKER, ASIDE].repeat(20) {
         let unique = kernel.send(opcode, 1, &u64::MAX.to_ne_bytes());
         assert_eq!(kernel.answer(), (unique, Err(Errno::IO)));
@@ -63,7 +63,7 @@ fn a_handler_that_panics_is_answered_eio_in_every_thread_and_none_of_them_ends()
 
 #[test]
 fn a_debt_that_is_dropped_by_a_panic_is_paid_with_eio_once() {
-    let kernel = Kernel::new("debt");
+    let kernel = FakeKernel::new("debt");
     let own = kernel.session.clone();
     let head = InHeader {
         len: 56,
@@ -95,7 +95,7 @@ fn a_debt_that_is_dropped_by_a_panic_is_paid_with_eio_once() {
 /// A device that refuses what is too long, as the kernel does what it cannot make sense of.
 #[test]
 fn a_refused_answer_is_answered_eio() {
-    let kernel = Kernel::new("refused");
+    let kernel = FakeKernel::new("refused");
     let too_long = vec![0_u8; 64 << 20];
     let head = OutHeader {
         len: too_long.len() as u32,
@@ -114,7 +114,7 @@ fn a_refused_answer_is_answered_eio() {
 
 #[test]
 fn what_is_aside_ends_when_its_client_is_gone() {
-    let kernel = Kernel::new("gone");
+    let kernel = FakeKernel::new("gone");
     for n in 0..40 {
         // More than begin at once, so that some of them are interrupted while they wait for their turn. Nobody is
         // thread 0.

@@ -1,6 +1,6 @@
 //! What a real kernel sends too rarely to test on a mount.
 
-use crate::session::fake::Kernel;
+use crate::session::fake::FakeKernel;
 use etcfs_proto::Opcode;
 use etcfs_proto::abi::{FileLock, InterruptIn, LkIn};
 use etcfs_proto::flags::LkFlags;
@@ -26,7 +26,7 @@ fn exclusive(fh: u64) -> LkIn {
 /// Two workers read one device, so the interrupt of a request may be handled before the request itself.
 #[test]
 fn an_interrupt_that_overtakes_its_request_is_not_lost() {
-    let mut kernel = Kernel::new("overtaken");
+    let mut kernel = FakeKernel::new("overtaken");
     let (node, fh) = kernel.open();
     let native = File::open(kernel.dir.join("f")).unwrap();
     rustix::fs::flock(&native, rustix::fs::FlockOperation::LockExclusive).unwrap();
@@ -47,7 +47,7 @@ fn an_interrupt_that_overtakes_its_request_is_not_lost() {
 
 #[test]
 fn interrupted_waiters_answer_eintr_once_and_leave() {
-    let mut kernel = Kernel::new("interrupted");
+    let mut kernel = FakeKernel::new("interrupted");
     let (node, _) = kernel.open();
     let native = File::open(kernel.dir.join("f")).unwrap();
     rustix::fs::flock(&native, rustix::fs::FlockOperation::LockExclusive).unwrap();
@@ -79,7 +79,7 @@ fn interrupted_waiters_answer_eintr_once_and_leave() {
 #[test]
 fn waiters_are_bounded_by_user_and_in_all_and_root_has_its_own() {
     const MOST: usize = 3;
-    let mut kernel = Kernel::new("bounded");
+    let mut kernel = FakeKernel::new("bounded");
     kernel.session.waiters.set_most(MOST);
     let (node, _) = kernel.open();
     let native = File::open(kernel.dir.join("f")).unwrap();

@@ -22,7 +22,7 @@ fn add(counter: &AtomicU64, n: u64) {
 /// The figures of one opcode.
 #[derive(FromZeros)]
 #[repr(C)]
-pub(super) struct Row {
+pub(super) struct OpcodeRow {
     /// Sum of latencies, ns.
     pub(super) total: AtomicU64,
     /// Largest latency, ns.
@@ -39,7 +39,7 @@ pub(super) struct Row {
 #[repr(C, align(128))]
 pub(crate) struct Meter {
     pub(super) current: Current,
-    pub(super) rows: [Row; ROWS],
+    pub(super) rows: [OpcodeRow; ROWS],
     pub(super) errors: [[AtomicU32; ERRNOS]; ROWS],
 }
 

@@ -1,6 +1,6 @@
 //! Requests that are stuck, of one user and of many.
 
-use crate::session::fake::Kernel;
+use crate::session::fake::FakeKernel;
 use etcfs_proto::Opcode;
 use etcfs_proto::abi::GetattrIn;
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ const TRIAL: Opcode = Opcode(7);
 const FOR_EVER: u64 = 600_000;
 
 /// How long `uid` waits for the attributes of the root, while others' requests are not answered.
-fn ask(kernel: &Kernel, uid: u32, unique: u64) -> Duration {
+fn ask(kernel: &FakeKernel, uid: u32, unique: u64) -> Duration {
     let began = Instant::now();
     let body = GetattrIn::default();
     kernel.send_of(uid, unique, Opcode::GETATTR, 1, body.as_bytes());
@@ -28,7 +28,7 @@ fn threads() -> usize {
 
 #[test]
 fn one_user_with_hundreds_of_stuck_requests_keeps_nobody_else_waiting() {
-    let kernel = Kernel::new("stuck");
+    let kernel = FakeKernel::new("stuck");
     let before = threads();
     for n in 0..500 {
         kernel.send_of(1000, 1000 + 2 * n, TRIAL, 1, &FOR_EVER.to_ne_bytes());
@@ -55,7 +55,7 @@ fn one_user_with_hundreds_of_stuck_requests_keeps_nobody_else_waiting() {
 
 #[test]
 fn many_users_with_stuck_requests_leave_root_its_answers_and_take_bounded_threads() {
-    let kernel = Kernel::new("many");
+    let kernel = FakeKernel::new("many");
     let before = threads();
     for n in 0..300_u32 {
         let unique = 1000 + 2 * u64::from(n);
@@ -78,7 +78,7 @@ fn many_users_with_stuck_requests_leave_root_its_answers_and_take_bounded_thread
 
 #[test]
 fn roots_own_stuck_requests_leave_it_a_way_for_the_others() {
-    let kernel = Kernel::new("root");
+    let kernel = FakeKernel::new("root");
     for n in 0..20 {
         kernel.send_of(0, 1000 + 2 * n, TRIAL, 1, &FOR_EVER.to_ne_bytes());
     }
@@ -89,7 +89,7 @@ fn roots_own_stuck_requests_leave_it_a_way_for_the_others() {
 
 #[test]
 fn what_was_stuck_is_answered_once_and_its_threads_leave() {
-    let kernel = Kernel::new("ends");
+    let kernel = FakeKernel::new("ends");
     let before = threads();
     for n in 0..60 {
         kernel.send_of(

@@ -4,7 +4,7 @@ use super::rules;
 use crate::fs::ids::NodeId;
 use crate::mutex::lock;
 use crate::session::{Observer, Session, Times, meter};
-use etcfs_proto::capture::{CaptureFlags, Header, Kind, Record, strip, write_record};
+use etcfs_proto::capture::{CaptureFlags, Header, Record, RecordKind, strip, write_record};
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashSet;
@@ -78,7 +78,7 @@ impl Recorder {
         let mut agreed = Reply::with_capacity(64);
         agreed.put(&session.agreed.to_out().0);
         let message = agreed.finish(0);
-        tap.push(Kind::Init, Opcode::INIT, message.len(), &[message]);
+        tap.push(RecordKind::Init, Opcode::INIT, message.len(), &[message]);
         tap.rules();
         let observer: Arc<dyn Observer> = tap.clone();
         session.observers.add(observer.clone());
@@ -125,12 +125,12 @@ impl Tap {
     fn rules(&self) {
         if let Some(session) = self.session.upgrade() {
             let text = rules::write(&session.fs);
-            self.push(Kind::Rules, Opcode::INIT, text.len(), &[&text]);
+            self.push(RecordKind::Rules, Opcode::INIT, text.len(), &[&text]);
         }
     }
 
     /// Adds one record, whose message of `len` bytes is kept as far as `parts` go.
-    fn push(&self, kind: Kind, opcode: Opcode, len: usize, parts: &[&[u8]]) {
+    fn push(&self, kind: RecordKind, opcode: Opcode, len: usize, parts: &[&[u8]]) {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         let mut record = Record {
             kind,
@@ -150,7 +150,7 @@ impl Tap {
         let lost = std::mem::take(&mut queue.lost);
         if lost > 0 {
             let gap = Record {
-                kind: Kind::Lost,
+                kind: RecordKind::Lost,
                 len: lost,
                 ..record
             };
@@ -176,14 +176,14 @@ impl Observer for Tap {
         let len = whole.iter().map(|part| part.len()).sum();
         // Without the commands to the configuration file nobody could say what came after them.
         if self.data || frame.head.nodeid == NodeId::CONFIG.0 {
-            return self.push(Kind::Request, frame.opcode(), len, &whole);
+            return self.push(RecordKind::Request, frame.opcode(), len, &whole);
         }
         // Contents are the end of the tail, and such requests have no extensions.
         let keep = strip::request(frame).min(len);
         let without = len - keep;
         let tail = &frame.tail[..frame.tail.len().saturating_sub(without)];
         let parts = [head, frame.args, tail, frame.ext];
-        self.push(Kind::Request, frame.opcode(), len, &parts);
+        self.push(RecordKind::Request, frame.opcode(), len, &parts);
     }
 
     fn answer(&self, frame: &Frame<'_>, answer: &[u8], _: Times) {
@@ -205,14 +205,14 @@ impl Tap {
     fn answered(&self, frame: &Frame<'_>, answer: &[u8]) {
         let opcode = frame.opcode();
         if answer.is_empty() {
-            return self.push(Kind::Done, opcode, 0, &[]);
+            return self.push(RecordKind::Done, opcode, 0, &[]);
         }
         let kept = if self.data {
             answer.len()
         } else {
             strip::answer(frame, answer)
         };
-        self.push(Kind::Answer, opcode, answer.len(), &[&answer[..kept]]);
+        self.push(RecordKind::Answer, opcode, answer.len(), &[&answer[..kept]]);
         if opcode == Opcode::WRITE && frame.head.nodeid == NodeId::CONFIG.0 {
             self.rules();
         }

@@ -26,7 +26,7 @@ pub(crate) enum Unit {
 }
 
 /// One row of one lower file system.
-pub(crate) struct Row {
+pub(crate) struct ResultRow {
     /// The lower file system.
     pub lower: &'static str,
     /// What was done.
@@ -37,7 +37,7 @@ pub(crate) struct Row {
     pub values: BTreeMap<&'static str, Vec<f64>>,
 }
 
-impl Row {
+impl ResultRow {
     /// The median of a mode.
     pub(crate) fn median(&self, mode: &str) -> Option<f64> {
         median(self.values.get(mode)?.clone())
@@ -73,7 +73,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 /// Everything measured in one run.
 pub(crate) struct Results {
     /// The rows, in the order of measurement.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ResultRow>,
     rounds: usize,
     scale: usize,
 }
@@ -100,11 +100,11 @@ impl Results {
         value: f64,
         unit: Unit,
     ) {
-        let known = |row: &Row| row.lower == lower && row.name == name;
+        let known = |row: &ResultRow| row.lower == lower && row.name == name;
         let at = match self.rows.iter().position(known) {
             Some(at) => at,
             None => {
-                self.rows.push(Row {
+                self.rows.push(ResultRow {
                     lower,
                     name: name.to_owned(),
                     unit,
@@ -117,8 +117,8 @@ impl Results {
     }
 
     /// The row of that name.
-    pub(crate) fn row(&self, lower: &str, name: &str) -> Option<&Row> {
-        let is_it = |row: &&Row| row.lower == lower && row.name == name;
+    pub(crate) fn row(&self, lower: &str, name: &str) -> Option<&ResultRow> {
+        let is_it = |row: &&ResultRow| row.lower == lower && row.name == name;
         self.rows.iter().find(is_it)
     }
 
@@ -157,7 +157,7 @@ impl Results {
             (Unit::Seconds, "seconds"),
             (Unit::PerSecond, "operations per second"),
         ] {
-            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.unit == unit).collect();
+            let rows: Vec<&ResultRow> = self.rows.iter().filter(|row| row.unit == unit).collect();
             if rows.is_empty() {
                 continue;
             }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A request and how it went.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Record {
+pub struct Access {
     /// When the request was read: microseconds since 1970.
     pub time_us: u64,
     /// The process (or thread) that asks, as the daemon sees it; 0: the kernel itself, or one of another pid namespace.

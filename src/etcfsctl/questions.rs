@@ -5,8 +5,8 @@ use crate::find::{self, Mount};
 use crate::stats::duration;
 use anyhow::{Context as _, Result};
 use argh::{ArgsInfo, FromArgs};
-use etcfs::ctl::report::{Doctor, Enforcement, Journal, Level, Which};
-use etcfs::ctl::wire::Ask;
+use etcfs::ctl::report::{Doctor, Enforcement, JournalReport, Severity, Which};
+use etcfs::ctl::wire::Query;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,7 +55,7 @@ pub fn which(how: &How, args: &WhichArgs) -> Result<ExitCode> {
     let path = path
         .to_str()
         .context("only paths in UTF-8 can be asked about")?;
-    let ask = Ask::Which {
+    let ask = Query::Which {
         path: path.to_owned(),
     };
     let (which, text): (Which, _) = report(how, &mount, &ask)?;
@@ -111,7 +111,7 @@ fn explain(mount: &Mount, which: &Which) -> String {
 /// Prints the journal.
 pub fn journal(how: &How, args: &JournalArgs) -> Result<ExitCode> {
     let mount = find::mount(args.mount.as_deref())?;
-    let (journal, text): (Journal, _) = report(how, &mount, &Ask::Journal)?;
+    let (journal, text): (JournalReport, _) = report(how, &mount, &Query::Journal)?;
     print(how, text, || {
         let mut out = String::new();
         for entry in &journal.entries {
@@ -143,13 +143,13 @@ fn enforcement(entry: &Enforcement) -> String {
 /// Prints the findings.
 pub fn doctor(how: &How, args: &DoctorArgs) -> Result<ExitCode> {
     let mount = find::mount(args.mount.as_deref())?;
-    let (doctor, text): (Doctor, _) = report(how, &mount, &Ask::Doctor)?;
+    let (doctor, text): (Doctor, _) = report(how, &mount, &Query::Doctor)?;
     print(how, text, || {
         let line = |finding: &etcfs::ctl::report::Finding| {
             let level = match finding.level {
-                Level::Ok => "ok",
-                Level::Note => "note",
-                Level::Problem => "PROBLEM",
+                Severity::Ok => "ok",
+                Severity::Note => "note",
+                Severity::Problem => "PROBLEM",
             };
             format!("{level:<8} {}: {}\n", finding.about, finding.text)
         };
@@ -157,7 +157,7 @@ pub fn doctor(how: &How, args: &DoctorArgs) -> Result<ExitCode> {
     })?;
     let worst = doctor.findings.iter().map(|finding| finding.level).max();
     Ok(match worst {
-        Some(Level::Problem) => ExitCode::from(2),
+        Some(Severity::Problem) => ExitCode::from(2),
         _ => ExitCode::SUCCESS,
     })
 }

@@ -1,12 +1,12 @@
 //! What the doctor says of what it has been told: values in, sentences out. Each finding says what is so, what it costs, and
 //! what to do about it if anything can be done.
 
-use crate::ctl::report::{Finding, InFlight, Init, Level, Passthrough};
+use crate::ctl::report::{Finding, Init, PassthroughReport, RequestReport, Severity};
 
 /// A request older than this is worth telling, microseconds.
 const SLOW: f64 = 2e6;
 
-fn finding(level: Level, about: &str, text: String) -> Finding {
+fn finding(level: Severity, about: &str, text: String) -> Finding {
     Finding {
         level,
         about: about.to_owned(),
@@ -20,7 +20,7 @@ fn plural(n: usize, one: &str, many: &str) -> String {
 }
 
 /// The requests being worked on.
-pub(crate) fn requests(requests: &[InFlight]) -> Vec<Finding> {
+pub(crate) fn requests(requests: &[RequestReport]) -> Vec<Finding> {
     let slow = requests.iter().filter(|request| request.age_us > SLOW);
     let mut all: Vec<Finding> = slow
         .map(|request| {
@@ -34,12 +34,12 @@ pub(crate) fn requests(requests: &[InFlight]) -> Vec<Finding> {
                 request.age_us / 1e6,
                 request.tid
             );
-            finding(Level::Problem, "requests", text)
+            finding(Severity::Problem, "requests", text)
         })
         .collect();
     if all.is_empty() {
         let text = format!("{} being worked on, none for long", requests.len());
-        all.push(finding(Level::Ok, "requests", text));
+        all.push(finding(Severity::Ok, "requests", text));
     }
     all
 }
@@ -59,18 +59,18 @@ pub(crate) fn locks(
                 "{count} requests of uid {uid} wait for file locks, of {most} that may: beyond, that user's locking fails with \
                  ENOLCK; lslocks names the files, fuser -v on them who holds them open, and -o max_lock_waiters=N lets more wait"
             );
-            finding(Level::Problem, about, text)
+            finding(Severity::Problem, about, text)
         })
         .collect();
     if all.is_empty() {
         let owners = plural(owners, "owner of file locks", "owners of file locks");
         let (level, text) = match waiting {
-            0 => (Level::Ok, format!("{owners}, nobody waits")),
+            0 => (Severity::Ok, format!("{owners}, nobody waits")),
             n => {
                 let waits = plural(n, "request waits", "requests wait");
                 let hint = "its program stands still until the holder unlocks; lslocks names the file, fuser -v on it who has it open";
                 (
-                    Level::Note,
+                    Severity::Note,
                     format!("{owners}, {waits} for a file lock: {hint}"),
                 )
             }
@@ -81,18 +81,18 @@ pub(crate) fn locks(
 }
 
 /// Passthrough, with so many files registered; `offered`: the kernel can do it.
-pub(crate) fn passthrough(state: &Passthrough, ids: usize, offered: bool) -> Vec<Finding> {
+pub(crate) fn passthrough(state: &PassthroughReport, ids: usize, offered: bool) -> Vec<Finding> {
     let about = "passthrough";
     let mut all = Vec::new();
     if state.on {
         let files = plural(ids, "file is registered", "files are registered");
         let text = format!("on: the kernel reads and writes files itself ({files})");
-        all.push(finding(Level::Ok, about, text));
+        all.push(finding(Severity::Ok, about, text));
     }
     let (level, begin) = match (state.asked, state.on) {
-        (false, _) => (Level::Note, "off"),
-        (true, true) => (Level::Problem, "on in part only"),
-        (true, false) => (Level::Problem, "off"),
+        (false, _) => (Severity::Note, "off"),
+        (true, true) => (Severity::Problem, "on in part only"),
+        (true, false) => (Severity::Problem, "off"),
     };
     let cost = "files are read and written through the daemon, which takes longer, most of all in small pieces";
     for reason in &state.reasons {
@@ -112,7 +112,7 @@ pub(crate) fn passthrough(state: &Passthrough, ids: usize, offered: bool) -> Vec
 pub(crate) fn kernel(release: &str, init: &Init) -> Vec<Finding> {
     let about = "kernel";
     let text = format!("Linux {release}, FUSE protocol {}", init.protocol);
-    let mut all = vec![finding(Level::Ok, about, text)];
+    let mut all = vec![finding(Severity::Ok, about, text)];
     for flag in &init.missing {
         // Passthrough has a finding of its own, which knows whether anybody wants it.
         if flag == "PASSTHROUGH" {
@@ -122,7 +122,7 @@ pub(crate) fn kernel(release: &str, init: &Init) -> Vec<Finding> {
             Some((since, cost)) => format!("it lacks {flag}: {cost}; Linux {since} has it"),
             None => format!("it lacks {flag}, which every kernel has that etcfs runs on"),
         };
-        all.push(finding(Level::Note, about, text));
+        all.push(finding(Severity::Note, about, text));
     }
     all
 }
@@ -155,7 +155,7 @@ pub(crate) fn what_is_missing(flag: &str) -> Option<(&'static str, &'static str)
 
 /// A side's directory.
 #[derive(Debug)]
-pub(crate) struct Lower<'a> {
+pub(crate) struct SideFacts<'a> {
     /// `local files` or `global files`.
     pub(crate) about: &'a str,
     /// As it may be shown.
@@ -173,8 +173,8 @@ pub(crate) struct Lower<'a> {
 }
 
 /// A side's directory.
-pub(crate) fn lower(lower: &Lower<'_>) -> Vec<Finding> {
-    let Lower { about, path, .. } = lower;
+pub(crate) fn lower(lower: &SideFacts<'_>) -> Vec<Finding> {
+    let SideFacts { about, path, .. } = lower;
     let mut all = Vec::new();
     if lower.is_fuse {
         let text = format!(
@@ -182,10 +182,10 @@ pub(crate) fn lower(lower: &Lower<'_>) -> Vec<Finding> {
              gone; name a directory on another file system (-o global=DIR), or start etcfs as root with CAP_SYS_ADMIN, so that \
              it can go beneath another etcfs"
         );
-        all.push(finding(Level::Problem, about, text));
+        all.push(finding(Severity::Problem, about, text));
     } else {
         all.push(finding(
-            Level::Ok,
+            Severity::Ok,
             about,
             format!("{path} on {}", lower.kind),
         ));
@@ -197,14 +197,14 @@ pub(crate) fn lower(lower: &Lower<'_>) -> Vec<Finding> {
             "less than 2 % of the space below {path} is free ({} MiB): {soon}",
             lower.bytes.0 >> 20
         );
-        all.push(finding(Level::Problem, about, text));
+        all.push(finding(Severity::Problem, about, text));
     }
     if few(lower.inodes) {
         let text = format!(
             "less than 2 % of the inodes below {path} are free ({}): {soon}",
             lower.inodes.0
         );
-        all.push(finding(Level::Problem, about, text));
+        all.push(finding(Severity::Problem, about, text));
     }
     if lower.left_over > 0 {
         let things = plural(lower.left_over, "thing", "things");
@@ -212,7 +212,7 @@ pub(crate) fn lower(lower: &Lower<'_>) -> Vec<Finding> {
             "{things} that a killed daemon had set aside (.etcfs-hidden-*) in {path} or below: no client sees them, they take \
              space; the next rename or enforcement in their directory removes them, or you do"
         );
-        all.push(finding(Level::Note, about, text));
+        all.push(finding(Severity::Note, about, text));
     }
     all
 }
@@ -235,7 +235,7 @@ pub(crate) fn overrides(failing: &[Failing], enforced: u64) -> Vec<Finding> {
     let about = "overrides";
     if failing.is_empty() {
         let text = format!("none fails ({enforced} enforced so far)");
-        return vec![finding(Level::Ok, about, text)];
+        return vec![finding(Severity::Ok, about, text)];
     }
     let one = |failing: &Failing| {
         let Failing {
@@ -253,14 +253,14 @@ pub(crate) fn overrides(failing: &[Failing], enforced: u64) -> Vec<Finding> {
             "/{path} {should} ({errno}): {found} is there, and that is what everybody sees; move it away or mend what is in \
              the way, and the next look at the path tries again"
         );
-        finding(Level::Problem, about, text)
+        finding(Severity::Problem, about, text)
     };
     failing.iter().map(one).collect()
 }
 
 /// How much of what is limited is in use.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Use {
+pub(crate) struct InUse {
     /// Descriptors of the daemon, and how many it may have.
     pub(crate) files: (u64, u64),
     /// How many the kernel lets any process have (`fs.nr_open`).
@@ -274,7 +274,7 @@ pub(crate) struct Use {
 }
 
 /// Limits.
-pub(crate) fn limits(used: Use) -> Vec<Finding> {
+pub(crate) fn limits(used: InUse) -> Vec<Finding> {
     let about = "limits";
     let near = |(used, most): (u64, u64)| most > 0 && used > most / 5 * 4;
     let mut all = Vec::new();
@@ -284,7 +284,7 @@ pub(crate) fn limits(used: Use) -> Vec<Finding> {
              get ENFILE beyond their share of it; start the daemon with a higher one (LimitNOFILE= of its unit, ulimit -Hn)",
             used.files.1, used.nr_open
         );
-        all.push(finding(Level::Note, about, text));
+        all.push(finding(Severity::Note, about, text));
     }
     let calm = all.len();
     if near(used.files) {
@@ -293,7 +293,7 @@ pub(crate) fn limits(used: Use) -> Vec<Finding> {
             "{open} of {most} file descriptors are in use: users who hold their share get ENFILE; lsof on the mount tells who \
              has files open, and a daemon that is started with a higher limit (ulimit -Hn) has more"
         );
-        all.push(finding(Level::Problem, about, text));
+        all.push(finding(Severity::Problem, about, text));
     }
     if near(used.all_threads) {
         let (there, most) = used.all_threads;
@@ -301,14 +301,14 @@ pub(crate) fn limits(used: Use) -> Vec<Finding> {
             "{there} of {most} threads of this machine exist: long requests and lock waiters may be refused; ps -eLf tells \
              whose they are, sysctl kernel.threads-max raises the limit"
         );
-        all.push(finding(Level::Problem, about, text));
+        all.push(finding(Severity::Problem, about, text));
     }
     if all.len() == calm {
         let text = format!(
             "none is near: {} of {} descriptors, {} threads, {} KiB of memory",
             used.files.0, used.files.1, used.threads, used.memory
         );
-        all.push(finding(Level::Ok, about, text));
+        all.push(finding(Severity::Ok, about, text));
     }
     all
 }
@@ -323,12 +323,12 @@ pub(crate) fn rights(capabilities: u32, filtered: bool, root: bool) -> Finding {
     );
     match (filtered, root) {
         (true, _) => finding(
-            Level::Ok,
+            Severity::Ok,
             about,
             format!("{held}, its system calls are filtered"),
         ),
         (false, false) => finding(
-            Level::Ok,
+            Severity::Ok,
             about,
             format!("{held}: it has its user's rights alone"),
         ),
@@ -337,7 +337,7 @@ pub(crate) fn rights(capabilities: u32, filtered: bool, root: bool) -> Finding {
                 "{held}, its system calls are not filtered: who finds a hole in it can do more than serve files; leave out \
                  -o seccomp=off, and let the kernel have seccomp (CONFIG_SECCOMP_FILTER)"
             );
-            finding(Level::Note, about, text)
+            finding(Severity::Note, about, text)
         }
     }
 }

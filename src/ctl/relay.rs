@@ -2,7 +2,7 @@
 
 use super::wire::MESSAGE_MAX;
 use super::{Client, Control};
-use crate::replay::record::Recorder;
+use crate::replay::recorder::Recorder;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv};
 use std::sync::Arc;

@@ -31,7 +31,7 @@ pub struct Figures {
 
 /// What came of a replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct Tally {
     /// By opcode.
     pub ops: BTreeMap<Opcode, Figures>,
     /// The first of the differences.
@@ -40,7 +40,7 @@ pub struct Report {
     pub left_out: BTreeMap<&'static str, usize>,
 }
 
-impl Report {
+impl Tally {
     /// Requests carried out.
     pub fn requests(&self) -> usize {
         self.ops
@@ -82,7 +82,7 @@ pub fn median(times: &[u64]) -> Option<u64> {
     times.get(times.len() / 2).copied()
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for difference in &self.differences {
             writeln!(f, "#{} {}", difference.number, difference.request)?;
