@@ -48,6 +48,8 @@ pub mod settings;
 pub mod staging;
 pub mod stat;
 
+use crate::ledger::Ledger;
+use crate::sys::inherit::Inherited;
 use config::{Command, CommandError};
 use configuration::Configuration;
 use enforce::Enforcer;
@@ -100,7 +102,11 @@ impl Fs {
         let config = config::Config::new();
         let lower = Arc::new(Lower::new(local, global, &settings, config.compile(1))?);
         let notices = Arc::<attributes::Notices>::default();
-        let locks = Arc::new(locks::Locks::new(settings.dir_limit));
+        let ledger = Ledger::private()?;
+        let inherited = Inherited::default();
+        let locks = locks::Locks::over(ledger, &inherited, settings.dir_limit);
+        // Nothing is in it.
+        let locks = locks.map_err(|_| Errno::NOMEM)?;
         let passthrough = Arc::new(passthrough::Passthrough::new(lower.clone()));
         let sides = [Side::Local, Side::Global].map(|side| lower.base(side).dev);
         let grants = grants::Grants::new(&settings, sides);

@@ -17,6 +17,7 @@
 // Written before what writes it.
 #![allow(dead_code)]
 
+pub(crate) mod crash;
 pub(crate) mod header;
 pub(crate) mod table;
 
@@ -41,10 +42,25 @@ pub(crate) enum Region {
     Header,
     /// What the start has found out, as text: see `daemon`.
     Facts,
+    /// Who holds locks: see `fs::locks`.
+    LockOwners,
+    /// Locked ranges.
+    LockRanges,
+    /// Handles through which ranges were locked.
+    LockHandles,
+    /// Lower locks that are being changed.
+    LockChanges,
 }
 
 /// Each region's room in bytes, in the order of the file.
-const REGIONS: [(Region, usize); 2] = [(Region::Header, 4096), (Region::Facts, 64 * 1024)];
+const REGIONS: [(Region, usize); 6] = [
+    (Region::Header, 4096),
+    (Region::Facts, 64 * 1024),
+    (Region::LockOwners, 1 << 20),
+    (Region::LockRanges, 4 << 20),
+    (Region::LockHandles, 4 << 20),
+    (Region::LockChanges, 512 * 1024),
+];
 
 /// Bytes of a ledger.
 const LEN: usize = {

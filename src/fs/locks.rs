@@ -13,16 +13,23 @@
 //! (`budget`) or looked at by whoever is about to wait (`waits`), in a bounded number of steps; a lock that is had or
 //! refused at once never waits for that.
 //!
+//! A successor of a killed process goes on with all of it (`restore`): the lower locks live on with their descriptors,
+//! and what there is to know of them is written down as it changes (`kept`).
+//!
 //! What differs from native: locks are seen below as `OFDLCK` entries without a process (`lslocks`), and EDEADLK is found
 //! within one mount only.
 
 mod all;
 mod ask;
 mod budget;
+mod ends;
 mod holder;
 mod in_use;
 mod keeper;
+mod kept;
 mod ranges;
+mod record;
+mod restore;
 mod table;
 mod wait;
 mod waits;

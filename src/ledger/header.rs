@@ -21,5 +21,5 @@ pub(crate) struct Header {
     /// The next handle's number.
     pub(crate) next_handle: AtomicU64,
     /// By region: see [`super::table::Table`].
-    pub(crate) marks: [AtomicU32; 16],
+    pub(crate) marks: [AtomicU32; 64],
 }

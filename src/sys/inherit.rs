@@ -30,6 +30,12 @@ impl Inherited {
         Inherited(Mutex::new(named.into_iter().filter(open).collect()))
     }
 
+    /// Takes `named` for what was left, of a predecessor that was this process itself.
+    #[cfg(test)]
+    pub(crate) fn left(named: impl IntoIterator<Item = RawFd>) -> Inherited {
+        Inherited(Mutex::new(named.into_iter().collect()))
+    }
+
     /// Takes the descriptor over. `None`: it is not open, or was taken over before.
     pub(crate) fn take(&self, fd: RawFd) -> Option<OwnedFd> {
         // SAFETY: it is open, left by a process that is gone, and taken out of what is left, so nobody else owns it.

@@ -3,9 +3,11 @@
 use super::ask::{Ask, Owner};
 use super::budget::Budget;
 use super::keeper::Keeper;
+use super::kept::Kept;
 use super::table::Tables;
 use super::waits::Waits;
 use crate::fs::ids::NodeId;
+use crate::ledger::Ledger;
 use crate::mutex::lock;
 use crate::sys::lock::Conflict;
 use std::sync::Arc;
@@ -25,13 +27,16 @@ pub(crate) struct Locks {
     pub(super) owners: Budget,
     pub(super) ranges: Budget,
     /// How many locks there have been.
-    had: AtomicU64,
+    pub(super) had: AtomicU64,
+    /// What a successor is told.
+    pub(super) kept: Arc<Kept>,
 }
 
 impl Locks {
     /// No locks; at most `most` descriptors will be used for them.
-    pub(crate) fn new(most: usize) -> Locks {
+    pub(super) fn none(ledger: &Ledger, most: usize) -> Locks {
         Locks {
+            kept: Arc::new(Kept::over(ledger)),
             tables: Tables::default(),
             waits: Waits::default(),
             keeper: Arc::default(),

@@ -2,15 +2,16 @@
 
 use super::ask::{Ask, Owner};
 use super::keeper::Watched;
+use super::kept::{Kept, KeptOwner};
 use super::ranges::Ranges;
 use crate::fs::budget::Account;
 use crate::fs::ids::NodeId;
 use crate::mutex::lock;
 use crate::sys::lock::{Conflict, Kind, Range};
 use arc_swap::ArcSwap;
-use rustix::fd::OwnedFd;
-use std::collections::BTreeSet;
-use std::sync::Mutex;
+use rustix::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// An open file description of the lower file.
 pub(crate) struct Description {
@@ -20,12 +21,21 @@ pub(crate) struct Description {
     pub(crate) writable: bool,
 }
 
+impl Description {
+    /// The descriptor's number, and whether it is open for writing.
+    pub(super) fn number(&self) -> (RawFd, bool) {
+        (self.fd.as_raw_fd(), self.writable)
+    }
+}
+
 /// One owner's description of one node.
 pub(crate) struct Holder {
     pub(super) description: ArcSwap<Description>,
     /// Who is charged for it, and for all its ranges.
     pub(crate) account: Account,
     pub(super) owner: Owner,
+    /// What a successor is told of it.
+    pub(super) kept: KeptOwner,
     /// Held while the lower lock is changed and the change noted, so that both happen in one order. What it guards is the
     /// number of changes so far. Nobody waits for a lock with it.
     pub(super) changes: Mutex<u64>,
@@ -54,24 +64,34 @@ pub(super) struct Locked {
     pub(super) since: u64,
     pub(super) ranges: Ranges,
     pub(super) flocked: bool,
-    /// The handles through which ranges were locked and that are still open.
-    pub(super) handles: BTreeSet<u64>,
+    /// The handles through which ranges were locked and that are still open, with the numbers of their records.
+    pub(super) handles: BTreeMap<u64, u32>,
     pub(super) pid: u32,
     /// Requests that use the description right now, waiting ones included.
     pub(super) users: usize,
 }
 
 impl Holder {
-    /// A description that holds nothing.
-    pub(crate) fn new(ask: &Ask, description: Description) -> Holder {
-        Holder {
+    /// A description that holds nothing. `None`: there is no room to write it down.
+    pub(super) fn new(
+        kept: &Arc<Kept>,
+        node: NodeId,
+        ask: &Ask,
+        description: Description,
+    ) -> Option<Holder> {
+        let kept = kept.begin_owner((node, ask.owner), ask.uid, description.number())?;
+        Some(Holder {
             description: ArcSwap::from_pointee(description),
             account: Account::of(ask.uid),
             owner: ask.owner,
             changes: Mutex::new(0),
             watch: Mutex::default(),
-            locked: Mutex::default(),
-        }
+            locked: Mutex::new(Locked {
+                ranges: Ranges::kept_by(kept.clone()),
+                ..Locked::default()
+            }),
+            kept,
+        })
     }
 
     /// True if nothing is locked through it, and no request uses it.
@@ -113,10 +133,5 @@ impl Holder {
             .ranges
             .has(conflict.range, conflict.kind)
             .then_some(locked.pid)
-    }
-
-    /// The handles through which ranges were locked.
-    pub(crate) fn handles(&self) -> Vec<u64> {
-        lock(&self.locked).handles.iter().copied().collect()
     }
 }

@@ -2,130 +2,22 @@
 
 use super::all::Locks;
 use super::ask::{Ask, Owner, WHOLE};
-use super::holder::{Description, Holder, Watch};
+use super::holder::{Description, Holder, Locked, Watch};
 use super::keeper::Watched;
-use super::waits::WaitId;
-use crate::fs::budget::Account;
+use super::kept::{Change, HandleRoom};
+use super::record::{KeptWatch, NONE};
 use crate::fs::ids::NodeId;
+use crate::ledger::crash::point;
 use crate::mutex::lock;
 use crate::sys::creds;
 use crate::sys::lock as sys;
 use crate::sys::lock::{Kind, Range};
 use crate::sys::proc::{LockCall, shares_descriptors};
 use rustix::io::Errno;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How many ranges an owner may take along to a description that is open for writing: that takes a call for each.
 const MOVED: usize = 1024;
-
-/// How long a thread has that was woken before it is woken again: a signal that comes between its last look and its system
-/// call is lost.
-const NUDGE: Duration = Duration::from_millis(1);
-
-impl Locks {
-    pub(super) fn find(self: &Arc<Locks>, node: NodeId, owner: Owner) -> Option<Use> {
-        let table = self.tables.get(node)?;
-        let table = lock(&table);
-        let holder = table.owners.get(&owner)?;
-        Some(Use::new(self, node, holder))
-    }
-
-    /// Takes the descriptor that `open` makes as the description of `ask.owner`, unless another thread of it was faster.
-    pub(super) fn add(
-        self: &Arc<Locks>,
-        node: NodeId,
-        ask: &Ask,
-        open: impl FnOnce() -> Result<Description, Errno>,
-    ) -> Result<Use, Errno> {
-        let account = Account::of(ask.uid);
-        self.owners.take(account, 1)?;
-        let description = open().inspect_err(|_| self.owners.give(account, 1))?;
-        let table = self.tables.get_or_make(node);
-        let mut table = lock(&table);
-        let holder = match table.owners.entry(ask.owner) {
-            Entry::Occupied(entry) => {
-                self.owners.give(account, 1);
-                entry.get().clone()
-            }
-            Entry::Vacant(entry) => entry
-                .insert(Arc::new(Holder::new(ask, description)))
-                .clone(),
-        };
-        Ok(Use::new(self, node, &holder))
-    }
-
-    /// Gives up all that `owner` holds on `node`: the kernel says so with FLUSH when a descriptor is closed, whichever
-    /// of the owner's it is, and with RELEASE for the lock of `flock(2)`.
-    pub(crate) fn drop_owner(self: &Arc<Locks>, node: NodeId, owner: Owner) {
-        if self.is_empty() {
-            return;
-        }
-        if let Some(used) = self.find(node, owner) {
-            used.give_up();
-        }
-    }
-
-    /// Gives up what was locked through handle `fh` alone: its last descriptor is closed in every process.
-    ///
-    /// This ends `F_OFD_SETLK`'s locks, whose owner the kernel does not name at the end, and POSIX locks where the
-    /// kernel was told not to send FLUSH.
-    pub(crate) fn drop_handle(self: &Arc<Locks>, node: NodeId, fh: u64) {
-        if self.is_empty() {
-            return;
-        }
-        let Some(table) = self.tables.get(node) else {
-            return;
-        };
-        let owners = lock(&table).through(fh);
-        drop(table);
-        for owner in owners {
-            if let Some(used) = self.find(node, owner) {
-                used.give_up_handle(fh);
-            }
-        }
-    }
-
-    /// Gives up what processes that have ended hold in the way of `ask`. The thread that looks after them may not have come
-    /// to it, and whoever has waited for a process knows that its locks are gone. True if there were any.
-    pub(super) fn release_ended(self: &Arc<Locks>, node: NodeId, ask: &Ask) -> bool {
-        const MOST: usize = 64;
-        let (Some(table), Some(kind)) = (self.tables.get(node), ask.kind) else {
-            return false;
-        };
-        let table = lock(&table);
-        let blockers = table.blockers(ask.owner, ask.range, kind);
-        let uses: Vec<_> = blockers
-            .filter(|(_, holder)| holder.is_watched())
-            .take(MOST)
-            .map(|(_, holder)| Use::new(self, node, holder))
-            .collect();
-        drop(table);
-        uses.iter().filter(|used| used.release_if_ended()).count() > 0
-    }
-
-    /// Looks after the locks while nobody asks for any: the locks of processes that have ended go, and waits are looked at
-    /// again. Returns at the end of the process only, and sleeps without a timer while nothing happens.
-    pub(crate) fn keep(self: &Arc<Locks>) {
-        let mut doomed: Vec<WaitId> = Vec::new();
-        loop {
-            let soon = (!doomed.is_empty()).then_some(NUDGE);
-            let Some(happened) = self.keeper.sleep(soon) else {
-                return;
-            };
-            for (watch, (node, owner)) in happened.ended {
-                if let Some(used) = self.find(node, owner) {
-                    used.give_up_of(watch);
-                }
-            }
-            for (node, owner) in happened.changed {
-                doomed.extend(self.waits.look_again(&self.tables, node, owner));
-            }
-            doomed.retain(|&id| self.waits.end_ring(id));
-        }
-    }
-}
 
 /// A request's use of a description; while it lives, the description stays.
 pub(crate) struct Use {
@@ -172,7 +64,11 @@ impl Use {
         }
         for range in held {
             sys::ofd_set(&fresh.fd, range, Some(Kind::Shared))?;
+            point();
         }
+        // Before the other one may close.
+        let (fd, writable) = fresh.number();
+        self.holder.kept.set_description(fd, writable);
         // One that somebody waits with closes when the wait is over, and what was had with it is then had here.
         self.holder.description.store(Arc::new(fresh));
         Ok(())
@@ -201,11 +97,13 @@ impl Use {
         loop {
             let before = *lock(&self.holder.changes);
             let room = self.room_for(ask)?;
+            let _change = self.begin(ask.range, ask.kind)?;
             let description = self.description();
             let done = match ask.owner {
                 Owner::Posix(_) => sys::ofd_wait(&description.fd, ask.range, kind),
                 Owner::Flock(_) => sys::flock(&description.fd, Some(kind), true),
             };
+            point();
             let mut changes = lock(&self.holder.changes);
             if done.is_err() || *changes == before {
                 *changes += 1;
@@ -232,13 +130,14 @@ impl Use {
 
     /// Has the locks go with the process that asks, if they are its own.
     pub(crate) fn watch(&self, ask: &Ask) {
-        let account = self.holder.account;
+        let (account, kept) = (self.holder.account, &self.holder.kept);
         let mut watch = lock(&self.holder.watch);
         match &*watch {
             Watch::Nobodys => {}
             Watch::Of(process) if process.pid == ask.pid => {}
             // Another process with the same table of descriptors: the end of one of them is not the end of the owner.
             Watch::Of(_) => {
+                kept.set_watch(KeptWatch::Nobodys);
                 *watch = Watch::Nobodys;
                 self.locks.owners.give(account, 1);
             }
@@ -247,9 +146,13 @@ impl Use {
                     return;
                 }
                 *watch = match self.process_of(ask) {
-                    Some(process) => Watch::Of(process),
+                    Some(process) => {
+                        kept.set_watch(process.kept());
+                        Watch::Of(process)
+                    }
                     None => {
                         self.locks.owners.give(account, 1);
+                        kept.set_watch(KeptWatch::Nobodys);
                         Watch::Nobodys
                     }
                 };
@@ -283,11 +186,15 @@ impl Use {
         if !matches!(&*watch, Watch::Of(process) if process.id == id) {
             return false;
         }
-        *watch = Watch::Unknown;
+        let Watch::Of(process) = std::mem::take(&mut *watch) else {
+            return false;
+        };
         drop(watch);
         self.locks.owners.give(self.holder.account, 1);
         *changes += 1;
         self.unlock_all();
+        // Last: a successor must not find the locks without what ends them.
+        self.holder.kept.end_watch(process.kept());
         true
     }
 
@@ -295,10 +202,10 @@ impl Use {
     pub(crate) fn give_up_handle(&self, fh: u64) {
         let mut changes = lock(&self.holder.changes);
         *changes += 1;
-        let last = {
+        let (slot, last) = {
             let mut locked = lock(&self.holder.locked);
-            locked.handles.remove(&fh);
-            locked.handles.is_empty()
+            let slot = locked.handles.remove(&fh);
+            (slot, locked.handles.is_empty())
         };
         if let Some(table) = self.locks.tables.get(self.node) {
             lock(&table).through.remove(&(fh, self.holder.owner));
@@ -306,19 +213,25 @@ impl Use {
         if last {
             self.unlock_all();
         }
+        // Last: a successor must not find the locks without what ends them.
+        slot.inspect(|&slot| self.holder.kept.end_handle(slot));
     }
 
     fn unlock_all(&self) {
+        let _change = self.begin(WHOLE, None);
         // Unlocking fails for want of memory only, and what is not unlocked goes with the descriptor.
         let _ = match self.holder.owner {
             Owner::Posix(_) => sys::ofd_set(&self.description().fd, WHOLE, None),
             Owner::Flock(_) => sys::flock(&self.description().fd, None, false),
         };
+        point();
         let ranges = {
             let mut locked = lock(&self.holder.locked);
             let ranges = locked.ranges.len();
             locked.ranges.clear();
-            locked.flocked = false;
+            if std::mem::take(&mut locked.flocked) {
+                self.holder.kept.set_flocked(None);
+            }
             ranges
         };
         self.locks.ranges.give(self.holder.account, ranges);
@@ -328,43 +241,72 @@ impl Use {
     /// Changes the lower lock and notes that.
     fn change(&self, ask: &Ask) -> Result<(), Errno> {
         let room = self.room_for(ask)?;
+        let _change = self.begin(ask.range, ask.kind)?;
         let done = match ask.owner {
             Owner::Posix(_) => sys::ofd_set(&self.description().fd, ask.range, ask.kind),
             Owner::Flock(_) => sys::flock(&self.description().fd, ask.kind, false),
         };
+        point();
         self.note(ask, done.is_ok(), room);
         done
     }
 
-    /// Takes room for as many ranges as the change may add.
-    fn room_for(&self, ask: &Ask) -> Result<Room<'_>, Errno> {
-        let ranges = match ask.owner {
-            Owner::Posix(_) => lock(&self.holder.locked).ranges.growth(ask.range, ask.kind),
-            Owner::Flock(_) => 0,
+    /// Writes down that the lower lock is about to be changed, until what it answers goes.
+    fn begin(&self, range: Range, kind: Option<Kind>) -> Result<Change, Errno> {
+        let range = match self.holder.owner {
+            Owner::Posix(_) => range,
+            Owner::Flock(_) => WHOLE,
         };
+        let change = self.holder.kept.begin_change(range, kind);
+        change.ok_or(Errno::NOLCK)
+    }
+
+    /// Takes room for as many ranges as the change may add, and for a handle that is not known.
+    fn room_for(&self, ask: &Ask) -> Result<Room<'_>, Errno> {
+        let mut room = Room {
+            used: self,
+            ranges: 0,
+            handle: None,
+        };
+        let Owner::Posix(_) = ask.owner else {
+            return Ok(room);
+        };
+        let (ranges, known) = {
+            let locked = lock(&self.holder.locked);
+            let known = ask.kind.is_none() || locked.handles.contains_key(&ask.fh);
+            (locked.ranges.growth(ask.range, ask.kind), known)
+        };
+        if !known {
+            room.handle = Some(self.holder.kept.room_for_handle().ok_or(Errno::NOLCK)?);
+        }
         self.locks.ranges.take(self.holder.account, ranges)?;
-        Ok(Room { used: self, ranges })
+        room.ranges = ranges;
+        Ok(room)
     }
 
     fn note(&self, ask: &Ask, done: bool, mut room: Room<'_>) {
         let mut locked = lock(&self.holder.locked);
         let mut new_handle = false;
+        let kept = &self.holder.kept;
         if let Owner::Flock(_) = ask.owner {
             // The kernel gives the old lock up before it looks whether the new one can be had.
-            locked.flocked = done && ask.kind.is_some();
+            let kind = ask.kind.filter(|_| done);
+            locked.flocked = kind.is_some();
+            kept.set_flocked(kind);
         } else if done {
+            if ask.kind.is_some() {
+                locked.pid = ask.pid;
+                new_handle = self.note_handle(&mut locked, ask.fh, &mut room);
+            }
             let before = locked.ranges.len();
             if before == 0 {
                 locked.since = self.locks.next_lock();
             }
+            kept.note_holder(locked.since, locked.pid);
             locked.ranges.set(ask.range, ask.kind);
             let after = locked.ranges.len();
             // What is more keeps the room that was taken for it, what is less gives room back with the rest.
             room.ranges = (room.ranges + before).saturating_sub(after);
-            if ask.kind.is_some() {
-                locked.pid = ask.pid;
-                new_handle = locked.handles.insert(ask.fh);
-            }
         }
         drop(locked);
         if new_handle && let Some(table) = self.locks.tables.get(self.node) {
@@ -373,6 +315,19 @@ impl Use {
         if done {
             self.locks.changed(self.node, ask.owner);
         }
+    }
+
+    /// Notes that ranges are locked through `fh`. True if that is new.
+    fn note_handle(&self, locked: &mut Locked, fh: u64, room: &mut Room<'_>) -> bool {
+        if locked.handles.contains_key(&fh) {
+            return false;
+        }
+        let kept = &self.holder.kept;
+        // It may have been known when room was taken, and closed since.
+        let room = room.handle.take().or_else(|| kept.room_for_handle());
+        let slot = room.map_or(NONE, |room| kept.put_handle(room, fh));
+        locked.handles.insert(fh, slot);
+        true
     }
 
     /// Gives up what the kernel may have given in `ask`'s range and this owner does not know of.
@@ -396,6 +351,7 @@ impl Drop for Use {
 struct Room<'a> {
     used: &'a Use,
     ranges: usize,
+    handle: Option<HandleRoom>,
 }
 
 impl Drop for Room<'_> {

@@ -1,10 +1,11 @@
 //! What a thread sleeps on that looks after things while nobody asks: the ends of processes, and what has changed and is to
 //! be looked at. `K` names the things.
 
+use super::record::KeptWatch;
 use crate::mutex::lock;
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd as _, OwnedFd};
 use rustix::io;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::{HashMap, HashSet};
@@ -40,6 +41,11 @@ pub(crate) struct Watched<K> {
 }
 
 impl<K> Watched<K> {
+    /// What is written down of it.
+    pub(super) fn kept(&self) -> KeptWatch {
+        KeptWatch::Process(self.pid, self.fd.as_raw_fd())
+    }
+
     /// True once it has ended: its descriptors are closed then (`do_exit`), and it may not have been waited for.
     pub(crate) fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
@@ -74,6 +80,9 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
     /// # Errors
     /// What `epoll_create1(2)` and `eventfd(2)` answer.
     pub(crate) fn prepare(&self) -> io::Result<()> {
+        if self.fds.get().is_some() {
+            return Ok(());
+        }
         let fds = Fds {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -98,6 +107,29 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
         let fds = self.fds.get()?;
         let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let fd = pidfd_open(number, PidfdFlags::empty()).ok()?;
+        self.add(fds, thing, (pid, fd)).ok()
+    }
+
+    /// Goes on with the watch of a predecessor: of process `pid`, which its descriptor `fd` stands for.
+    ///
+    /// # Errors
+    /// As [`Keeper::prepare`], and what `epoll_ctl(2)` answers.
+    pub(crate) fn watch_on(
+        self: &Arc<Self>,
+        thing: K,
+        process: (u32, OwnedFd),
+    ) -> io::Result<Watched<K>> {
+        self.prepare()?;
+        let fds = self.fds.get().ok_or(io::Errno::NOMEM)?;
+        self.add(fds, thing, process)
+    }
+
+    fn add(
+        self: &Arc<Self>,
+        fds: &Fds,
+        thing: K,
+        (pid, fd): (u32, OwnedFd),
+    ) -> io::Result<Watched<K>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let process = Watched {
             pid,
@@ -108,8 +140,8 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
         lock(&self.watched).insert(id, thing);
         let data = epoll::EventData::new_u64(id);
         let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        epoll::add(&fds.epoll, &process.fd, data, once).ok()?;
-        Some(process)
+        epoll::add(&fds.epoll, &process.fd, data, once)?;
+        Ok(process)
     }
 
     /// Sleeps until something happens, for `most` at most if there is one. `None` when it cannot.

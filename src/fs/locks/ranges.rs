@@ -1,5 +1,7 @@
 //! The POSIX locks of one owner on one file: ranges that never overlap.
 
+use super::kept::KeptOwner;
+use super::record::NONE;
 use crate::sys::lock::{Kind, Range};
 use std::collections::BTreeMap;
 
@@ -7,13 +9,82 @@ use std::collections::BTreeMap;
 ///
 /// Each kind has an ordered map of its own, so that what is in the way of a reader is found in as few steps as what is in
 /// the way of a writer, however many others read.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Default)]
 pub(crate) struct Ranges {
     shared: Set,
     exclusive: Set,
+    /// Where they are written down, if anywhere.
+    kept: Option<KeptOwner>,
 }
 
 impl Ranges {
+    /// None, which are written down as those of `kept`.
+    pub(super) fn kept_by(kept: KeptOwner) -> Ranges {
+        Ranges {
+            kept: Some(kept),
+            ..Ranges::default()
+        }
+    }
+
+    /// Those that `kept` has written down: `pieces`, each with the number of its record. `torn`: somebody may have been at
+    /// changing them.
+    ///
+    /// # Errors
+    /// What they contradict.
+    pub(super) fn restored(
+        kept: KeptOwner,
+        mut pieces: Vec<(Range, Kind, u32)>,
+        torn: bool,
+    ) -> Result<Ranges, &'static str> {
+        pieces.sort_unstable_by_key(|(range, ..)| range.first);
+        let mut ranges = Ranges::kept_by(kept.clone());
+        for (range, kind, slot) in pieces {
+            let set = ranges.set_of(kind);
+            let before = set.0.last_entry();
+            match before {
+                // Nothing follows the last byte of all.
+                Some(mut before) if before.get().last + 1 >= range.first => {
+                    if !torn {
+                        return Err("locked ranges overlap");
+                    }
+                    if before.get().last < range.last {
+                        before.get_mut().last = range.last;
+                        kept.set_last(before.get().slot, range.last);
+                    }
+                    kept.end_range(slot);
+                }
+                _ => drop(set.0.insert(
+                    range.first,
+                    Piece {
+                        last: range.last,
+                        slot,
+                    },
+                )),
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// True if a byte is in ranges of both kinds: one is about to replace the other.
+    pub(super) fn contradict(&self) -> bool {
+        let mut shared = self.shared.0.iter();
+        shared.any(|(&first, piece)| {
+            self.exclusive.overlaps(Range {
+                first,
+                last: piece.last,
+            })
+        })
+    }
+
+    /// True if all of `range` is locked as `kind`.
+    pub(super) fn cover(&self, range: Range, kind: Kind) -> bool {
+        let held = match kind {
+            Kind::Shared => self.shared.up_to(range.first),
+            Kind::Exclusive => self.exclusive.up_to(range.first),
+        };
+        held.is_some_and(|held| held.last >= range.last)
+    }
+
     /// True when nothing is locked.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
@@ -26,18 +97,34 @@ impl Ranges {
 
     /// Gives up everything.
     pub(crate) fn clear(&mut self) {
-        *self = Ranges::default();
+        let kept = self.kept.as_ref();
+        for set in [&mut self.shared, &mut self.exclusive] {
+            for piece in std::mem::take(&mut set.0).into_values() {
+                kept.inspect(|kept| kept.end_range(piece.slot));
+            }
+        }
     }
 
     /// Locks (`Some`) or unlocks (`None`) a range: what it covers takes the new state, the rest of a range that it cuts
     /// keeps the old one (`posix_lock_inode` of `fs/locks.c` does the same to the lower file).
     pub(crate) fn set(&mut self, range: Range, kind: Option<Kind>) {
-        self.shared.cut(range);
-        self.exclusive.cut(range);
+        let kept = self.kept.clone();
+        let kept = kept.as_ref();
+        // First, and whole: see `kept`.
+        let noted = kind.map(|kind| (kind, kept.map_or(NONE, |kept| kept.put_range(range, kind))));
+        self.shared
+            .cut(range, kept.map(|kept| (kept, Kind::Shared)));
+        self.exclusive
+            .cut(range, kept.map(|kept| (kept, Kind::Exclusive)));
+        if let Some((kind, slot)) = noted {
+            self.set_of(kind).join(range, slot, kept);
+        }
+    }
+
+    fn set_of(&mut self, kind: Kind) -> &mut Set {
         match kind {
-            Some(Kind::Shared) => self.shared.join(range),
-            Some(Kind::Exclusive) => self.exclusive.join(range),
-            None => {}
+            Kind::Shared => &mut self.shared,
+            Kind::Exclusive => &mut self.exclusive,
         }
     }
 
@@ -57,8 +144,22 @@ impl Ranges {
 
     /// What is locked for reading, in order.
     pub(crate) fn shared(&self) -> impl Iterator<Item = Range> {
-        let all = self.shared.0.iter();
-        all.map(|(&first, &last)| Range { first, last })
+        self.shared.all()
+    }
+
+    /// What is locked of `range`, and how.
+    pub(super) fn within(&self, range: Range) -> Vec<(Range, Kind)> {
+        let cut = |held: Range| Range {
+            first: held.first.max(range.first),
+            last: held.last.min(range.last),
+        };
+        let shared = self
+            .shared
+            .within(range)
+            .map(|held| (cut(held), Kind::Shared));
+        let exclusive = self.exclusive.within(range);
+        let exclusive = exclusive.map(|held| (cut(held), Kind::Exclusive));
+        shared.chain(exclusive).collect()
     }
 
     /// True if exactly that is locked.
@@ -67,33 +168,54 @@ impl Ranges {
             Kind::Shared => &self.shared,
             Kind::Exclusive => &self.exclusive,
         };
-        set.0.get(&range.first) == Some(&range.last)
+        set.0
+            .get(&range.first)
+            .is_some_and(|piece| piece.last == range.last)
     }
 
     /// The parts of `range` that are not locked.
     pub(crate) fn gaps(&self, range: Range) -> Vec<Range> {
         let mut free = Set::default();
-        free.join(range);
+        free.join(range, NONE, None);
         for held in self
             .shared
             .within(range)
             .chain(self.exclusive.within(range))
         {
-            free.cut(held);
+            free.cut(held, None);
         }
         free.within(range).collect()
     }
 }
 
-/// Ranges of one kind: the last byte by the first one.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Set(BTreeMap<u64, u64>);
+/// Ranges of one kind, by their first bytes.
+#[derive(Default)]
+struct Set(BTreeMap<u64, Piece>);
+
+/// One of them.
+struct Piece {
+    /// Its last byte, included.
+    last: u64,
+    /// The number of its record.
+    slot: u32,
+}
 
 impl Set {
+    fn all(&self) -> impl Iterator<Item = Range> {
+        let all = self.0.iter();
+        all.map(|(&first, piece)| Range {
+            first,
+            last: piece.last,
+        })
+    }
+
     /// The last range that begins at `at` or before.
     fn up_to(&self, at: u64) -> Option<Range> {
-        let (&first, &last) = self.0.range(..=at).next_back()?;
-        Some(Range { first, last })
+        let (&first, piece) = self.0.range(..=at).next_back()?;
+        Some(Range {
+            first,
+            last: piece.last,
+        })
     }
 
     fn overlaps(&self, range: Range) -> bool {
@@ -114,36 +236,58 @@ impl Set {
             _ => range.first,
         };
         let held = self.0.range(begin..=range.last);
-        held.map(|(&first, &last)| Range { first, last })
+        held.map(|(&first, piece)| Range {
+            first,
+            last: piece.last,
+        })
     }
 
     /// Takes `range` out.
-    fn cut(&mut self, range: Range) {
-        while let Some(held) = self.up_to(range.last)
-            && held.last >= range.first
+    fn cut(&mut self, range: Range, kept: Option<(&KeptOwner, Kind)>) {
+        while let Some((&first, piece)) = self.0.range(..=range.last).next_back()
+            && piece.last >= range.first
         {
-            if held.last > range.last {
-                self.0.insert(range.last + 1, held.last);
+            let (last, slot) = (piece.last, piece.slot);
+            if last > range.last {
+                let rest = Range {
+                    first: range.last + 1,
+                    last,
+                };
+                let slot = kept.map_or(NONE, |(kept, kind)| kept.put_range(rest, kind));
+                self.0.insert(rest.first, Piece { last, slot });
             }
-            if held.first < range.first {
-                self.0.insert(held.first, range.first - 1);
+            if first < range.first {
+                let last = range.first - 1;
+                self.0.insert(first, Piece { last, slot });
+                kept.inspect(|(kept, _)| kept.set_last(slot, last));
             } else {
-                self.0.remove(&held.first);
+                self.0.remove(&first);
+                kept.inspect(|(kept, _)| kept.end_range(slot));
             }
         }
     }
 
-    /// Puts `range` in, of which nothing is there; what it touches becomes one with it.
-    fn join(&mut self, mut range: Range) {
-        if let Some(before) = self.up_to(range.first)
-            && before.last + 1 == range.first
-        {
+    /// Puts `range` in, of which nothing is there and which record `slot` says; what it touches becomes one with it.
+    fn join(&mut self, mut range: Range, slot: u32, kept: Option<&KeptOwner>) {
+        let before = self.up_to(range.first);
+        let before = before.filter(|before| before.last + 1 == range.first);
+        let after = range.last + 1;
+        if let Some(before) = before {
             range.first = before.first;
+            kept.inspect(|kept| kept.set_first(slot, range.first));
         }
-        if let Some(last) = self.0.remove(&(range.last + 1)) {
-            range.last = last;
+        if let Some(after) = self.0.get(&after) {
+            range.last = after.last;
+            kept.inspect(|kept| kept.set_last(slot, range.last));
         }
-        self.0.insert(range.first, range.last);
+        let joined = [before.map(|before| before.first), Some(after)];
+        for first in joined.into_iter().flatten() {
+            if let Some(piece) = self.0.remove(&first) {
+                kept.inspect(|kept| kept.end_range(piece.slot));
+            }
+        }
+        let last = range.last;
+        self.0.insert(range.first, Piece { last, slot });
     }
 }
 

@@ -59,8 +59,12 @@ impl Tables {
             return None;
         }
         let ended = table.owners.remove(&owner);
-        for fh in ended.iter().flat_map(|holder| holder.handles()) {
-            table.through.remove(&(fh, owner));
+        if let Some(holder) = &ended {
+            for (fh, slot) in std::mem::take(&mut lock(&holder.locked).handles) {
+                table.through.remove(&(fh, owner));
+                holder.kept.end_handle(slot);
+            }
+            holder.kept.end();
         }
         let empty = table.owners.is_empty();
         drop(table);
