@@ -13,7 +13,8 @@ mod dir;
 mod file;
 mod ioctl;
 mod lock;
-mod name;
+mod lookup;
+mod remove;
 mod rename;
 #[cfg(test)]
 mod trial;
@@ -106,18 +107,18 @@ const fn slow(opcode: Opcode, run: Handler) -> Row {
 /// Every opcode that is handled, for every node but the configuration file. What is not here is answered ENOSYS, and
 /// the kernel then does natively what it can: POLL and BMAP.
 static TABLE: &[Row] = &[
-    row(Opcode::LOOKUP, name::lookup),
-    row(Opcode::FORGET, name::forget),
+    row(Opcode::LOOKUP, lookup::lookup),
+    row(Opcode::FORGET, lookup::forget),
     row(Opcode::GETATTR, attr::getattr),
     row(Opcode::SETATTR, attr::setattr),
-    row(Opcode::READLINK, name::readlink),
+    row(Opcode::READLINK, lookup::readlink),
     row(Opcode::SYMLINK, create::symlink),
     row(Opcode::MKNOD, create::mknod),
     row(Opcode::MKDIR, create::mkdir),
-    row(Opcode::UNLINK, name::unlink),
-    row(Opcode::RMDIR, name::rmdir),
+    row(Opcode::UNLINK, remove::unlink),
+    row(Opcode::RMDIR, remove::rmdir),
     row(Opcode::RENAME, rename::rename),
-    row(Opcode::LINK, name::link),
+    row(Opcode::LINK, create::link),
     row(Opcode::OPEN, file::open),
     row(Opcode::READ, file::read),
     row(Opcode::WRITE, file::write),
@@ -142,7 +143,7 @@ static TABLE: &[Row] = &[
     row(Opcode::CREATE, create::create),
     row(Opcode::INTERRUPT, connection::interrupt),
     row(Opcode::DESTROY, connection::destroy),
-    row(Opcode::BATCH_FORGET, name::batch_forget),
+    row(Opcode::BATCH_FORGET, lookup::batch_forget),
     slow(Opcode::FALLOCATE, file::fallocate),
     row(Opcode::READDIRPLUS, dir::readdirplus),
     row(Opcode::RENAME2, rename::rename2),

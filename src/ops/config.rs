@@ -1,7 +1,7 @@
 //! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
 
 use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr};
-use super::{Call, Handled, Row, connection, name, row, slow, xattr};
+use super::{Call, Handled, Row, connection, lookup, row, slow, xattr};
 use crate::fs::config::CommandError;
 use crate::fs::config_handle::ConfigHandle;
 use crate::fs::ids::CONFIG_NAME;
@@ -47,9 +47,9 @@ pub(crate) static TABLE: &[Row] = &[
     row(Opcode::ACCESS, nothing),
     row(Opcode::STATFS, statfs),
     row(Opcode::INTERRUPT, connection::interrupt),
-    row(Opcode::BATCH_FORGET, name::batch_forget),
+    row(Opcode::BATCH_FORGET, lookup::batch_forget),
     row(Opcode::OPENDIR, refuse_dir),
-    row(Opcode::LOOKUP, name::lookup_config),
+    row(Opcode::LOOKUP, lookup::lookup_config),
     row(Opcode::IOCTL, no_ioctl),
 ];
 

@@ -1,19 +1,20 @@
-//! Creating: MKNOD, MKDIR, SYMLINK, CREATE, TMPFILE. Done in the caller's name and with the caller's umask, which the
+//! Creating: MKNOD, MKDIR, SYMLINK, LINK, CREATE, TMPFILE. Done in the caller's name and with the caller's umask, which the
 //! lower file system applies unless the directory has a default ACL (`FUSE_DONT_MASK`).
 
 use super::act::Actor;
 use super::answer::{ATTR_VALID_NSEC, attr, decode_dev, entry_out};
-use super::name::found;
+use super::lookup::put_entry;
 use super::{Call, Handled, file};
 use crate::fs::budget::Charge;
-use crate::fs::ids::{Side, is_config};
+use crate::fs::ids::{NodeId, Side, is_config};
+use crate::fs::lower::known::Sighting;
 use crate::fs::lower::resolve::Spot;
 use crate::fs::made::Making;
 use crate::fs::node::Node;
 use crate::fs::opens::lower_flags;
 use crate::fs::stat::Stat;
 use crate::sys::creds::set_umask;
-use etcfs_proto::abi::{CreateIn, MkdirIn, MknodIn};
+use etcfs_proto::abi::{CreateIn, LinkIn, MkdirIn, MknodIn};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -53,6 +54,31 @@ pub(crate) fn symlink(call: &mut Call<'_>) -> Handled {
     })
 }
 
+/// LINK: the head names the directory, the argument the existing node. Across sides it is EXDEV (contract S6).
+pub(crate) fn link(call: &mut Call<'_>) -> Handled {
+    let name = call.name()?;
+    call.not_config(call.node_id(), name)?;
+    let old = NodeId(call.args::<LinkIn>()?.oldnodeid);
+    if old == NodeId::CONFIG {
+        return Err(Errno::PERM.into());
+    }
+    let old = call.fs.lower.nodes.get(old).ok_or(Errno::STALE)?;
+    let parent = call.node()?;
+    let asker = call.actor().unvouched();
+    let spot = call.fs.lower.spot_to_create(&asker, &parent, name)?;
+    if spot.side != old.side() {
+        return Err(Errno::XDEV.into());
+    }
+    let pinned = call.fs.lower.pin(&old)?;
+    call.actor_at(&spot)
+        .act(|| crate::sys::object::link(pinned.as_fd(), spot.dir(), name))?;
+    call.fs.enforcer.note_change(&spot, call.frame.head.pid);
+    // What was linked, whatever has that name by now.
+    let stat = Stat::of(pinned.as_fd())?;
+    put_made(call, &parent, name, &spot, &stat);
+    Ok(())
+}
+
 /// CREATE: makes and opens a regular file.
 pub(crate) fn create(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
@@ -81,7 +107,12 @@ pub(crate) fn create(call: &mut Call<'_>) -> Handled {
     };
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     let stat = Stat::of(fd.as_fd())?;
-    let node = call.fs.lower.meet_made(parent.id, name, &spot, &stat);
+    let node = call.fs.lower.meet_made(&Sighting {
+        parent: parent.id,
+        name,
+        spot: &spot,
+        stat: &stat,
+    });
     opened_file(call, &node, (&stat, fd), args.flags, charge);
     Ok(())
 }
@@ -169,8 +200,20 @@ fn make_as(
     })?;
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     let stat = making.made(spot.dir(), name)?;
-    found(call, &parent, name, &spot, &stat);
+    put_made(call, &parent, name, &spot, &stat);
     Ok(())
+}
+
+/// Counts a lookup of what was made or linked, which is that and no other, and puts its entry into the reply.
+fn put_made(call: &mut Call<'_>, parent: &Node, name: &CStr, spot: &Spot, stat: &Stat) {
+    let seen = Sighting {
+        parent: parent.id,
+        name,
+        spot,
+        stat,
+    };
+    let (node, stat) = call.fs.lower.meet(&seen, false);
+    put_entry(call, &node, &stat);
 }
 
 /// Runs `make`, which makes something of `mode`, with the caller's umask and as the caller. Whether set-group-id may be had

@@ -6,6 +6,7 @@ use super::{Call, Handled};
 use crate::fs::handle::Dir;
 use crate::fs::ids::{NodeId, is_config};
 use crate::fs::listing;
+use crate::fs::lower::known::Sighting;
 use crate::fs::node::Node;
 use etcfs_proto::DirPacker;
 use etcfs_proto::abi::{EntryOut, FsyncIn, OpenOut, ReadIn, ReleaseIn};
@@ -100,7 +101,15 @@ fn entry_of(
     let Ok(stat) = fs.enforcer.enforced(&spot, name, stat, pid) else {
         return EntryOut::default();
     };
-    let (node, stat) = fs.lower.meet(parent.id, name, &spot, &stat, false);
+    let (node, stat) = fs.lower.meet(
+        &Sighting {
+            parent: parent.id,
+            name,
+            spot: &spot,
+            stat: &stat,
+        },
+        false,
+    );
     entry_out(fs, node.id.0, attr(fs, &node, &stat), validity(&node))
 }
 

@@ -10,21 +10,33 @@ use rustix::fd::{AsFd, OwnedFd};
 use std::ffi::CStr;
 use std::sync::Arc;
 
+/// What was seen under a name.
+#[derive(Clone, Copy)]
+pub(crate) struct Sighting<'a> {
+    /// The directory of the mount.
+    pub(crate) parent: NodeId,
+    /// The name in it.
+    pub(crate) name: &'a CStr,
+    /// Where that leads.
+    pub(crate) spot: &'a Spot,
+    /// What was there.
+    pub(crate) stat: &'a Stat,
+}
+
 impl Lower {
-    /// Counts a lookup of the object `stat`, found as `name` of `parent` at `spot`. Returns its node, and its attributes.
+    /// Counts a lookup of the object that was seen. Returns its node, and its attributes.
     ///
     /// An inode that nothing tells from a later one of its number (ramfs, 9p, overlayfs over a file system without birth
     /// times) is held by a descriptor while the kernel knows it, as long as there are not more of them than directories may
     /// hold. What then is given up, and whose number is used again, is taken for the same object. What is awaited, by a thread
     /// that was [sent back](super::sent_back), is held in the same way.
-    pub(crate) fn meet(
-        &self,
-        parent: NodeId,
-        name: &CStr,
-        spot: &Spot,
-        stat: &Stat,
-        is_awaited: bool,
-    ) -> (Arc<Node>, Stat) {
+    pub(crate) fn meet(&self, seen: &Sighting<'_>, is_awaited: bool) -> (Arc<Node>, Stat) {
+        let &Sighting {
+            parent,
+            name,
+            spot,
+            stat,
+        } = seen;
         let found = stat.key(spot.side);
         let held = match (is_awaited || found.is_ambiguous()) && !self.is_held(&found) {
             true => hold(spot, name, stat),
@@ -52,17 +64,13 @@ impl Lower {
     }
 
     /// As [`Lower::meet`], of a regular file that has just been made: it is not searched for among those that are known.
-    pub(crate) fn meet_made(
-        &self,
-        parent: NodeId,
-        name: &CStr,
-        spot: &Spot,
-        stat: &Stat,
-    ) -> Arc<Node> {
-        let key = stat.key(spot.side);
+    pub(crate) fn meet_made(&self, seen: &Sighting<'_>) -> Arc<Node> {
+        let key = seen.stat.key(seen.spot.side);
         match key.is_ambiguous() {
-            true => self.meet(parent, name, spot, stat, false).0,
-            false => self.nodes.add(key, stat.kind(), parent, name),
+            true => self.meet(seen, false).0,
+            false => self
+                .nodes
+                .add(key, seen.stat.kind(), seen.parent, seen.name),
         }
     }
 

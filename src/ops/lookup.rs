@@ -1,0 +1,122 @@
+//! Names that are looked up, and what they led to: LOOKUP, FORGET, READLINK.
+
+use super::answer::{ATTR_VALID_NSEC, attr, config_attr, entry_out, validity};
+use super::{Call, Handled, malformed};
+use crate::fs::ids::{NodeId, is_config};
+use crate::fs::lower::known::Sighting;
+use crate::fs::node::Node;
+use crate::fs::stat::Stat;
+use etcfs_proto::abi::ForgetIn;
+use etcfs_proto::flags::InitFlags;
+use rustix::io::Errno;
+
+/// The longest symlink target, PATH_MAX; the kernel's page for READLINK holds one byte less.
+const TARGET_MAX: usize = 4096;
+
+/// LOOKUP. One system call where the directory is in use: the look at the name.
+pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
+    if let Some(above) = by_number(call)? {
+        return found_by_number(call, above);
+    }
+    let name = call.name()?;
+    if is_config(call.node_id(), name) {
+        let size = call.fs.configuration.size();
+        call.reply.put(&entry_out(
+            call.fs,
+            NodeId::CONFIG.0,
+            config_attr(size),
+            ATTR_VALID_NSEC,
+        ));
+        return Ok(());
+    }
+    let parent = call.node()?;
+    let asker = call.actor().unvouched();
+    let spot = call.fs.lower.spot(&asker, &parent, name)?;
+    let stat = spot.look(&asker, name);
+    if call.fs.enforcer.may_take_long(&spot, &stat) {
+        call.go_aside()?;
+    }
+    let stat = call
+        .fs
+        .enforcer
+        .enforced(&spot, name, stat, call.frame.head.pid)?;
+    // What has just been made or linked is that, and no other.
+    let is_awaited = !stat.is_dir() && call.fs.lower.sent_back.has(call.frame.head.pid);
+    let seen = Sighting {
+        parent: parent.id,
+        name,
+        spot: &spot,
+        stat: &stat,
+    };
+    let (node, stat) = call.fs.lower.meet(&seen, is_awaited);
+    put_entry(call, &node, &stat);
+    Ok(())
+}
+
+/// Whether a LOOKUP asks for a node by its number, as `.`, or for the directory above it, as `..`: the kernel does so for
+/// file handles only, where that is agreed on.
+fn by_number(call: &Call<'_>) -> Result<Option<bool>, Errno> {
+    let name = call.frame.name().map_err(malformed)?;
+    let above = match name.to_bytes() {
+        b"." => false,
+        b".." => true,
+        _ => return Ok(None),
+    };
+    let agreed = call.agreed.flags.contains(InitFlags::EXPORT_SUPPORT);
+    Ok(agreed.then_some(above))
+}
+
+fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
+    let id = call.node_id();
+    let (node, stat) = match above {
+        true => call.fs.lower.above_number(id)?,
+        false => call.fs.lower.by_number(id)?,
+    };
+    put_entry(call, &node, &stat);
+    Ok(())
+}
+
+/// LOOKUP of the configuration file's number. Nothing lies in it.
+pub(crate) fn lookup_config(call: &mut Call<'_>) -> Handled {
+    if by_number(call)? != Some(false) {
+        return Err(Errno::NOTDIR.into());
+    }
+    let attr = config_attr(call.fs.configuration.size());
+    let id = NodeId::CONFIG.0;
+    call.reply
+        .put(&entry_out(call.fs, id, attr, ATTR_VALID_NSEC));
+    Ok(())
+}
+
+/// Puts the entry of `node`, of which a lookup was counted, into the reply.
+pub(super) fn put_entry(call: &mut Call<'_>, node: &Node, stat: &Stat) {
+    let attr = attr(call.fs, node, stat);
+    let entry = entry_out(call.fs, node.id.0, attr, validity(node));
+    call.reply.put(&entry);
+}
+
+/// FORGET: the kernel gives lookups back. No answer.
+pub(crate) fn forget(call: &mut Call<'_>) -> Handled {
+    let count = call.args::<ForgetIn>()?.nlookup;
+    call.fs.lower.nodes.forget(call.node_id(), count);
+    Ok(())
+}
+
+/// BATCH_FORGET: the same for many nodes. No answer.
+pub(crate) fn batch_forget(call: &mut Call<'_>) -> Handled {
+    for one in call.frame.forgets().map_err(malformed)? {
+        call.fs.lower.nodes.forget(NodeId(one.nodeid), one.nlookup);
+    }
+    Ok(())
+}
+
+/// READLINK.
+pub(crate) fn readlink(call: &mut Call<'_>) -> Handled {
+    let node = call.node()?;
+    let len = call
+        .fs
+        .lower
+        .read_link(&node, call.reply.space(TARGET_MAX))?;
+    call.reply.truncate_body(len);
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Removing names: UNLINK, RMDIR.
+
+use super::{Call, Handled};
+use crate::fs::lower::walk::open_dir;
+use crate::fs::staging::sweep;
+use rustix::fd::AsFd;
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+/// UNLINK. Open handles go on working: they have descriptors of their own.
+pub(crate) fn unlink(call: &mut Call<'_>) -> Handled {
+    remove(call, AtFlags::empty())
+}
+
+/// RMDIR.
+pub(crate) fn rmdir(call: &mut Call<'_>) -> Handled {
+    remove(call, AtFlags::REMOVEDIR)
+}
+
+fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
+    let name = call.name()?;
+    call.not_config(call.node_id(), name)?;
+    let parent = call.node()?;
+    let spot = call
+        .fs
+        .lower
+        .spot(&call.actor().unvouched(), &parent, name)?;
+    let actor = call.actor_at(&spot);
+    let held = call.fs.lower.hold(&spot, name);
+    let unlink = || actor.act(|| rustix::fs::unlinkat(spot.dir(), name, flags));
+    let removed = match unlink() {
+        // What looks empty through the mount can be removed, whatever a killed daemon has left in it.
+        Err(Errno::NOTEMPTY) if flags.contains(AtFlags::REMOVEDIR) => {
+            let dir = open_dir(spot.dir(), name)?;
+            if !sweep::sweep_empty(dir.as_fd(), sweep::STALE_AFTER).unwrap_or(false) {
+                return Err(Errno::NOTEMPTY.into());
+            }
+            unlink()
+        }
+        other => other,
+    };
+    removed?;
+    if let Some(held) = held {
+        held.keep(&call.fs.lower);
+    }
+    call.fs.enforcer.note_change(&spot, call.frame.head.pid);
+    Ok(())
+}
