@@ -145,7 +145,6 @@ static TABLE: &[Row] = &[
     row(Opcode::DESTROY, connection::destroy),
     row(Opcode::BATCH_FORGET, lookup::batch_forget),
     slow(Opcode::FALLOCATE, file::fallocate),
-    row(Opcode::READDIRPLUS, dir::readdirplus),
     row(Opcode::RENAME2, rename::rename2),
     row(Opcode::LSEEK, file::lseek),
     slow(Opcode::COPY_FILE_RANGE, file::copy_file_range),

@@ -13,7 +13,8 @@ use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
 /// Known opcodes that are not handled, so that the kernel does without or never sends them.
-const UNHANDLED: [Opcode; 6] = [
+const UNHANDLED: [Opcode; 7] = [
+    Opcode::READDIRPLUS,
     Opcode::BMAP,
     Opcode::POLL,
     Opcode::SETUPMAPPING,
@@ -329,14 +330,14 @@ fn a_wish_for_more_bytes_than_agreed_is_cut() {
         size: u32::MAX,
         ..ReadIn::default()
     };
-    for opcode in [Opcode::READDIR, Opcode::READDIRPLUS] {
-        let list = kernel.call(opcode, 1, read.as_bytes()).expect("a listing");
-        assert!(
-            !list.is_empty() && list.len() <= 65536,
-            "{opcode}: {} bytes",
-            list.len()
-        );
-    }
+    let list = kernel
+        .call(Opcode::READDIR, 1, read.as_bytes())
+        .expect("a listing");
+    assert!(
+        !list.is_empty() && list.len() <= 65536,
+        "{} bytes",
+        list.len()
+    );
 }
 
 #[test]

@@ -7,9 +7,7 @@ use crate::{Opcode, WireError};
 use std::ffi::CStr;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-/// One request in three pieces, as io_uring delivers them, with the extensions cut off the third.
-///
-/// `/dev/fuse` delivers one message: `InHeader | fixed arguments | tail | extensions`. The tail is names and data.
+/// One request in its pieces. `/dev/fuse` delivers one message: `InHeader | fixed arguments | tail | extensions`. The tail is names and data.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     /// The header.
@@ -66,38 +64,6 @@ impl<'a> Frame<'a> {
             have: rest.len(),
         })?;
         Self::without_extensions(head, args, tail)
-    }
-
-    /// Joins the pieces of an io_uring entry: `head` is the entry's `in_out`, `op_in` its argument area (128 bytes, or
-    /// just the arguments), and `payload` the `payload_sz` bytes that came.
-    ///
-    /// The header's length covers all three, so it tells how much of `op_in` counts, for unknown opcodes too.
-    pub fn join(
-        head_area: &'a [u8],
-        op_in: &'a [u8],
-        payload: &'a [u8],
-    ) -> Result<Self, WireError> {
-        let (head, _) = self::head(head_area)?;
-        let opcode = Opcode(head.opcode);
-        let wrong = WireError::WrongLength {
-            opcode,
-            says: head.len,
-            have: HEAD + op_in.len() + payload.len(),
-        };
-        let args = usize::try_from(head.len)
-            .ok()
-            .and_then(|len| len.checked_sub(HEAD + payload.len()))
-            .and_then(|len| op_in.get(..len))
-            .ok_or(wrong)?;
-        let need = opcode.shape().map_or(0, |shape| shape.args);
-        if args.len() < need {
-            return Err(WireError::WrongArgs {
-                opcode,
-                need,
-                have: args.len(),
-            });
-        }
-        Self::without_extensions(head, args, payload)
     }
 
     fn without_extensions(
@@ -182,7 +148,6 @@ impl<'a> Frame<'a> {
         } else {
             size_of::<SetxattrInCompat>()
         };
-        // A message of /dev/fuse was cut behind the first 8 bytes; the pieces of io_uring were cut where the kernel did.
         if self.args.len() > need {
             return Err(WireError::WrongArgs {
                 opcode,

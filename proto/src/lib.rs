@@ -1,4 +1,4 @@
-//! The FUSE wire protocol, version 7.45 (Linux 6.18), as spoken over `/dev/fuse` and over io_uring.
+//! The FUSE wire protocol, version 7.45 (Linux 6.18), as spoken over `/dev/fuse`.
 //!
 //! Bytes in, borrowed structs out; values in, bytes out. This crate performs no I/O and knows no descriptor, no thread
 //! and no clock, so everything in it can be tested, fuzzed and replayed from bytes alone.

@@ -1,18 +1,13 @@
-//! Directories: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR.
+//! Directories: OPENDIR, READDIR, RELEASEDIR, FSYNCDIR.
 
-use super::act::Actor;
-use super::answer::{ATTR_VALID_NSEC, attr, config_attr, entry_out, validity};
 use super::{Call, Handled};
 use crate::fs::handle::Dir;
-use crate::fs::ids::{NodeId, is_config};
 use crate::fs::listing;
-use crate::fs::lower::known::Sighting;
 use crate::fs::node::Node;
 use etcfs_proto::DirPacker;
-use etcfs_proto::abi::{EntryOut, FsyncIn, OpenOut, ReadIn, ReleaseIn};
+use etcfs_proto::abi::{FsyncIn, OpenOut, ReadIn, ReleaseIn};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 /// OPENDIR.
@@ -31,7 +26,8 @@ pub(crate) fn opendir(call: &mut Call<'_>) -> Handled {
     Ok(())
 }
 
-/// READDIR: names with their types and inode numbers, so that a listing costs no request per entry.
+/// READDIR: names with their types and inode numbers, so that a listing costs no request per entry. READDIRPLUS, which answers
+/// a LOOKUP of every name as well, is not agreed on: entries that are not kept (validity 0) are looked up again anyway.
 pub(crate) fn readdir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
     let (node, dir) = handle(call, args.fh)?;
@@ -47,70 +43,6 @@ pub(crate) fn readdir(call: &mut Call<'_>) -> Handled {
         &mut |entry| packer.push(entry.ino, entry.offset, entry.kind.into(), entry.name),
     )?;
     Ok(())
-}
-
-/// READDIRPLUS: the same with what a LOOKUP of every name would answer. Not agreed on in INIT, because entries that
-/// are not kept (validity 0) are looked up again anyway; kernels that were told otherwise may send it.
-pub(crate) fn readdirplus(call: &mut Call<'_>) -> Handled {
-    let args = call.args::<ReadIn>()?;
-    let (node, dir) = handle(call, args.fh)?;
-    let fs = call.fs;
-    let pid = call.frame.head.pid;
-    let most = call.most(args.size);
-    let asker = call.actor().unvouched();
-    let mut packer = DirPacker::new(call.reply, most);
-    listing::list(&fs.lower, &asker, &node, &dir, args.offset, &mut |listed| {
-        let entry = match CString::new(listed.name) {
-            Ok(name) => entry_of(fs, &asker, &node, &name, pid),
-            Err(_) => EntryOut::default(),
-        };
-        let (ino, kind) = (listed.ino, listed.kind.into());
-        let fits = packer.push_plus(&entry, ino, listed.offset, kind, listed.name);
-        if !fits && entry.nodeid != 0 {
-            fs.lower.nodes.forget(NodeId(entry.nodeid), 1);
-        }
-        fits
-    })?;
-    Ok(())
-}
-
-/// The entry of `name` with one lookup counted, or none (node 0): the kernel then looks it up when it is used. `.` and
-/// `..` are always none.
-fn entry_of(
-    fs: &crate::fs::Fs,
-    asker: &Actor<'_>,
-    parent: &Arc<Node>,
-    name: &CStr,
-    pid: u32,
-) -> EntryOut {
-    if name == c"." || name == c".." {
-        return EntryOut::default();
-    }
-    if is_config(parent.id, name) {
-        return entry_out(
-            fs,
-            NodeId::CONFIG.0,
-            config_attr(fs.configuration.size()),
-            ATTR_VALID_NSEC,
-        );
-    }
-    let Ok(spot) = fs.lower.spot(asker, parent, name) else {
-        return EntryOut::default();
-    };
-    let stat = spot.look(asker, name);
-    let Ok(stat) = fs.enforcer.enforced(&spot, name, stat, pid) else {
-        return EntryOut::default();
-    };
-    let (node, stat) = fs.lower.meet(
-        &Sighting {
-            parent: parent.id,
-            name,
-            spot: &spot,
-            stat: &stat,
-        },
-        false,
-    );
-    entry_out(fs, node.id.0, attr(fs, &node, &stat), validity(&node))
 }
 
 fn handle(call: &Call<'_>, fh: u64) -> Result<(Arc<Node>, Arc<Dir>), Errno> {

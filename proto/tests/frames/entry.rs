@@ -69,7 +69,7 @@ pub fn examine(frame: &Frame<'_>) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Cuts a request, checks that nothing is lost, and joins its pieces again.
+/// Cuts a request, checks that nothing is lost, and takes everything out of it.
 pub fn parse(bytes: &[u8]) {
     for bytes in [bytes, &with_length(bytes)] {
         let message = Aligned::new(bytes);
@@ -78,22 +78,8 @@ pub fn parse(bytes: &[u8]) {
         };
         let len = 40 + frame.args.len() + frame.tail.len() + frame.ext.len();
         assert_eq!(len, bytes.len());
-        let examined = examine(&frame);
-        let payload = Aligned::new(&bytes[40 + frame.args.len()..]);
-        let joined = Frame::join(&message.bytes()[..40], frame.args, payload.bytes());
-        let joined = joined.expect("what was cut can be joined");
-        assert_eq!(
-            (joined.args, joined.tail, joined.ext),
-            (frame.args, frame.tail, frame.ext)
-        );
-        assert_eq!(examine(&joined), examined);
-        let _ = frame.supplementary_group();
-    }
-    let message = Aligned::new(bytes);
-    let (head, rest) = message.bytes().split_at(bytes.len().min(128));
-    let (op_in, payload) = rest.split_at(rest.len().min(128));
-    if let Ok(frame) = Frame::join(head, op_in, payload) {
         let _ = examine(&frame);
+        let _ = frame.supplementary_group();
     }
 }
 

@@ -1,10 +1,10 @@
 //! What requests consist of, part by part, and the errors of parts that are not as they should be.
 
 use crate::entry::{Aligned, examine, with_length};
-use crate::samples::{self, requests};
+use crate::samples;
 use etcfs_proto::abi::*;
 use etcfs_proto::op::SHAPES;
-use etcfs_proto::{Frame, Opcode, WireError, show};
+use etcfs_proto::{Frame, Opcode, WireError};
 use zerocopy::IntoBytes;
 
 #[test]
@@ -32,58 +32,6 @@ fn sample_requests_give_all_their_parts() {
         let frame = Frame::cut(message.bytes()).unwrap_or_else(|error| panic!("{file}: {error}"));
         examine(&frame).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
-}
-
-#[test]
-fn pieces_of_a_ring_entry_join_to_the_same_request() {
-    for sample in requests() {
-        let (file, message) = (&sample.file, sample.message());
-        let whole = Aligned::new(&message);
-        let cut = Frame::cut(whole.bytes()).unwrap();
-        // The kernel puts all fixed arguments into the entry, SETXATTR's second half included.
-        let args = if file == "setxattr" {
-            16
-        } else {
-            cut.args.len()
-        };
-        let mut op_in = vec![0u8; 128];
-        op_in[..args].copy_from_slice(&message[40..40 + args]);
-        let mut in_out = vec![0u8; 128];
-        in_out[..40].copy_from_slice(&message[..40]);
-        let (in_out, op_in, payload) = (
-            Aligned::new(&in_out),
-            Aligned::new(&op_in),
-            Aligned::new(&message[40 + args..]),
-        );
-        let joined = Frame::join(in_out.bytes(), op_in.bytes(), payload.bytes()).unwrap();
-        assert_eq!(examine(&joined), Ok(()), "{file}");
-        assert_eq!(
-            show::request(&joined).to_string(),
-            show::request(&cut).to_string()
-        );
-    }
-}
-
-#[test]
-fn ring_entry_whose_pieces_disagree_with_its_length_is_an_error() {
-    let message = samples::requests().swap_remove(0).message();
-    let whole = Aligned::new(&message);
-    let (head, payload) = (&whole.bytes()[..40], &message[40..]);
-    let opcode = Opcode::LOOKUP;
-    let error = Frame::join(head, &[], &payload[1..]).unwrap_err();
-    assert_eq!(
-        error,
-        WireError::WrongLength {
-            opcode,
-            says: 47,
-            have: 46
-        }
-    );
-    let longer = [payload, b"x"].concat();
-    assert!(matches!(
-        Frame::join(head, &[], &longer),
-        Err(WireError::WrongLength { .. })
-    ));
 }
 
 #[test]

@@ -114,16 +114,17 @@ fn init_prefix() -> Vec<u8> {
 /// The listing of two names, with lookups or without.
 fn listing(plus: bool) -> Vec<u8> {
     let mut reply = Reply::default();
-    let mut packer = DirPacker::new(&mut reply, 4096);
+    let mut bytes = Vec::new();
     for (nodeid, name) in [(0, &b"."[..]), (12, b"caf\xe9")] {
-        let fits = if plus {
-            packer.push_plus(&EntryOut { nodeid, ..entry() }, 131_077, 8, 8, name)
-        } else {
-            packer.push(131_077, 3, 4, name)
-        };
-        assert!(fits);
+        reply.clear();
+        let (off, kind) = if plus { (8, 8) } else { (3, 4) };
+        assert!(DirPacker::new(&mut reply, 4096).push(131_077, off, kind, name));
+        if plus {
+            bytes.extend_from_slice(EntryOut { nodeid, ..entry() }.as_bytes());
+        }
+        bytes.extend_from_slice(reply.body());
     }
-    reply.body().to_vec()
+    bytes
 }
 
 fn body(opcode: Opcode, body: Body) -> Sample {
