@@ -271,6 +271,21 @@ impl Kernel {
         self.call(Opcode::GETATTR, 1, &[0; 16]).is_ok()
     }
 
+    /// How many answers come before that to a GETATTR of the root, which must be a good one. Some workers may be late with
+    /// theirs.
+    pub fn answers_before_getattr(&mut self) -> usize {
+        let unique = self.unique();
+        self.send(&message(Opcode::GETATTR, unique, 1, &[0; 16]));
+        for before in 0.. {
+            let (head, _) = self.answer();
+            if head.unique == unique {
+                assert_eq!(head.error, 0, "the answer to GETATTR");
+                return before;
+            }
+        }
+        unreachable!("there are not so many requests")
+    }
+
     /// Ends the connection and waits for the workers to end.
     pub fn end_connection(&mut self) {
         self.end = None;
