@@ -21,7 +21,7 @@ mod trial;
 mod xattr;
 
 use crate::fs::Fs;
-use crate::fs::ids::{NodeId, is_config};
+use crate::fs::ids::NodeId;
 use crate::fs::locks::Wait;
 use crate::fs::node::Node;
 use etcfs_proto::init::Agreed;
@@ -176,12 +176,12 @@ const fn index(table: &'static [Row]) -> Index {
 static BY_OPCODE: Index = index(TABLE);
 static BY_OPCODE_CONFIG: Index = index(config::TABLE);
 
-/// The row that handles a request; none: ENOSYS.
+/// The row that handles a request; none: ENOSYS. What concerns the configuration file goes its own way from here on.
 pub(crate) fn find(frame: &Frame<'_>) -> Option<&'static Row> {
     let opcode = frame.head.opcode as usize;
     let row = *BY_OPCODE.get(opcode)?;
     if frame.head.nodeid != NodeId::CONFIG.0 {
-        return row;
+        return config::by_name(frame).or(row);
     }
     // What the configuration file cannot do is refused where other files can do it: the kernel takes one ENOSYS as the
     // answer for all of them.
@@ -282,14 +282,6 @@ impl<'a> Call<'a> {
     pub(crate) fn check_interrupt(&self) -> Result<(), Errno> {
         if (self.given_up)() {
             return Err(Errno::INTR);
-        }
-        Ok(())
-    }
-
-    /// Refuses a change of the configuration file's own name.
-    fn not_config(&self, parent: NodeId, name: &CStr) -> Result<(), Errno> {
-        if is_config(parent, name) {
-            return Err(Errno::PERM);
         }
         Ok(())
     }

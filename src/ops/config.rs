@@ -1,23 +1,24 @@
 //! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
 
-use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr};
+use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr, entry_out};
 use super::{Call, Handled, Row, connection, lookup, row, slow, xattr};
 use crate::fs::config::CommandError;
 use crate::fs::config_handle::ConfigHandle;
-use crate::fs::ids::CONFIG_NAME;
-use crate::fs::ids::NodeId;
+use crate::fs::ids::{CONFIG_NAME, NodeId, is_config};
 use crate::fs::journal::Process;
 use crate::log;
 use crate::mutex::lock;
 use crate::printable::printable;
-use etcfs_proto::Opcode;
 use etcfs_proto::abi::{
-    GetxattrIn, GetxattrOut, OpenOut, ReadIn, ReleaseIn, SetattrIn, Statx, StatxOut, WriteIn,
-    WriteOut,
+    GetxattrIn, GetxattrOut, LinkIn, OpenOut, ReadIn, ReleaseIn, SetattrIn, Statx, StatxOut,
+    WriteIn, WriteOut,
 };
 use etcfs_proto::flags::{OpenFlags, SetattrValid};
+use etcfs_proto::{Frame, Opcode, WireError};
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::sync::{Arc, Mutex};
+use zerocopy::FromBytes as _;
 
 /// What stands for every operation that the configuration file has no row for and other files have.
 pub(crate) static REFUSED: Row = row(Opcode(0), refuse);
@@ -49,9 +50,68 @@ pub(crate) static TABLE: &[Row] = &[
     row(Opcode::INTERRUPT, connection::interrupt),
     row(Opcode::BATCH_FORGET, lookup::batch_forget),
     row(Opcode::OPENDIR, refuse_dir),
-    row(Opcode::LOOKUP, lookup::lookup_config),
+    row(Opcode::LOOKUP, lookup_itself),
     row(Opcode::IOCTL, no_ioctl),
 ];
+
+/// What can be done with its name: it can be looked up.
+static NAMED: Row = row(Opcode::LOOKUP, look_up);
+static EXISTS: Row = row(Opcode(0), exists);
+static FORBIDDEN: Row = row(Opcode(0), forbid);
+
+/// The row for a request that names the configuration file, by its name in the root or as what another name is to be for.
+pub(crate) fn by_name(frame: &Frame<'_>) -> Option<&'static Row> {
+    let dir = NodeId(frame.head.nodeid);
+    let in_root = dir == NodeId::ROOT;
+    let (row, concerns) = match frame.opcode() {
+        Opcode::LOOKUP if in_root => (&NAMED, named(dir, frame.name())),
+        Opcode::MKNOD | Opcode::MKDIR if in_root => (&EXISTS, named(dir, frame.name())),
+        Opcode::SYMLINK if in_root => (&EXISTS, named(dir, frame.names2().map(|both| both.0))),
+        Opcode::CREATE | Opcode::UNLINK | Opcode::RMDIR if in_root => {
+            (&FORBIDDEN, named(dir, frame.name()))
+        }
+        Opcode::LINK => {
+            let old = frame.args::<LinkIn>().map(|args| args.oldnodeid);
+            let is_old = old.is_ok_and(|old| old == NodeId::CONFIG.0);
+            (&FORBIDDEN, is_old || named(dir, frame.name()))
+        }
+        Opcode::RENAME | Opcode::RENAME2 => {
+            // The longer arguments begin with those of the shorter ones.
+            let to = u64::read_from_prefix(frame.args).map(|(newdir, _)| NodeId(newdir));
+            let names = frame.names2();
+            let is_old = named(dir, names.map(|both| both.0));
+            let is_new = to.is_ok_and(|to| named(to, names.map(|both| both.1)));
+            (&FORBIDDEN, is_old || is_new)
+        }
+        _ => return None,
+    };
+    concerns.then_some(row)
+}
+
+fn named(dir: NodeId, name: Result<&CStr, WireError>) -> bool {
+    name.is_ok_and(|name| is_config(dir, name))
+}
+
+/// LOOKUP of its name.
+fn look_up(call: &mut Call<'_>) -> Handled {
+    let attr = config_attr(call.fs.configuration.size());
+    let id = NodeId::CONFIG.0;
+    call.reply
+        .put(&entry_out(call.fs, id, attr, ATTR_VALID_NSEC));
+    Ok(())
+}
+
+/// LOOKUP of its number. Nothing lies in it.
+fn lookup_itself(call: &mut Call<'_>) -> Handled {
+    match lookup::by_number(call)? {
+        Some(false) => look_up(call),
+        _ => Err(Errno::NOTDIR.into()),
+    }
+}
+
+fn exists(_: &mut Call<'_>) -> Handled {
+    Err(Errno::EXIST.into())
+}
 
 fn refuse(_: &mut Call<'_>) -> Handled {
     Err(Errno::INVAL.into())

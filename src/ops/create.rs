@@ -6,7 +6,7 @@ use super::answer::{ATTR_VALID_NSEC, attr, decode_dev, entry_out};
 use super::lookup::put_entry;
 use super::{Call, Handled, file};
 use crate::fs::budget::Charge;
-use crate::fs::ids::{NodeId, Side, is_config};
+use crate::fs::ids::{NodeId, Side};
 use crate::fs::lower::known::Sighting;
 use crate::fs::lower::resolve::Spot;
 use crate::fs::made::Making;
@@ -57,11 +57,7 @@ pub(crate) fn symlink(call: &mut Call<'_>) -> Handled {
 /// LINK: the head names the directory, the argument the existing node. Across sides it is EXDEV (contract S6).
 pub(crate) fn link(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
-    call.not_config(call.node_id(), name)?;
     let old = NodeId(call.args::<LinkIn>()?.oldnodeid);
-    if old == NodeId::CONFIG {
-        return Err(Errno::PERM.into());
-    }
     let old = call.fs.lower.nodes.get(old).ok_or(Errno::STALE)?;
     let parent = call.node()?;
     let asker = call.actor().unvouched();
@@ -82,7 +78,6 @@ pub(crate) fn link(call: &mut Call<'_>) -> Handled {
 /// CREATE: makes and opens a regular file.
 pub(crate) fn create(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
-    call.not_config(call.node_id(), name)?;
     let args = call.args::<CreateIn>()?;
     let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
     let parent = call.node()?;
@@ -138,7 +133,7 @@ pub(crate) fn tmpfile(call: &mut Call<'_>) -> Handled {
         .fs
         .lower
         .nodes
-        .look_up(stat.key(spot.side), stat.kind(), parent.id, c"");
+        .add(stat.key(spot.side), stat.kind(), parent.id, c"");
     opened_file(call, &node, (&stat, fd), args.flags, charge);
     Ok(())
 }
@@ -185,9 +180,6 @@ fn make_as(
     mode: u32,
     make: impl Fn(&Spot, &CStr, Mode) -> Result<(), Errno>,
 ) -> Handled {
-    if is_config(call.node_id(), name) {
-        return Err(Errno::EXIST.into());
-    }
     let parent = call.node()?;
     let spot = call
         .fs

@@ -1,8 +1,8 @@
 //! Names that are looked up, and what they led to: LOOKUP, FORGET, READLINK.
 
-use super::answer::{ATTR_VALID_NSEC, attr, config_attr, entry_out, validity};
+use super::answer::{attr, entry_out, validity};
 use super::{Call, Handled, malformed};
-use crate::fs::ids::{NodeId, is_config};
+use crate::fs::ids::NodeId;
 use crate::fs::lower::known::Sighting;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
@@ -19,16 +19,6 @@ pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
         return found_by_number(call, above);
     }
     let name = call.name()?;
-    if is_config(call.node_id(), name) {
-        let size = call.fs.configuration.size();
-        call.reply.put(&entry_out(
-            call.fs,
-            NodeId::CONFIG.0,
-            config_attr(size),
-            ATTR_VALID_NSEC,
-        ));
-        return Ok(());
-    }
     let parent = call.node()?;
     let asker = call.actor().unvouched();
     let spot = call.fs.lower.spot(&asker, &parent, name)?;
@@ -55,7 +45,7 @@ pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
 
 /// Whether a LOOKUP asks for a node by its number, as `.`, or for the directory above it, as `..`: the kernel does so for
 /// file handles only, where that is agreed on.
-fn by_number(call: &Call<'_>) -> Result<Option<bool>, Errno> {
+pub(super) fn by_number(call: &Call<'_>) -> Result<Option<bool>, Errno> {
     let name = call.frame.name().map_err(malformed)?;
     let above = match name.to_bytes() {
         b"." => false,
@@ -73,18 +63,6 @@ fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
         false => call.fs.lower.by_number(id)?,
     };
     put_entry(call, &node, &stat);
-    Ok(())
-}
-
-/// LOOKUP of the configuration file's number. Nothing lies in it.
-pub(crate) fn lookup_config(call: &mut Call<'_>) -> Handled {
-    if by_number(call)? != Some(false) {
-        return Err(Errno::NOTDIR.into());
-    }
-    let attr = config_attr(call.fs.configuration.size());
-    let id = NodeId::CONFIG.0;
-    call.reply
-        .put(&entry_out(call.fs, id, attr, ATTR_VALID_NSEC));
     Ok(())
 }
 

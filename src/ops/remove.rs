@@ -19,7 +19,6 @@ pub(crate) fn rmdir(call: &mut Call<'_>) -> Handled {
 
 fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
     let name = call.name()?;
-    call.not_config(call.node_id(), name)?;
     let parent = call.node()?;
     let spot = call
         .fs
