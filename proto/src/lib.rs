@@ -14,6 +14,8 @@
 //!
 //! Integers are in the machine's own byte order, as the kernel sends them, and no wire struct holds a `usize`.
 
+#![deny(unreachable_pub)]
+
 pub mod abi;
 pub mod capture;
 pub mod dirent;

@@ -3,6 +3,8 @@
 //! Every row is measured in every mode in turn, round by round, so that the machine's moods meet all of them, and the
 //! ratio to native is that of the same round.
 
+#![deny(unreachable_pub)]
+
 mod chart;
 mod client;
 mod modes;

@@ -5,6 +5,8 @@
 //! writes `OUT/man/{etcfs.8,etcfsctl.8,etcfs-config.5}` and `OUT/completions/{bash,zsh,fish}/...`. What help does not say,
 //! the pages take from the text files beside this one, which have the same form.
 
+#![deny(unreachable_pub)]
+
 mod completions;
 mod help;
 mod pages;

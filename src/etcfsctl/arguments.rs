@@ -7,7 +7,7 @@ use etcfs::cli::likely;
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Arranged {
+pub(crate) enum Arranged {
     /// A command: the arguments as the parser takes them.
     Run(Vec<String>),
     /// Help, about this if it is about something.
@@ -18,7 +18,7 @@ pub enum Arranged {
 ///
 /// # Errors
 /// One line without the program's name.
-pub fn arrange(
+pub(crate) fn arrange(
     info: &CommandInfoWithArgs,
     args: impl IntoIterator<Item = String>,
 ) -> Result<Arranged, String> {
@@ -185,7 +185,7 @@ fn unknown(
     }
 }
 
-pub fn unknown_command(info: &CommandInfoWithArgs, name: &str) -> String {
+pub(crate) fn unknown_command(info: &CommandInfoWithArgs, name: &str) -> String {
     let help = "etcfsctl help lists the commands";
     match likely(name, info.commands.iter().map(|c| c.name)) {
         Some(meant) => format!("{name}: unknown command; did you mean {meant}? ({help})"),

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 /// its kernel, its daemons. Ends with 0 if there is nothing to say, with 1 if there is, with 2 if it could not look.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "bedrock")]
-pub struct Args {
+pub(crate) struct Args {
     /// the root directory of the Bedrock (default /)
     #[argh(option, default = "PathBuf::from(\"/\")")]
     root: PathBuf,
@@ -58,7 +58,7 @@ struct Inspection<'a> {
 }
 
 /// Looks, and prints what there is to say.
-pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     let root = std::path::absolute(&args.root).context("--root wants a directory")?;
     match look(how, &root) {
         Ok(findings) => print(how, &findings),

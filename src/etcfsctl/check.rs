@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// is something wrong.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "check")]
-pub struct Args {
+pub(crate) struct Args {
     /// where the sources of [etc-inject] are looked for, as in a stratum (default /)
     #[argh(option, default = "PathBuf::from(\"/\")")]
     root: PathBuf,
@@ -33,7 +33,7 @@ pub struct Args {
 
 /// The whole result.
 #[derive(Debug, Default, Serialize)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// The lines that `brl apply` sends to a freshly mounted daemon, in this order.
     pub commands: Vec<String>,
     /// What is wrong.
@@ -44,7 +44,7 @@ pub struct Checked {
 }
 
 /// Checks a file.
-pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     let text = std::fs::read(&args.file)
         .with_context(|| format!("{}: cannot be read", args.file.display()))?;
     let checked = check(&String::from_utf8_lossy(&text), &args.root);
@@ -75,7 +75,7 @@ pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
 }
 
 /// Feeds the file to the daemon's own configuration code.
-pub fn check(text: &str, root: &Path) -> Checked {
+pub(crate) fn check(text: &str, root: &Path) -> Checked {
     let conf = Conf::parse(text);
     let mut checked = Checked {
         commands: Vec::new(),

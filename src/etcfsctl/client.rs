@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What holds for every subcommand.
-pub struct How {
+pub(crate) struct How {
     /// Print JSON.
     pub json: bool,
     /// Seconds to wait for the daemon.
@@ -24,7 +24,7 @@ pub struct How {
 }
 
 /// A connection whose answer has begun.
-pub struct Connection {
+pub(crate) struct Connection {
     socket: OwnedFd,
     mount: Mount,
     pid: u32,
@@ -35,7 +35,7 @@ pub struct Connection {
 impl Connection {
     /// Asks the daemon of `mount`. One that hangs up without a word and is gone then was ending: it served a mount whose device
     /// number this one has been given.
-    pub fn ask(how: &How, mount: &Mount, ask: &Query) -> Result<Connection> {
+    pub(crate) fn ask(how: &How, mount: &Mount, ask: &Query) -> Result<Connection> {
         loop {
             let pid = match Connection::try_ask(how, mount, ask)? {
                 Ok(answered) => return Ok(answered),
@@ -94,7 +94,7 @@ impl Connection {
     }
 
     /// The daemon's next message; none at the end.
-    pub fn message(&mut self) -> Result<Option<&[u8]>> {
+    pub(crate) fn message(&mut self) -> Result<Option<&[u8]>> {
         let mut was_reset = false;
         loop {
             match recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()) {
@@ -110,7 +110,7 @@ impl Connection {
     }
 
     /// The whole of a report, as text.
-    pub fn report(mut self) -> Result<Vec<u8>> {
+    pub(crate) fn report(mut self) -> Result<Vec<u8>> {
         let mut text = Vec::new();
         while let Some(part) = self.message()? {
             text.extend_from_slice(part);
@@ -119,17 +119,17 @@ impl Connection {
     }
 
     /// The socket, for waiting until a message comes.
-    pub fn socket(&self) -> BorrowedFd<'_> {
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
     /// Tells the daemon that a stream has had its end; what it has sent, and may still send, can be read.
-    pub fn hang_up(&self) -> Result<()> {
+    pub(crate) fn hang_up(&self) -> Result<()> {
         shutdown(&self.socket, Shutdown::Write).context("ending the stream")
     }
 
     /// From here on messages may be long in coming.
-    pub fn wait_for_ever(&self) -> Result<()> {
+    pub(crate) fn wait_for_ever(&self) -> Result<()> {
         set_socket_timeout(&self.socket, Timeout::Recv, None).context("the control socket")
     }
 
@@ -188,14 +188,18 @@ fn waiting(device: (u32, u32)) -> String {
 }
 
 /// A report as its type, with its text.
-pub fn report<T: DeserializeOwned>(how: &How, mount: &Mount, ask: &Query) -> Result<(T, String)> {
+pub(crate) fn report<T: DeserializeOwned>(
+    how: &How,
+    mount: &Mount,
+    ask: &Query,
+) -> Result<(T, String)> {
     let text = Connection::ask(how, mount, ask)?.report()?;
     read(&text).context("the daemon's report cannot be read: is it an etcfs of another version?")
 }
 
 /// What a daemon has said: as a value whose strings show on a terminal as they are, and as JSON for programs, which has the
 /// strings as they came. The one place where it is read: the daemon may be an ordinary user's, and say anything.
-pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<(T, String)> {
+pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<(T, String)> {
     let mut value: Value = serde_json::from_slice(json)?;
     let text = tame_json(&value.to_string());
     tame_strings(&mut value);

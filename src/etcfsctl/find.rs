@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// One mounted etcfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Where, as this process sees it.
     pub at: PathBuf,
     /// Its device number, by which its daemon is found.
@@ -20,13 +20,13 @@ pub struct Mount {
 
 impl Mount {
     /// The mountpoint as text for people. A user who mounts chooses its name.
-    pub fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         printable(self.at.as_os_str().as_encoded_bytes())
     }
 }
 
 /// Every etcfs that this process sees, in the order of mounting.
-pub fn mounts() -> Result<Vec<Mount>> {
+pub(crate) fn mounts() -> Result<Vec<Mount>> {
     let text = std::fs::read("/proc/self/mountinfo")
         .context("reading /proc/self/mountinfo (is /proc mounted?)")?;
     Ok(parse(&text))
@@ -47,7 +47,7 @@ fn parse(text: &[u8]) -> Vec<Mount> {
 }
 
 /// The mount at `wanted`, or the only one.
-pub fn mount(wanted: Option<&Path>) -> Result<Mount> {
+pub(crate) fn mount(wanted: Option<&Path>) -> Result<Mount> {
     let mut mounts = mounts()?;
     let Some(wanted) = wanted else {
         let mut places: Vec<&PathBuf> = mounts.iter().map(|mount| &mount.at).collect();
@@ -78,7 +78,7 @@ pub fn mount(wanted: Option<&Path>) -> Result<Mount> {
 }
 
 /// The mount that the path `wanted` is in, and the rest of the path.
-pub fn mount_of(wanted: &Path) -> Result<(Mount, PathBuf)> {
+pub(crate) fn mount_of(wanted: &Path) -> Result<(Mount, PathBuf)> {
     let path = clean(wanted)?;
     let inside = mounts()?
         .into_iter()

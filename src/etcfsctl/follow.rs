@@ -17,7 +17,7 @@ macro_rules! command {
         #[doc = $what]
         #[derive(FromArgs, ArgsInfo)]
         #[argh(subcommand, name = $word)]
-        pub struct $name {
+        pub(crate) struct $name {
             /// only these requests, such as LOOKUP,OPEN
             #[argh(option)]
             op: Option<String>,
@@ -75,13 +75,13 @@ command!(
 );
 
 /// Follows the access log.
-pub fn log(how: &How, args: &LogArgs) -> Result<ExitCode> {
+pub(crate) fn log(how: &How, args: &LogArgs) -> Result<ExitCode> {
     let (mount, filter) = args.choose()?;
     follow(how, &mount, &Query::Log(filter), args.count, &line)
 }
 
 /// Follows the wire.
-pub fn trace(how: &How, args: &TraceArgs) -> Result<ExitCode> {
+pub(crate) fn trace(how: &How, args: &TraceArgs) -> Result<ExitCode> {
     let (mount, filter) = args.choose()?;
     follow(how, &mount, &Query::Trace(filter), args.count, &pair)
 }

@@ -45,7 +45,7 @@ const TOPICS: [(&str, &str, &str); 7] = [
 ];
 
 /// Prints what there is to say about a command, or about all of it.
-pub fn show(about: Option<&str>) -> ExitCode {
+pub(crate) fn show(about: Option<&str>) -> ExitCode {
     match text(about) {
         Ok(text) => {
             // Somebody may have read enough of it.

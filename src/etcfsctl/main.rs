@@ -3,6 +3,8 @@
 //! It finds the daemon by the mount's device number and never touches the mount, so a mount that hangs does not hang
 //! it; whatever the daemon does, an answer or a reason is there within `--timeout`.
 
+#![deny(unreachable_pub)]
+
 mod arguments;
 mod bedrock;
 mod check;

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Tell where a path really lives, and which rule says so.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "which")]
-pub struct WhichArgs {
+pub(crate) struct WhichArgs {
     /// the mount point, if PATH does not begin with it
     #[argh(option)]
     mount: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub struct WhichArgs {
 /// Tell which overrides were enforced, whose change they undid and who came upon it.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "journal")]
-pub struct JournalArgs {
+pub(crate) struct JournalArgs {
     /// the mount point
     #[argh(positional)]
     mount: Option<PathBuf>,
@@ -36,14 +36,14 @@ pub struct JournalArgs {
 /// Tell what is not as it should be. Exits with 2 if there is a problem.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "doctor")]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// the mount point
     #[argh(positional)]
     mount: Option<PathBuf>,
 }
 
 /// Explains a path.
-pub fn which(how: &How, args: &WhichArgs) -> Result<ExitCode> {
+pub(crate) fn which(how: &How, args: &WhichArgs) -> Result<ExitCode> {
     let (mount, path): (Mount, PathBuf) = match &args.mount {
         Some(at) => {
             let mount = find::mount(Some(at))?;
@@ -109,7 +109,7 @@ fn explain(mount: &Mount, which: &Which) -> String {
 }
 
 /// Prints the journal.
-pub fn journal(how: &How, args: &JournalArgs) -> Result<ExitCode> {
+pub(crate) fn journal(how: &How, args: &JournalArgs) -> Result<ExitCode> {
     let mount = find::mount(args.mount.as_deref())?;
     let (journal, text): (JournalReport, _) = report(how, &mount, &Query::Journal)?;
     print(how, text, || {
@@ -141,7 +141,7 @@ fn enforcement(entry: &Enforcement) -> String {
 }
 
 /// Prints the findings.
-pub fn doctor(how: &How, args: &DoctorArgs) -> Result<ExitCode> {
+pub(crate) fn doctor(how: &How, args: &DoctorArgs) -> Result<ExitCode> {
     let mount = find::mount(args.mount.as_deref())?;
     let (doctor, text): (Doctor, _) = report(how, &mount, &Query::Doctor)?;
     print(how, text, || {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// extended attributes are left out. FILE can be read by `decode` and `replay`.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "record")]
-pub struct Args {
+pub(crate) struct Args {
     /// keep only the latest records, as many as fit into SIZE bytes (K, M and G are known), and write them at the end
     #[argh(option)]
     ring: Option<String>,
@@ -45,7 +45,7 @@ pub struct Args {
 }
 
 /// Records.
-pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     if args.data && args.redact {
         bail!(
             "--redact hides names only: it would be of no use with --data, whose contents hold them"

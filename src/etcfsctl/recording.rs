@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode};
 /// lengths, lookups never forgotten. Ends with 1 if there is a fault.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "decode")]
-pub struct DecodeArgs {
+pub(crate) struct DecodeArgs {
     /// write a file for Wireshark instead; scripts/etcfs-fuse.lua explains it there
     #[argh(option)]
     pcapng: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct DecodeArgs {
 /// if any differs.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "replay")]
-pub struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// on a copy of this directory, a copy of the tree as it was when the recording began; without it, on a tree made
     /// up from what the recording tells
     #[argh(option)]
@@ -50,7 +50,7 @@ pub struct ReplayArgs {
 }
 
 /// Tells a recording.
-pub fn decode(how: &How, args: &DecodeArgs) -> Result<ExitCode> {
+pub(crate) fn decode(how: &How, args: &DecodeArgs) -> Result<ExitCode> {
     let bytes = read(&args.file)?;
     if let Some(path) = &args.pcapng {
         let file =
@@ -73,7 +73,7 @@ pub fn decode(how: &How, args: &DecodeArgs) -> Result<ExitCode> {
 }
 
 /// Carries a recording out.
-pub fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
+pub(crate) fn replay(how: &How, args: &ReplayArgs) -> Result<ExitCode> {
     let bytes = read(&args.file)?;
     let recording = Recording::read(&bytes).with_context(|| format!("{}", args.file.display()))?;
     if let Some(error) = recording.cut {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// Counts, errors and latencies by request, and the state of the session.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "stats")]
-pub struct Args {
+pub(crate) struct Args {
     /// count anew from now on; the figures so far are printed
     #[argh(switch)]
     reset: bool,
@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 /// Prints the figures.
-pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     let mount = find::mount(args.mount.as_deref())?;
     let ask = Query::Stats { reset: args.reset };
     let (stats, mut text): (Stats, _) = report(how, &mount, &ask)?;
@@ -148,7 +148,7 @@ fn table(out: &mut String, ops: &[Op], seconds: f64) -> std::fmt::Result {
 }
 
 /// A time for people.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
         0..=9 if seconds < 0.001 => format!("{:.0} us", seconds * 1e6),

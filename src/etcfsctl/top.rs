@@ -24,7 +24,7 @@ use sums::{Sums, View, Window};
 /// per interval.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "top")]
-pub struct Args {
+pub(crate) struct Args {
     /// seconds between two pictures (default 1)
     #[argh(option, default = "1.0")]
     interval: f64,
@@ -49,7 +49,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 /// Shows the traffic until the user has seen enough.
-pub fn run(how: &How, args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     if !how.json && !std::io::stdout().is_terminal() {
         bail!(
             "top needs a terminal; `etcfsctl stats`, `etcfsctl log` and `etcfsctl --json top` do not"

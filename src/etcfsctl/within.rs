@@ -14,7 +14,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Of openat2(2) and read(2); that it is no regular file, or longer.
-pub fn read(root: &Path, path: &Path, most: u64) -> Result<Vec<u8>> {
+pub(crate) fn read(root: &Path, path: &Path, most: u64) -> Result<Vec<u8>> {
     let file = open(root, path.strip_prefix("/").unwrap_or(path))?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
         return Err(Error::other("it is not a regular file"));

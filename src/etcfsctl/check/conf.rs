@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Warning {
+pub(crate) struct Warning {
     /// The line of the file.
     pub line: usize,
     /// A sentence without a full stop.
@@ -16,7 +16,7 @@ pub struct Warning {
 
 /// What the file says about /etc.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Conf {
+pub(super) struct Conf {
     /// `[global] etc`: line and path.
     pub globals: Vec<(usize, String)>,
     /// `[etc-symlinks]`: line, path, target.
@@ -29,7 +29,7 @@ pub struct Conf {
 
 impl Conf {
     /// Reads a file; `line` is where an entry begins.
-    pub fn parse(text: &str) -> Conf {
+    pub(super) fn parse(text: &str) -> Conf {
         let mut conf = Conf::default();
         let mut section = String::new();
         for (line, text) in joined(text) {

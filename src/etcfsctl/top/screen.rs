@@ -51,7 +51,7 @@ impl Sort {
 }
 
 /// The state of the picture.
-pub struct Screen {
+pub(super) struct Screen {
     mount: String,
     view: View,
     sort: Sort,
@@ -66,7 +66,7 @@ pub struct Screen {
 
 impl Screen {
     /// An empty picture of `mount`.
-    pub fn new(mount: String) -> Screen {
+    pub(super) fn new(mount: String) -> Screen {
         Screen {
             mount,
             view: View::Process,
@@ -81,7 +81,7 @@ impl Screen {
     }
 
     /// Takes the figures of an interval, unless paused.
-    pub fn update(&mut self, sums: Sums, stats: Result<Stats>) {
+    pub(super) fn update(&mut self, sums: Sums, stats: Result<Stats>) {
         if self.paused {
             return;
         }
@@ -93,49 +93,49 @@ impl Screen {
     }
 
     /// Stops and goes on.
-    pub fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         self.paused = !self.paused;
     }
 
     /// Sorts by the next column.
-    pub fn next_sort(&mut self) {
+    pub(super) fn next_sort(&mut self) {
         let at = Sort::ALL.iter().position(|sort| *sort == self.sort);
         self.sort = Sort::ALL[(at.unwrap_or(0) + 1) % Sort::ALL.len()];
     }
 
     /// Goes to the next view.
-    pub fn next_view(&mut self) {
+    pub(super) fn next_view(&mut self) {
         let at = View::ALL.iter().position(|view| *view == self.view);
         self.view = View::ALL[(at.unwrap_or(0) + 1) % View::ALL.len()];
     }
 
     /// Goes to a view.
-    pub fn set_view(&mut self, view: View) {
+    pub(super) fn set_view(&mut self, view: View) {
         self.view = view;
     }
 
     /// True while a filter is being typed.
-    pub fn is_typing(&self) -> bool {
+    pub(super) fn is_typing(&self) -> bool {
         self.typing.is_some()
     }
 
     /// The filter is typed from here on.
-    pub fn begin_filter(&mut self) {
+    pub(super) fn begin_filter(&mut self) {
         self.typing = Some(std::mem::take(&mut self.filter));
     }
 
     /// One more character.
-    pub fn type_in(&mut self, c: char) {
+    pub(super) fn type_in(&mut self, c: char) {
         self.filter.push(c);
     }
 
     /// One less.
-    pub fn erase(&mut self) {
+    pub(super) fn erase(&mut self) {
         self.filter.pop();
     }
 
     /// The filter holds, or the one before it.
-    pub fn end_filter(&mut self, take: bool) {
+    pub(super) fn end_filter(&mut self, take: bool) {
         if let Some(before) = self.typing.take()
             && !take
         {
@@ -152,7 +152,7 @@ impl Screen {
     }
 
     /// Draws all of it.
-    pub fn draw(&self, frame: &mut Frame<'_>) {
+    pub(super) fn draw(&self, frame: &mut Frame<'_>) {
         let parts = [
             Constraint::Length(2),
             Constraint::Fill(1),

@@ -10,7 +10,7 @@ const ROWS: usize = 10_000;
 
 /// A way of adding up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum View {
+pub(super) enum View {
     /// By process.
     Process,
     /// By path.
@@ -23,10 +23,10 @@ pub enum View {
 
 impl View {
     /// All of them, in the order of the Tab key.
-    pub const ALL: [View; 4] = [View::Process, View::Path, View::Opcode, View::Rule];
+    pub(super) const ALL: [View; 4] = [View::Process, View::Path, View::Opcode, View::Rule];
 
     /// The key that chooses it.
-    pub fn key(self) -> char {
+    pub(super) fn key(self) -> char {
         match self {
             View::Process => 'p',
             View::Path => 'f',
@@ -36,7 +36,7 @@ impl View {
     }
 
     /// What its rows are.
-    pub fn title(self) -> &'static str {
+    pub(super) fn title(self) -> &'static str {
         match self {
             View::Process => "process",
             View::Path => "path",
@@ -48,7 +48,7 @@ impl View {
 
 /// One row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct SumsRow {
+pub(super) struct SumsRow {
     /// What it is about.
     pub name: String,
     /// Requests per second.
@@ -63,7 +63,7 @@ pub struct SumsRow {
 
 /// An interval, added up.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Sums {
+pub(super) struct Sums {
     /// Seconds.
     pub seconds: f64,
     /// Requests that came too fast to be told apart.
@@ -80,7 +80,7 @@ pub struct Sums {
 
 impl Sums {
     /// The rows of a view.
-    pub fn rows(&self, view: View) -> &[SumsRow] {
+    pub(super) fn rows(&self, view: View) -> &[SumsRow] {
         match view {
             View::Process => &self.processes,
             View::Path => &self.paths,
@@ -100,7 +100,7 @@ struct Sum {
 type Map = HashMap<String, Sum>;
 
 /// An interval in progress.
-pub struct Window {
+pub(super) struct Window {
     since: Instant,
     lost: u64,
     maps: [Map; 4],
@@ -121,7 +121,7 @@ impl Default for Window {
 
 impl Window {
     /// Adds a request.
-    pub fn add(&mut self, record: &Access) {
+    pub(super) fn add(&mut self, record: &Access) {
         self.lost += record.lost;
         let names = [
             self.process(record),
@@ -160,7 +160,7 @@ impl Window {
     }
 
     /// The sums so far; a new interval begins.
-    pub fn take(&mut self) -> Sums {
+    pub(super) fn take(&mut self) -> Sums {
         let seconds = self.since.elapsed().as_secs_f64().max(1e-3);
         self.since = Instant::now();
         let mut rows = self.maps.each_mut().map(|map| {
