@@ -22,6 +22,7 @@ mod pool;
 mod relief;
 mod serve;
 mod slow_pool;
+mod tidied;
 mod waiters;
 mod way;
 mod worker;

@@ -14,6 +14,7 @@ use super::connection::Session;
 use super::head;
 use super::lone_caller::Turns;
 use super::meter::{InFlight, now};
+use super::tidied::Tidied;
 use super::worker::{self, Post};
 use crate::log;
 use judge::{Judge, UnderWay};
@@ -32,6 +33,7 @@ const SLOWEST: Duration = Duration::from_millis(96);
 /// Looks after the workers of `session` until the connection ends.
 pub(crate) fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
     let crew = &session.crew;
+    let nodes = &session.fs.lower.nodes;
     let mut eye = Eye {
         judge: Judge::new(turns.len()),
         requests: Vec::new(),
@@ -39,6 +41,7 @@ pub(crate) fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
         relieved: HashSet::new(),
     };
     let mut steps = 0;
+    let mut tidied = Tidied::default();
     let mut pause = TICK;
     let mut quiet = 0;
     while !crew.over.load(Ordering::Relaxed) {
@@ -48,6 +51,7 @@ pub(crate) fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
             // Where all are stuck that there may be, nothing changes until one of them is not.
             pause = if moved { TICK } else { SLOWEST.min(pause * 2) };
             quiet = 0;
+            tidied.at_last(steps, nodes);
             std::thread::sleep(pause);
             continue;
         }
@@ -57,6 +61,7 @@ pub(crate) fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
             std::thread::sleep(TICK);
             continue;
         }
+        tidied.now(steps, nodes);
         crew.waker.drowse();
         // A request that began at that very moment may have missed it; one tick later it is seen.
         if !crew.waker.sleep(Some(TICK)) && turns.steps() == steps {

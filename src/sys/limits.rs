@@ -3,6 +3,7 @@
 //! or a second of CPU time too much, would take /etc away from everybody.
 #![allow(unsafe_code)]
 
+use super::heap;
 use std::io;
 
 use rustix::process::{
@@ -47,24 +48,10 @@ const LIFTED: [(Resource, &str, u64); 6] = [
     ),
 ];
 
-/// Says how many heaps the threads share, which allocate little once they are warm. glibc's malloc would ask
-/// `/sys/devices/system/cpu/online` when the first few are made, an absolute path that a serving daemon must not open
-/// (contract D21).
-#[cfg(target_env = "gnu")]
-fn bound_heaps() {
-    const HEAPS: libc::c_int = 16;
-    // SAFETY: mallopt(3) takes two integers; no other thread runs yet.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
-}
-
-/// Other allocators share none, or ask nothing.
-#[cfg(not(target_env = "gnu"))]
-fn bound_heaps() {}
-
 /// Sets what the daemon needs, for this process and the threads that it starts afterwards. What it may not set is in the
 /// answer.
 pub(crate) fn settle() -> Vec<NotSet> {
-    bound_heaps();
+    heap::settle();
     let mut left = Vec::new();
     for (resource, name, enough) in LIFTED {
         if let Some(rest) = raise(resource, None)

@@ -34,10 +34,13 @@ pub(super) struct OpcodeRow {
     pub(super) buckets: [AtomicU64; BUCKETS],
 }
 
-/// What one thread has counted. About 350 KiB of zeros, of which only the pages of opcodes in use take memory.
+/// What one thread has counted. About 350 KiB of zeros, of which only the pages of opcodes in use take memory: for an alignment
+/// above that of malloc(3) the allocator would have to write them all.
 #[derive(FromZeros)]
-#[repr(C, align(128))]
+#[repr(C)]
 pub(crate) struct Meter {
+    /// Keeps `current` off the cache lines of what lies before.
+    _apart: [u64; 16],
     pub(super) current: Current,
     pub(super) rows: [OpcodeRow; ROWS],
     pub(super) errors: [[AtomicU32; ERRNOS]; ROWS],

@@ -1,0 +1,50 @@
+//! Memory that requests have left free goes back to the kernel when there is time for that: at the beginning of a quiet time,
+//! so that nobody waits for it and an idle daemon is not woken for it.
+
+use crate::fs::node::Nodes;
+use crate::sys::heap;
+use std::time::{Duration, Instant};
+
+/// After so many requests there may be something to give back,
+const UNTIDY: u64 = 4096;
+/// or after so many nodes have gone, of which one request may tell thousands.
+const GONE: usize = 1024;
+/// Where somebody asks for something all the time, there is no quiet: it is done after this much time, then.
+const LATEST: Duration = Duration::from_secs(30);
+
+/// When memory was given back, after how many requests, and how many nodes were known at the last look.
+pub(super) struct Tidied {
+    steps: u64,
+    nodes: usize,
+    at: Instant,
+}
+
+impl Default for Tidied {
+    fn default() -> Tidied {
+        Tidied {
+            steps: 0,
+            nodes: 0,
+            at: Instant::now(),
+        }
+    }
+}
+
+impl Tidied {
+    /// Nothing is asked for at this moment.
+    pub(super) fn now(&mut self, steps: u64, nodes: &Nodes) {
+        let known = nodes.count();
+        let gone = std::mem::replace(&mut self.nodes, known).saturating_sub(known);
+        if gone >= GONE || steps.wrapping_sub(self.steps) >= UNTIDY {
+            (self.steps, self.at) = (steps, Instant::now());
+            heap::give_back();
+        }
+    }
+
+    /// Something is.
+    pub(super) fn at_last(&mut self, steps: u64, nodes: &Nodes) {
+        if self.at.elapsed() >= LATEST {
+            self.at = Instant::now();
+            self.now(steps, nodes);
+        }
+    }
+}
