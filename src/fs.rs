@@ -99,10 +99,11 @@ impl Fs {
     /// What opening and looking at them answers.
     pub fn new(local: BaseDir, global: BaseDir, settings: Settings) -> Result<Fs, Errno> {
         crate::sys::xattr::prepare();
-        let config = config::Config::new();
-        let lower = Arc::new(Lower::new(local, global, &settings, config.compile(1))?);
-        let notices = Arc::<attributes::Notices>::default();
         let ledger = Ledger::private()?;
+        // Nothing is in it.
+        let restored = configuration::Restored::over(ledger).map_err(|_| Errno::NOMEM)?;
+        let lower = Arc::new(Lower::new(local, global, &settings, restored.rules())?);
+        let notices = Arc::<attributes::Notices>::default();
         let inherited = Inherited::default();
         let locks = locks::Locks::over(ledger, &inherited, settings.dir_limit);
         // Nothing is in it.
@@ -120,7 +121,7 @@ impl Fs {
                 grants,
                 settings.open_limit.unwrap_or(settings.dir_limit * OPENS),
             ),
-            configuration: Configuration::new(lower.clone(), config, settings.mountpoint.clone()),
+            configuration: Configuration::new(lower.clone(), restored, settings.mountpoint.clone()),
             enforcer: Enforcer::new(lower.clone(), settings.mountpoint.clone()),
             explain: Explainer::new(lower.clone(), &settings),
             lower,
@@ -139,9 +140,34 @@ impl Fs {
     /// # Errors
     /// As [`Configuration::change`].
     pub fn change_config(&self, commands: &[Command]) -> Result<(), CommandError> {
-        self.configuration.change(commands, |old, new, rules| {
+        self.configuration
+            .change(commands, &|commands, old, new, rules| {
+                self.enforcer.end_superseded(commands, old, new, rules);
+            })
+    }
+
+    /// Carries out what request `unique` writes to the configuration file through handle `fh`; see [`Configuration::write`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn write_config(
+        &self,
+        (unique, fh): (u64, u64),
+        bytes: &[u8],
+    ) -> Result<usize, configuration::Refused> {
+        let end: configuration::End<'_> = &|commands, old, new, rules| {
             self.enforcer.end_superseded(commands, old, new, rules);
-        })
+        };
+        self.configuration.write((unique, fh), bytes, end)
+    }
+
+    /// Takes text out of files that a predecessor has taken out of the configuration, and has not come to take out there.
+    /// It may wait for those who write to such a file.
+    #[allow(dead_code)] // A successor calls it.
+    pub(crate) fn go_on_with_config(&self) {
+        self.configuration.go_on(&|commands, old, new, rules| {
+            self.enforcer.end_superseded(commands, old, new, rules);
+        });
     }
 
     /// Who owns what is made for `caller`: the daemon's own user where it cannot make things in others' names.

@@ -18,15 +18,18 @@
 #![allow(dead_code)]
 
 pub(crate) mod crash;
+pub(crate) mod fields;
 pub(crate) mod header;
+pub(crate) mod log;
 pub(crate) mod table;
+pub(crate) mod words;
 
 use crate::sys::shared::Shared;
 use header::Header;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use table::{Record, Table};
 
 /// Names the layout of everything in a ledger.
@@ -50,16 +53,28 @@ pub(crate) enum Region {
     LockHandles,
     /// Lower locks that are being changed.
     LockChanges,
+    /// The [log](log::Log) of the configuration and of the handles of its file: see `fs::configuration`.
+    Configuration,
 }
 
+/// Room for the configuration's log, in bytes: two halves.
+pub(crate) const CONFIGURATION: usize = if cfg!(test) {
+    16 << 20
+} else if cfg!(target_pointer_width = "64") {
+    256 << 20
+} else {
+    32 << 20
+};
+
 /// Each region's room in bytes, in the order of the file.
-const REGIONS: [(Region, usize); 6] = [
+const REGIONS: [(Region, usize); 7] = [
     (Region::Header, 4096),
     (Region::Facts, 64 * 1024),
     (Region::LockOwners, 1 << 20),
     (Region::LockRanges, 4 << 20),
     (Region::LockHandles, 4 << 20),
     (Region::LockChanges, 512 * 1024),
+    (Region::Configuration, CONFIGURATION),
 ];
 
 /// Bytes of a ledger.
@@ -178,6 +193,20 @@ impl Ledger {
         let (at, room) = self.place(region);
         assert!(first <= room && len <= room - first, "inside its region");
         self.memory.bytes(at + first, len)
+    }
+
+    /// A region as words.
+    pub(crate) fn words(&self, region: Region) -> &'static [AtomicU64] {
+        let (first, len) = self.place(region);
+        self.memory.records(first, len / size_of::<AtomicU64>())
+    }
+
+    /// Gives the memory of `len` bytes of a region from its byte `first` on back. Nobody looks at them any more; they may read
+    /// as zeros.
+    pub(crate) fn free(&self, region: Region, first: usize, len: usize) {
+        let (at, room) = self.place(region);
+        assert!(first <= room && len <= room - first, "inside its region");
+        self.memory.give_back(at + first, len);
     }
 
     fn place(&self, region: Region) -> (usize, usize) {

@@ -73,7 +73,7 @@ impl Control {
             in_flight: self.in_flight(now),
             threads: threads.collect(),
             nodes: fs.lower.nodes.count(),
-            handles: fs.lower.nodes.handles() + fs.configuration.handles.len(),
+            handles: fs.lower.nodes.handles() + fs.configuration.opens(),
             backing_ids: fs.passthrough.registry.ids(),
             passthrough: self.passthrough(),
             transport: "/dev/fuse".to_owned(),

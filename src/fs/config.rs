@@ -22,7 +22,7 @@ mod command;
 mod error;
 mod lines;
 
-pub use command::{CONTENT_MAX, Command, parse_line};
+pub use command::{CONTENT_MAX, Command, INJECT_MAX, parse_line};
 pub use error::{CommandError, Problem};
 pub(crate) use lines::LineBuffer;
 
@@ -187,11 +187,40 @@ impl Config {
         &self,
         commands: impl IntoIterator<Item = (&'a Command, Option<Arc<[u8]>>)>,
     ) -> Result<Config, CommandError> {
-        let mut changed = self.clone();
+        self.clone().with_all(commands)
+    }
+
+    /// The same, of a configuration that nobody else is left with: what nobody shares with it is changed where it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::apply`].
+    pub(crate) fn with_all<'a>(
+        mut self,
+        commands: impl IntoIterator<Item = (&'a Command, Option<Arc<[u8]>>)>,
+    ) -> Result<Config, CommandError> {
         for (command, text) in commands {
-            changed.change(command, text)?;
+            self.change(command, text)?;
         }
-        Ok(changed)
+        Ok(self)
+    }
+
+    /// The commands that make this configuration of an empty one, with the texts of injections.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = (Command, Option<Arc<[u8]>>)> {
+        let globals = self.globals().filter_map(|path| {
+            let path = RulePath::parse(path).ok()?;
+            Some((Command::AddGlobal(path), None))
+        });
+        let overrides = self.overrides().filter_map(|over| {
+            let command = Command::AddOverride {
+                kind: over.kind,
+                path: RulePath::parse(&over.path).ok()?,
+                content: over.content.clone(),
+            };
+            let text = command.source().is_some().then(|| over.text.clone());
+            Some((command, text))
+        });
+        globals.chain(overrides)
     }
 
     fn change(&mut self, command: &Command, text: Option<Arc<[u8]>>) -> Result<(), CommandError> {

@@ -9,36 +9,99 @@
 //! length to set.
 
 use super::config::{Command, CommandError, Config, LineBuffer, Problem, parse_line};
-use crate::mutex::lock;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// The state of one open handle.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct ConfigHandle {
-    shown: Option<(Config, Vec<u8>)>,
+    shown: Option<Shown>,
     lines: LineBuffer,
 }
 
+/// What a reader is shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    /// Which configuration it is, if it has not been too long.
+    of: Option<Config>,
+    text: Arc<[u8]>,
+}
+
+impl Shown {
+    /// The text of `config`.
+    pub(crate) fn of(config: &Config) -> Shown {
+        Shown {
+            of: Some(config.clone()),
+            text: config.render().into(),
+        }
+    }
+
+    /// A text that was one's of a configuration.
+    pub(crate) fn text(text: &[u8]) -> Shown {
+        Shown {
+            of: None,
+            text: text.into(),
+        }
+    }
+
+    #[cfg(test)]
+    /// The text.
+    pub(crate) fn whole(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The text, unless it is that of `config`.
+    pub(crate) fn other_than(&self, config: &Config) -> Option<&[u8]> {
+        let same = self
+            .of
+            .as_ref()
+            .is_some_and(|of| of.is_unchanged_from(config));
+        (!same).then_some(&*self.text)
+    }
+}
+
 impl ConfigHandle {
+    /// One with the begun line of `lines`, whose reader is shown `shown`.
+    pub(crate) fn new(lines: LineBuffer, shown: Option<Shown>) -> ConfigHandle {
+        ConfigHandle { shown, lines }
+    }
+
+    /// What its reader is shown.
+    pub(crate) fn shown(&self) -> Option<&Shown> {
+        self.shown.as_ref()
+    }
+
+    /// The line begun and not yet ended.
+    pub(crate) fn leftover(&self) -> &[u8] {
+        self.lines.leftover()
+    }
+
+    /// Goes on with the begun line of `other`.
+    pub(crate) fn begin_line_of(&mut self, other: &ConfigHandle) {
+        self.lines = other.lines.clone();
+    }
+
+    /// True if a read from `offset` takes up `config` anew.
+    pub(crate) fn takes_up(&self, config: &Config, offset: u64) -> bool {
+        match &self.shown {
+            Some(shown) => offset == 0 && shown.other_than(config).is_some(),
+            None => true,
+        }
+    }
+
     /// At most `size` bytes of the file from `offset`, fewer only at its end and none beyond. `config` is the
     /// configuration in force, which is taken up at offset 0 and by the first read of a handle.
     pub(crate) fn read(&mut self, config: &Config, offset: u64, size: usize) -> &[u8] {
-        let stale = match &self.shown {
-            Some((shown, _)) => offset == 0 && !shown.is_unchanged_from(config),
-            None => true,
-        };
-        if stale {
-            self.shown = Some((config.clone(), config.render()));
+        if self.takes_up(config, offset) {
+            self.shown = Some(Shown::of(config));
         }
-        let text = self.shown.as_ref().map_or(&[][..], |(_, text)| text);
+        let text = self.shown.as_ref().map_or(&[][..], |shown| &shown.text);
         let from = usize::try_from(offset).map_or(text.len(), |from| from.min(text.len()));
         let to = from.saturating_add(size).min(text.len());
         &text[from..to]
     }
 
-    /// Takes the bytes of one write. The commands of the lines they end, if any, go to `commit` all together, which
-    /// puts all of them in force or none (D30). Returns the number of bytes taken: all.
+    /// Takes the bytes of one write. The commands of the lines they end, if any, go to `commit` all together, with the line
+    /// that is begun behind them; it puts all of them in force or none (D30). Returns the number of bytes taken: all.
     ///
     /// # Errors
     ///
@@ -47,13 +110,13 @@ impl ConfigHandle {
     pub(crate) fn write(
         &mut self,
         bytes: &[u8],
-        commit: impl FnOnce(&[Command]) -> Result<(), CommandError>,
+        commit: impl FnOnce(&[Command], &[u8]) -> Result<(), CommandError>,
     ) -> Result<usize, CommandError> {
         let taken = self
             .commands(bytes)
             .and_then(|commands| match commands.is_empty() {
                 true => Ok(()),
-                false => commit(&commands),
+                false => commit(&commands, self.lines.leftover()),
             });
         match taken {
             Ok(()) => Ok(bytes.len()),
@@ -74,32 +137,6 @@ impl ConfigHandle {
     fn commands(&mut self, bytes: &[u8]) -> Result<Vec<Command>, CommandError> {
         let lines = self.lines.push(bytes)?;
         lines.iter().map(|line| parse_line(line)).collect()
-    }
-}
-
-/// The open handles.
-#[derive(Debug, Default)]
-pub(crate) struct ConfigHandles(Mutex<BTreeMap<u64, Arc<Mutex<ConfigHandle>>>>);
-
-impl ConfigHandles {
-    /// Adds a fresh one, whose number is `fh`.
-    pub(crate) fn add(&self, fh: u64) {
-        lock(&self.0).insert(fh, Arc::default());
-    }
-
-    /// The handle `fh`.
-    pub(crate) fn get(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
-        lock(&self.0).get(&fh).cloned()
-    }
-
-    /// Takes the handle `fh` out.
-    pub(crate) fn remove(&self, fh: u64) -> Option<Arc<Mutex<ConfigHandle>>> {
-        lock(&self.0).remove(&fh)
-    }
-
-    /// How many are open.
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.0).len()
     }
 }
 

@@ -3,11 +3,10 @@
 use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr, entry_out};
 use super::{Call, Handled, Row, connection, lookup, row, slow, xattr};
 use crate::fs::config::CommandError;
-use crate::fs::config_handle::ConfigHandle;
+use crate::fs::configuration::Refused;
 use crate::fs::ids::{CONFIG_NAME, NodeId, is_config};
 use crate::fs::journal::Process;
 use crate::log;
-use crate::mutex::lock;
 use crate::printable::printable;
 use etcfs_proto::abi::{
     GetxattrIn, GetxattrOut, LinkIn, OpenOut, ReadIn, ReleaseIn, SetattrIn, Statx, StatxOut,
@@ -17,7 +16,6 @@ use etcfs_proto::flags::{OpenFlags, SetattrValid};
 use etcfs_proto::{Frame, Opcode, WireError};
 use rustix::io::Errno;
 use std::ffi::CStr;
-use std::sync::{Arc, Mutex};
 use zerocopy::FromBytes as _;
 
 /// What stands for every operation that the configuration file has no row for and other files have.
@@ -181,8 +179,8 @@ fn open(call: &mut Call<'_>) -> Handled {
     if caller != 0 && caller != rustix::process::geteuid().as_raw() {
         return Err(Errno::ACCESS.into());
     }
-    let fh = call.fs.opens.new_handle();
-    call.fs.configuration.handles.add(fh);
+    let (fs, unique) = (call.fs, call.frame.head.unique);
+    let fh = fs.configuration.open(unique, || fs.opens.new_handle())?;
     call.reply.put(&OpenOut {
         fh,
         open_flags: (OpenFlags::DIRECT_IO | OpenFlags::NOFLUSH).bits(),
@@ -191,27 +189,19 @@ fn open(call: &mut Call<'_>) -> Handled {
     Ok(())
 }
 
-fn handle(call: &Call<'_>, fh: u64) -> Result<Arc<Mutex<ConfigHandle>>, Errno> {
-    debug_assert_eq!(call.node_id(), NodeId::CONFIG);
-    call.fs.configuration.handles.get(fh).ok_or(Errno::BADF)
-}
-
 fn read(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReadIn>()?;
-    let handle = handle(call, args.fh)?;
-    let config = call.fs.configuration.get();
-    let mut handle = lock(&handle);
-    call.reply
-        .put_bytes(handle.read(&config, args.offset, args.size as usize));
+    let (range, reply) = ((args.offset, args.size as usize), &mut call.reply);
+    let configuration = &call.fs.configuration;
+    configuration.read(args.fh, range, |bytes| reply.put_bytes(bytes))?;
     Ok(())
 }
 
 fn write(call: &mut Call<'_>) -> Handled {
     let args = call.args::<WriteIn>()?;
     let data = call.frame.data().map_err(super::malformed)?;
-    let handle = handle(call, args.fh)?;
-    let taken = lock(&handle).write(data, |commands| call.fs.change_config(commands));
-    match taken {
+    let unique = call.frame.head.unique;
+    match call.fs.write_config((unique, args.fh), data) {
         Ok(size) => {
             call.reply.put(&WriteOut {
                 size: size as u32,
@@ -219,18 +209,17 @@ fn write(call: &mut Call<'_>) -> Handled {
             });
             Ok(())
         }
-        Err(error) => {
+        Err(Refused::Now(error)) => {
             tell(call, &error);
             Err(Errno::from_raw_os_error(error.errno()).into())
         }
+        Err(Refused::Silently(errno)) => Err(Errno::from_raw_os_error(errno).into()),
     }
 }
 
 fn release(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
-    let handle = call.fs.configuration.handles.remove(args.fh);
-    let unfinished = handle.and_then(|handle| std::mem::take(&mut *lock(&handle)).close());
-    if let Some(error) = unfinished {
+    if let Some(error) = call.fs.configuration.close(args.fh) {
         tell(call, &error);
     }
     Ok(())

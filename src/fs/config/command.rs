@@ -7,6 +7,9 @@ use crate::fs::rules::{OverrideKind, PathProblem, RulePath};
 /// and the longest path of an inject's source.
 pub const CONTENT_MAX: usize = 4095;
 
+/// The largest text that an inject override may add, in bytes.
+pub const INJECT_MAX: u64 = 1 << 20;
+
 /// A parsed command (D27).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {

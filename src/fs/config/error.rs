@@ -1,6 +1,7 @@
 //! Why a command was refused.
 
 use crate::fs::rules::PathProblem;
+use crate::ledger::CONFIGURATION;
 use rustix::io::Errno;
 use std::fmt;
 
@@ -32,6 +33,8 @@ pub enum Problem {
     SourceNotRead,
     /// The configuration would exceed [`super::TEXT_MAX`].
     Full,
+    /// The texts that are injected would exceed what there is room for.
+    NoRoom,
 }
 
 /// A refused command. Its text is one line that names the offending one and the remedy; the daemon logs it, because the
@@ -62,7 +65,7 @@ impl CommandError {
             Problem::LongContent
             | Problem::Path(PathProblem::LongComponent | PathProblem::Long) => Errno::NAMETOOLONG,
             Problem::Source(errno) => errno,
-            Problem::Full => Errno::NOSPC,
+            Problem::Full | Problem::NoRoom => Errno::NOSPC,
             Problem::UnknownCommand
             | Problem::UnknownType
             | Problem::Path(_)
@@ -119,6 +122,11 @@ impl fmt::Display for CommandError {
             Problem::Full => {
                 out.write_str("the configuration would exceed 4 MiB; remove rules first")
             }
+            Problem::NoRoom => write!(
+                out,
+                "the texts of all injections would exceed {} MiB; remove inject overrides, or shorten what they inject",
+                (CONFIGURATION / 2) >> 20
+            ),
         }
     }
 }

@@ -15,6 +15,12 @@ pub(crate) struct LineBuffer {
 }
 
 impl LineBuffer {
+    /// One that holds the begun line `pending`. `None`: it is longer than any can be.
+    pub(crate) fn holding(pending: &[u8]) -> Option<LineBuffer> {
+        let pending = pending.to_vec();
+        (pending.len() <= LINE_MAX).then_some(LineBuffer { pending })
+    }
+
     /// Takes the bytes of one write and returns the lines they end, each without its newline. What follows the last
     /// newline stays for later.
     ///

@@ -19,7 +19,7 @@ impl Mount {
     }
 
     fn write(&mut self, handle: &mut ConfigHandle, bytes: &[u8]) -> Result<usize, CommandError> {
-        handle.write(bytes, |commands: &[Command]| {
+        handle.write(bytes, |commands: &[Command], _| {
             let text = |command: &Command| command.source().map(|_| Arc::clone(&self.source));
             self.config = self
                 .config
@@ -309,7 +309,7 @@ fn what_the_commit_refuses_is_what_the_writer_gets() {
     let source = Problem::Source(rustix::io::Errno::NOENT);
     let line = b"add_override inject /a /missing\n";
     let error = handle
-        .write(line, |commands| {
+        .write(line, |commands, _| {
             Err(CommandError::new(&commands[0].line(), source))
         })
         .unwrap_err();

@@ -34,7 +34,7 @@ pub(crate) struct Locks {
 
 impl Locks {
     /// No locks; at most `most` descriptors will be used for them.
-    pub(super) fn none(ledger: &Ledger, most: usize) -> Locks {
+    pub(super) fn none(ledger: &'static Ledger, most: usize) -> Locks {
         Locks {
             kept: Arc::new(Kept::over(ledger)),
             tables: Tables::default(),

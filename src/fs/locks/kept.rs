@@ -32,7 +32,7 @@ pub(super) struct Kept {
 
 impl Kept {
     /// The records in `ledger`.
-    pub(super) fn over(ledger: &Ledger) -> Kept {
+    pub(super) fn over(ledger: &'static Ledger) -> Kept {
         Kept {
             owners: ledger.table(Region::LockOwners),
             ranges: ledger.table(Region::LockRanges),

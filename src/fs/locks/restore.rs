@@ -39,7 +39,7 @@ struct Found {
 impl Locks {
     /// The descriptors that records in `ledger` name: see [`Inherited::keep`].
     #[allow(dead_code)] // Whoever makes a successor asks.
-    pub(crate) fn descriptors_in(ledger: &Ledger) -> Vec<RawFd> {
+    pub(crate) fn descriptors_in(ledger: &'static Ledger) -> Vec<RawFd> {
         let kept = Kept::over(ledger);
         let owners = kept.owners.used();
         owners
@@ -53,7 +53,7 @@ impl Locks {
     /// # Errors
     /// [`Unreadable::Broken`].
     pub(crate) fn over(
-        ledger: &Ledger,
+        ledger: &'static Ledger,
         inherited: &Inherited,
         most: usize,
     ) -> Result<Arc<Locks>, Unreadable> {
