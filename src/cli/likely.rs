@@ -1,4 +1,4 @@
-//! Names that somebody has most likely meant.
+//! Names that somebody has most likely meant. One slip is all that is looked for: less than a crate of edit distances.
 
 /// The known name that `written` most likely means: the one that differs in one place only.
 pub fn likely<'a>(written: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -1,7 +1,8 @@
 //! Going to the background, and telling the one who started us how it went (contract D1, D2, D4, D9).
 //!
 //! The process forks before it has threads. The parent waits at a pipe: one byte from the child means that the mount
-//! answers, a line is the reason why it does not, and an end without either that the child died.
+//! answers, a line is the reason why it does not, and an end without either that the child died. Crates that make daemons
+//! let the parent end before anything is ready.
 #![allow(unsafe_code)]
 
 use std::fs::File;

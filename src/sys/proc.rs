@@ -1,4 +1,7 @@
 //! What `/proc` tells about a caller beyond the request's uid, gid and pid. Read only where a rare case needs it.
+//!
+//! Parsed here: of each file a line or two is needed, in bounded memory, while a client waits; a crate for procfs makes
+//! values of all of it.
 
 mod call;
 mod sharing;

@@ -1,5 +1,6 @@
 //! The signals that end the daemon, as a descriptor (contract D19), and what becomes of all others: an action, a mask or an
-//! alarm that whoever starts the daemon has left to it must neither end it nor keep it from being ended. No handler is installed, so there is nothing for a crate of handlers to do.
+//! alarm that whoever starts the daemon has left to it must neither end it nor keep it from being ended. No handler is
+//! installed, so there is nothing for a crate of handlers to do.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -1,7 +1,7 @@
 //! The three parts of bedrock.conf that concern etcfs.
 //!
 //! Sections are in square brackets, comments begin with `#`, a value may be several, separated by commas. A line goes
-//! on in the next one after a backslash, or after a comma at its end.
+//! on in the next one after a backslash, or after a comma at its end. Read here: to a crate for INI files such a line is two.
 
 use serde::Serialize;
 
