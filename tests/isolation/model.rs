@@ -6,6 +6,7 @@
 //! one's own, `RANDOM_MINUTES` (scripts/fuzz model) one seed after the other.
 
 mod act;
+mod doing;
 mod found;
 mod known;
 mod party;

@@ -2,7 +2,7 @@
 //! never switches the whole mount off (contract U11).
 //!
 //! What kernels between 6.9 and 6.11, or a full table of files, would answer is put into the daemon's system calls by
-//! strace. A kernel without passthrough is booted by `scripts/kernels`, which runs tests/guest.rs.
+//! strace. A kernel without passthrough is booted by `scripts/kernels`, which runs tests/guest.
 
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -34,9 +34,8 @@ const LAYERS: &[(&str, u32)] = &[
 /// Modules of the same layer that do not know each other.
 const STRANGERS: &[(&str, &str)] = &[("sys", "mount")];
 
-/// A longer file most likely holds two ideas; a list of test cases may be a little longer.
+/// A longer file most likely holds two ideas.
 const LONGEST: usize = 450;
-const LONGEST_TEST: usize = 500;
 
 /// What the wire crate may not name: it performs no I/O, has no threads and no clock.
 const NOT_ON_THE_WIRE: &[&str] = &[
@@ -216,12 +215,7 @@ fn files_are_short_and_say_what_they_are() {
     let mut wrong = Vec::new();
     for (path, text) in rust_files() {
         let lines = text.lines().count();
-        let longest = if path.starts_with("tests") {
-            LONGEST_TEST
-        } else {
-            LONGEST
-        };
-        if lines > longest {
+        if lines > LONGEST {
             wrong.push(format!(
                 "{}: {lines} lines; is an idea missing?",
                 path.display()

@@ -13,7 +13,8 @@ use rustix::net::{
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use super::act::{Act, Came, Given, run};
+use super::act::Act;
+use super::doing::{Came, Given, run};
 use crate::harness::{Env, User, as_user};
 
 /// Set for the process that becomes a party.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, IFlags, Mode, OFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::act::{Act, Given, On, refused};
+use super::act::{Act, On};
+use super::doing::{Given, refused};
 use super::party::{ALL, Party, prepare};
 use super::steps::{LATEST, Step, Way};
 use crate::harness::{Bases, Env, Etcfs, Lower, Opts, differences, snapshot};
@@ -264,7 +265,7 @@ impl World {
         })
     }
 
-    fn side(&self, step: &Step, handles: &Handles<'_>, side: usize) -> super::act::Came {
+    fn side(&self, step: &Step, handles: &Handles<'_>, side: usize) -> super::doing::Came {
         let index = ALL
             .iter()
             .position(|who| *who == step.who)
