@@ -6,7 +6,7 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`ids`], [`settings`], [`asker`], [`kernel`], [`budget`] | what things are called, what the daemon was told, who asks, what is asked of the kernel, who is charged |
+//! | [`ids`], [`settings`], [`begin`], [`asker`], [`kernel`], [`budget`] | what things are called, what the daemon was told, why it cannot begin, who asks, what is asked of the kernel, who is charged |
 //! | [`stat`], [`mark`], [`made`] | what a lower object is, whether it has changed, whether it is the one just made |
 //! | [`staging`] | temporary names, places of the daemon's own, and what killed daemons have left |
 //! | [`rules`], [`config`], [`config_handle`], [`inject`] | which names are global, what overrides want, the text of it all, and what injection makes of a file's bytes: no I/O |
@@ -21,6 +21,7 @@
 pub mod asker;
 pub(crate) mod attributes;
 pub(crate) mod backing;
+pub(crate) mod begin;
 pub(crate) mod budget;
 pub(crate) mod closing;
 pub mod config;
@@ -47,15 +48,20 @@ pub mod rules;
 pub mod settings;
 pub mod staging;
 pub mod stat;
+#[cfg(test)]
+mod survival;
 
 use crate::ledger::Ledger;
 use crate::sys::inherit::Inherited;
+use backing::registry::Registry;
+use begin::NotBegun;
 use config::{Command, CommandError};
 use configuration::Configuration;
 use enforce::Enforcer;
 use explain::Explainer;
 use ids::Side;
 use lower::{BaseDir, Lower};
+use rustix::fd::RawFd;
 use rustix::io::Errno;
 use settings::Settings;
 use std::sync::Arc;
@@ -98,22 +104,43 @@ impl Fs {
     /// # Errors
     /// What opening and looking at them answers.
     pub fn new(local: BaseDir, global: BaseDir, settings: Settings) -> Result<Fs, Errno> {
-        crate::sys::xattr::prepare();
         let ledger = Ledger::private()?;
-        // Nothing is in it.
-        let restored = configuration::Restored::over(ledger).map_err(|_| Errno::NOMEM)?;
-        let lower = Arc::new(Lower::new(local, global, &settings, restored.rules())?);
+        Fs::over(ledger, &Inherited::default(), local, global, settings).map_err(|why| match why {
+            NotBegun::Lower(errno) => errno,
+            // An empty one says nothing; only memory can be missing.
+            NotBegun::State(_) => Errno::NOMEM,
+        })
+    }
+
+    /// A tree over the two base directories, without rules, with everything that is known and open according to `ledger`. What
+    /// is open of passthrough is taken up when that is [enabled](passthrough::Passthrough::enable).
+    ///
+    /// # Errors
+    /// See [`NotBegun`].
+    pub(crate) fn over(
+        ledger: &'static Ledger,
+        inherited: &Inherited,
+        local: BaseDir,
+        global: BaseDir,
+        settings: Settings,
+    ) -> Result<Fs, NotBegun> {
+        crate::sys::xattr::prepare();
+        let restored = configuration::Restored::over(ledger)?;
+        let rules = restored.rules();
+        let lower = Arc::new(Lower::over(
+            ledger, inherited, local, global, &settings, rules,
+        )?);
         let notices = Arc::<attributes::Notices>::default();
-        let inherited = Inherited::default();
-        let locks = locks::Locks::over(ledger, &inherited, settings.dir_limit);
-        // Nothing is in it.
-        let locks = locks.map_err(|_| Errno::NOMEM)?;
-        let passthrough = Arc::new(passthrough::Passthrough::new(lower.clone()));
+        let locks = locks::Locks::over(ledger, inherited, settings.dir_limit)?;
+        let passthrough =
+            passthrough::Passthrough::over(lower.clone(), Registry::over(ledger, inherited)?);
+        let passthrough = Arc::new(passthrough);
         let sides = [Side::Local, Side::Global].map(|side| lower.base(side).dev);
         let grants = grants::Grants::new(&settings, sides);
-        Ok(Fs {
+        let fs = Fs {
             locker: locks::Locker::new(locks.clone(), lower.clone(), notices.clone()),
-            opens: opens::Opens::new(
+            opens: opens::Opens::over(
+                ledger,
                 lower.clone(),
                 locks.clone(),
                 notices.clone(),
@@ -131,7 +158,17 @@ impl Fs {
             grants,
             settings,
             copies: cross::Share::default(),
-        })
+        };
+        fs.opens.restore(inherited)?;
+        Ok(fs)
+    }
+
+    #[allow(dead_code)]
+    /// The numbers of all descriptors that `ledger` names, for [`Inherited::keep`].
+    pub(crate) fn descriptors_in(ledger: &'static Ledger) -> Vec<RawFd> {
+        let mut named = ledger.named_descriptors();
+        named.extend(locks::Locks::descriptors_in(ledger));
+        named
     }
 
     /// Carries out `commands`, all or none. Text that is no longer injected leaves its file before this returns (contract

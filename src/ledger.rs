@@ -17,23 +17,31 @@
 // Written before what writes it.
 #![allow(dead_code)]
 
+pub(crate) mod backing;
 pub(crate) mod crash;
 pub(crate) mod fields;
+mod free;
+pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod log;
+pub(crate) mod node;
 pub(crate) mod table;
+mod text;
 pub(crate) mod words;
 
 use crate::sys::shared::Shared;
+use backing::BackingRecord;
+use handle::HandleRecord;
 use header::Header;
-use rustix::fd::{BorrowedFd, OwnedFd};
+use node::{Aside, NodeRecord, NodeTable};
+use rustix::fd::{BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use table::{Record, Table};
 
 /// Names the layout of everything in a ledger.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 4;
 
 /// A region's first byte is at a multiple of this, whatever the machine's page is.
 const ALIGNED: usize = 64 * 1024;
@@ -55,7 +63,22 @@ pub(crate) enum Region {
     LockChanges,
     /// The [log](log::Log) of the configuration and of the handles of its file: see `fs::configuration`.
     Configuration,
+    /// [`node::NodeRecord`].
+    Nodes,
+    /// [`node::Aside`].
+    Aside,
+    /// [`handle::HandleRecord`].
+    Handles,
+    /// [`backing::BackingRecord`].
+    Backing,
 }
+
+/// The most nodes that may be known. Addresses are set aside for them, memory is not.
+const NODES: usize = if cfg!(target_pointer_width = "64") {
+    1 << 24
+} else {
+    1 << 19
+};
 
 /// Room for the configuration's log, in bytes: two halves.
 pub(crate) const CONFIGURATION: usize = if cfg!(test) {
@@ -67,7 +90,7 @@ pub(crate) const CONFIGURATION: usize = if cfg!(test) {
 };
 
 /// Each region's room in bytes, in the order of the file.
-const REGIONS: [(Region, usize); 7] = [
+const REGIONS: [(Region, usize); 11] = [
     (Region::Header, 4096),
     (Region::Facts, 64 * 1024),
     (Region::LockOwners, 1 << 20),
@@ -75,6 +98,10 @@ const REGIONS: [(Region, usize); 7] = [
     (Region::LockHandles, 4 << 20),
     (Region::LockChanges, 512 * 1024),
     (Region::Configuration, CONFIGURATION),
+    (Region::Nodes, NODES * size_of::<NodeRecord>()),
+    (Region::Aside, NODES / 8 * size_of::<Aside>()),
+    (Region::Handles, NODES / 16 * size_of::<HandleRecord>()),
+    (Region::Backing, NODES / 16 * size_of::<BackingRecord>()),
 ];
 
 /// Bytes of a ledger.
@@ -184,8 +211,34 @@ impl Ledger {
     }
 
     /// The records of a region as a table.
-    pub(crate) fn table<R: Record>(&self, region: Region) -> Table<R> {
-        Table::over(self.records(region), &self.header().marks[region as usize])
+    pub(crate) fn table<R: Record>(&'static self, region: Region) -> Table<R> {
+        let mark = &self.header().marks[region as usize];
+        let first = self.place(region).0;
+        Table::over(self.records(region), mark, Some((&self.memory, first)))
+    }
+
+    /// The known nodes, whose names have regions of their own.
+    pub(crate) fn nodes(&'static self) -> NodeTable {
+        NodeTable {
+            nodes: self.table(Region::Nodes),
+            aside: self.table(Region::Aside),
+        }
+    }
+
+    /// The numbers of all descriptors that a record names, for [`crate::sys::inherit::Inherited::keep`].
+    pub(crate) fn named_descriptors(&self) -> Vec<RawFd> {
+        let mut named = Vec::new();
+        self.name::<NodeRecord>(Region::Nodes, &mut named);
+        self.name::<HandleRecord>(Region::Handles, &mut named);
+        self.name::<BackingRecord>(Region::Backing, &mut named);
+        named
+    }
+
+    fn name<R: Record>(&self, region: Region, named: &mut Vec<RawFd>) {
+        let mark = self.header().marks[region as usize].load(Ordering::Relaxed);
+        let records = self.records::<R>(region).iter().take(mark as usize);
+        let used = records.filter(|record| record.is_used());
+        used.for_each(|record| record.name_descriptors(named));
     }
 
     /// `len` bytes of a region from its byte `first` on, for one owner for ever.

@@ -1,5 +1,6 @@
 //! Backing ids: what is known of them, for each node and in all.
 
+mod left;
 pub(crate) mod registered;
 pub(crate) mod registry;
 
@@ -50,6 +51,15 @@ impl Backing {
     /// Opens in force: with an id, and without.
     pub(crate) fn opens(&self) -> (u32, u32) {
         (self.passed, self.plain)
+    }
+
+    /// Counts opens that there are, with the id or without.
+    pub(crate) fn count(&mut self, registered: bool, count: u32) {
+        let of = match registered {
+            true => &mut self.passed,
+            false => &mut self.plain,
+        };
+        *of = of.saturating_add(count);
     }
 
     /// Counts one more open with the id, if there is one.

@@ -72,14 +72,14 @@ impl Grants {
         let shown = self.shown(stat);
         if self.suid {
             let ids = ids_of(&shown, stat);
-            node.told_ids.store(ids, Ordering::Relaxed);
+            node.told_ids().store(ids, Ordering::Relaxed);
         }
         shown
     }
 
     /// Whether the file `node` gives capabilities to who runs it, if it has some.
     pub(crate) fn gives_capabilities(&self, node: &Node) -> bool {
-        !self.suid || self.are_of(node.key.dev)
+        !self.suid || self.are_of(node.dev())
     }
 
     /// Checks that the ids which the program `fd`, which is `node`, gives are its own.
@@ -98,7 +98,7 @@ impl Grants {
         let shown = self.shown(stat);
         let ids = ids_of(&shown, stat);
         // It stays so until the kernel has been told otherwise: by a path it looks again now, through a pin it does not.
-        if node.told_ids.load(Ordering::Relaxed) != ids {
+        if node.told_ids().load(Ordering::Relaxed) != ids {
             return Err(Errno::STALE);
         }
         let by_root_alone = stat.0.stx_uid == 0 && shown.mode & OTHERS_WRITE == 0;

@@ -8,11 +8,13 @@ pub(crate) mod ahead;
 use super::backing::Backing;
 use super::budget::{Charge, HeldDescriptor, handles_of, slot_of};
 use super::rules::{Place, Rules};
+use crate::ledger::handle::HandleRecord;
+use crate::ledger::table::Slot;
 use ahead::Ahead;
 use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// An open regular file.
 pub(crate) struct File {
@@ -37,8 +39,9 @@ impl File {
 pub(crate) struct Dir {
     /// The lower directory, with a position of its own.
     pub(crate) fd: OwnedFd,
-    /// What a rule adds to the listing or hides from it: the rules in force at open, and the directory's place.
-    pub(crate) merge: Option<(Arc<Rules>, Place)>,
+    /// What a rule adds to the listing or hides from it: the rules in force at open, and the directory's place. Of one that a
+    /// predecessor has opened, those in force when it is first used.
+    pub(crate) merge: OnceLock<Option<(Arc<Rules>, Place)>>,
     /// What was read through `fd` and may still be asked for.
     pub(crate) ahead: Mutex<Ahead>,
     /// Counts the descriptor.
@@ -48,19 +51,44 @@ pub(crate) struct Dir {
 /// How many opens of a node there are before further ones share a descriptor: what opens a file that often does little else.
 const MANY: usize = 16;
 
-/// Opens that need no descriptor here, by the slot of the user: a user's opens of a node are counted as one descriptor.
+/// What a successor will find of a handle. `None`: it will not, because there was no room.
+pub(crate) type Noted = Option<Slot<HandleRecord>>;
+
+/// What is open, and what a successor will find of it, which ends first.
+struct Open<T> {
+    _noted: Noted,
+    what: Arc<T>,
+}
+
+/// The opens of one user that need no descriptor here: they are counted as one.
+struct Loan {
+    noted: Noted,
+    count: u32,
+    held: HeldDescriptor,
+}
+
+impl Loan {
+    fn set(&mut self, count: u32) {
+        self.count = count;
+        if let Some(record) = &self.noted {
+            record.set_count(count);
+        }
+    }
+}
+
+/// Opens that need no descriptor here, by user.
 #[derive(Default)]
 struct Lent {
     /// Boxed together with the handles: nearly always there is one user.
-    first: Option<(u32, HeldDescriptor)>,
-    more: Vec<(u32, HeldDescriptor)>,
+    first: Option<Loan>,
+    more: Vec<Loan>,
 }
 
 /// Everything open on one node, by handle number.
 #[derive(Default)]
 pub(crate) struct Handles {
-    files: BTreeMap<u64, Arc<File>>,
-    dirs: BTreeMap<u64, Arc<Dir>>,
+    files: BTreeMap<u64, Open<File>>,
+    dirs: BTreeMap<u64, Open<Dir>>,
     /// How the node's opens are served.
     pub(crate) backing: Backing,
     /// How many of `files` are open for writing.
@@ -85,9 +113,16 @@ static NONE: Handles = Handles {
 };
 
 impl Lent {
-    fn of(&mut self, slot: usize) -> Option<&mut (u32, HeldDescriptor)> {
+    fn of(&mut self, slot: usize) -> Option<&mut Loan> {
         let all = self.first.iter_mut().chain(&mut self.more);
-        all.into_iter().find(|(_, held)| held.slot() == slot)
+        all.into_iter().find(|loan| loan.held.slot() == slot)
+    }
+
+    fn add(&mut self, loan: Loan) {
+        match &mut self.first {
+            first @ None => *first = Some(loan),
+            Some(_) => self.more.push(loan),
+        }
     }
 }
 
@@ -130,12 +165,13 @@ impl Drop for HandlesGuard<'_> {
 impl Handles {
     /// The file handle `fh`.
     pub(crate) fn file(&self, fh: u64) -> Option<Arc<File>> {
-        self.files.get(&fh).cloned()
+        Some(self.files.get(&fh)?.what.clone())
     }
 
     /// Any open file of the node: what `fstat` and `fchmod` act on, since the kernel sends those without a handle.
     pub(crate) fn any_file(&self) -> Option<Arc<File>> {
-        self.files.first_key_value().map(|(_, file)| file.clone())
+        let (_, first) = self.files.first_key_value()?;
+        Some(first.what.clone())
     }
 
     /// True if a client has the file open for writing.
@@ -145,13 +181,17 @@ impl Handles {
 
     /// The directory handle `fh`.
     pub(crate) fn dir(&self, fh: u64) -> Option<Arc<Dir>> {
-        self.dirs.get(&fh).cloned()
+        Some(self.dirs.get(&fh)?.what.clone())
     }
 
     /// Adds an open file.
-    pub(crate) fn add_file(&mut self, fh: u64, file: Arc<File>) {
+    pub(crate) fn add_file(&mut self, fh: u64, file: Arc<File>, noted: Noted) {
         self.writers += usize::from(file.is_writable());
-        self.files.insert(fh, file);
+        let open = Open {
+            _noted: noted,
+            what: file,
+        };
+        self.files.insert(fh, open);
     }
 
     /// An open file of the same user that is like one with these flags, once that user has [`MANY`]. The slot is the upper
@@ -160,7 +200,7 @@ impl Handles {
         let latest = self.files.range(handles_of(slot)).rev().take(MANY);
         let mut found = None;
         let mut seen = 0;
-        for (_, file) in latest {
+        for (_, Open { what: file, .. }) in latest {
             seen += 1;
             if (file.flags, file.registered) == (flags, registered) && file.held.is_some() {
                 found = found.or(Some(file));
@@ -169,50 +209,68 @@ impl Handles {
         found.filter(|_| seen == MANY).cloned()
     }
 
-    /// Takes note of an open without a descriptor, and returns its handle.
-    pub(crate) fn lend(&mut self, charge: Charge<'_>, number: u64) -> u64 {
+    /// Takes note of an open without a descriptor, and returns its handle. `note`: has a successor find the first one.
+    pub(crate) fn lend(
+        &mut self,
+        charge: Charge<'_>,
+        number: u64,
+        note: impl FnOnce(u64) -> Noted,
+    ) -> u64 {
         let slot = charge.slot();
-        if let Some((count, _)) = self.lent.of(slot) {
-            *count += 1;
+        if let Some(loan) = self.lent.of(slot) {
+            loan.set(loan.count + 1);
             return charge.into_sharing_handle(number);
         }
         let (fh, held) = charge.into_handle(number);
-        match &mut self.lent.first {
-            first @ None => *first = Some((1, held)),
-            Some(_) => self.lent.more.push((1, held)),
-        }
+        self.lent_before(1, held, note(fh));
         fh
+    }
+
+    /// True if opens of the user of handle `fh` are taken note of.
+    pub(crate) fn lends(&mut self, fh: u64) -> bool {
+        self.lent.of(slot_of(fh)).is_some()
+    }
+
+    /// Takes note of `count` opens of one user without a descriptor.
+    pub(crate) fn lent_before(&mut self, count: u32, held: HeldDescriptor, noted: Noted) {
+        self.lent.add(Loan { noted, count, held });
     }
 
     /// The end of such an open.
     pub(crate) fn end_lending(&mut self, fh: u64) {
         let slot = slot_of(fh);
-        let Some((count, _)) = self.lent.of(slot) else {
+        let Some(loan) = self.lent.of(slot) else {
             return;
         };
-        *count -= 1;
-        if *count == 0 {
-            let ended = |lent: &(u32, HeldDescriptor)| lent.0 == 0;
+        if loan.count > 1 {
+            loan.set(loan.count - 1);
+        } else {
+            loan.count = 0;
+            let ended = |loan: &Loan| loan.count == 0;
             self.lent.first.take_if(|first| ended(first));
             self.lent.more.retain(|one| !ended(one));
         }
     }
 
     /// Adds an open directory.
-    pub(crate) fn add_dir(&mut self, fh: u64, dir: Dir) {
-        self.dirs.insert(fh, Arc::new(dir));
+    pub(crate) fn add_dir(&mut self, fh: u64, dir: Dir, noted: Noted) {
+        let open = Open {
+            _noted: noted,
+            what: Arc::new(dir),
+        };
+        self.dirs.insert(fh, open);
     }
 
     /// Takes a file handle out; the descriptor closes when its last user is done.
     pub(crate) fn remove_file(&mut self, fh: u64) -> Option<Arc<File>> {
-        let file = self.files.remove(&fh)?;
+        let file = self.files.remove(&fh)?.what;
         self.writers -= usize::from(file.is_writable());
         Some(file)
     }
 
     /// Takes a directory handle out.
     pub(crate) fn remove_dir(&mut self, fh: u64) -> Option<Arc<Dir>> {
-        self.dirs.remove(&fh)
+        Some(self.dirs.remove(&fh)?.what)
     }
 
     /// How many handles are open.

@@ -42,17 +42,21 @@ pub(crate) fn open(lower: &Lower, node: &Arc<Node>) -> Result<Dir, Errno> {
     let mode = rustix::fs::Mode::empty();
     let open = |flags| looking(|| rustix::fs::openat(&*at, c".", flags, mode));
     let fd = lower.with_relief(|| lower.keeping_times(flags, open))?;
-    let rules = arc_swap::Guard::into_inner(lower.rules());
-    let merge = lower
-        .place_of(&rules, node)
-        .filter(|&at| at == Place::ROOT || rules.children(at).next().is_some())
-        .map(|at| (rules, at));
     Ok(Dir {
         fd,
-        merge,
+        merge: merge_of(lower, node).into(),
         ahead: Mutex::default(),
         held: None,
     })
+}
+
+/// What a rule adds to a listing of the directory `node` or hides from it.
+fn merge_of(lower: &Lower, node: &Arc<Node>) -> Option<(Arc<Rules>, Place)> {
+    let rules = arc_swap::Guard::into_inner(lower.rules());
+    lower
+        .place_of(&rules, node)
+        .filter(|&at| at == Place::ROOT || rules.children(at).next().is_some())
+        .map(|at| (rules, at))
 }
 
 /// Gives `asker` the entries of `dir`, an open listing of `node`, from `offset` on to `take` until that returns false.
@@ -67,25 +71,27 @@ pub(crate) fn list(
     offset: u64,
     take: &mut dyn FnMut(&Listed<'_>) -> bool,
 ) -> Result<(), Errno> {
-    if let Some((rules, at)) = &dir.merge
+    let merge = dir.merge.get_or_init(|| merge_of(lower, node));
+    if let Some((rules, at)) = merge
         && offset < OWN
         && !list_brought_in(lower, asker, node, rules, *at, offset as usize, take)
     {
         return Ok(());
     }
-    list_lower(lower, node, dir, offset, take)
+    list_lower(lower, node, dir, merge.as_ref(), offset, take)
 }
 
 fn list_lower(
     lower: &Lower,
     node: &Arc<Node>,
     dir: &Dir,
+    merge: Option<&(Arc<Rules>, Place)>,
     offset: u64,
     take: &mut dyn FnMut(&Listed<'_>) -> bool,
 ) -> Result<(), Errno> {
     let hidden = |name: &[u8]| {
         is_hidden(name)
-            || dir.merge.as_ref().is_some_and(|(rules, at)| {
+            || merge.is_some_and(|(rules, at)| {
                 (*at == Place::ROOT && name == CONFIG_NAME.to_bytes())
                     || rules
                         .child(*at, name)
@@ -96,7 +102,7 @@ fn list_lower(
     ahead.go_to(&dir.fd, lower_cookie(offset), offset == 0)?;
     ahead.give(&dir.fd, hidden, &mut |read| {
         take(&Listed {
-            ino: lower.ino(node.key.dev, read.ino),
+            ino: lower.ino(node.dev(), read.ino),
             offset: shown_offset(read.next),
             kind: read.kind,
             name: read.name,

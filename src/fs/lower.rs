@@ -18,11 +18,14 @@ pub mod resolve;
 pub mod sent_back;
 pub mod walk;
 
+use super::begin::NotBegun;
 use super::ids::Side;
 use super::node::Nodes;
 use super::rules::{Rules, Ruling, side_of};
 use super::settings::Settings;
 use super::stat::Stat;
+use crate::ledger::Ledger;
+use crate::sys::inherit::Inherited;
 use arc_swap::{ArcSwap, Guard};
 use dir_cache::DirClock;
 use orphans::Orphans;
@@ -74,20 +77,23 @@ pub struct Lower {
 }
 
 impl Lower {
-    /// The tree over the two base directories, under `rules`.
+    /// The tree over the two base directories, under `rules`, with the nodes that `ledger` says are known.
     ///
     /// # Errors
-    /// What opening and looking at them answers.
-    pub(crate) fn new(
+    /// What opening and looking at the directories answers; what in the ledger contradicts itself.
+    pub(crate) fn over(
+        ledger: &'static Ledger,
+        inherited: &Inherited,
         local: BaseDir,
         global: BaseDir,
         settings: &Settings,
         rules: Rules,
-    ) -> Result<Lower, Errno> {
+    ) -> Result<Lower, NotBegun> {
         let key = Stat::of(local.dir.as_fd())?.key(Side::Local);
         let root = open_dir(local.dir.as_fd(), c".")?;
-        Ok(Lower {
-            nodes: Nodes::new(key, root),
+        let (nodes, holding) = Nodes::over(ledger, inherited, key, root)?;
+        let lower = Lower {
+            nodes,
             replaced: Replaced::default(),
             sent_back: SentBack::default(),
             local,
@@ -97,7 +103,14 @@ impl Lower {
             keeps_access_times: settings.keeps_access_times,
             clock: DirClock::new(settings.dir_limit),
             orphans: Orphans::new(settings.dir_limit / 8),
-        })
+        };
+        for node in holding {
+            match node.is_dir() || node.key().is_ambiguous() {
+                true => lower.clock.keep_on(&lower.nodes, node.id),
+                false => lower.orphans.note(&lower.nodes, node.id),
+            }
+        }
+        Ok(lower)
     }
 
     /// The base directory of a side.

@@ -1,23 +1,30 @@
 //! Opening regular files, plainly or with a backing id.
 
+mod restore;
+
 use super::attributes::Notices;
 use super::backing::Io;
 use super::backing::registered::Candidate;
 use super::budget::{Charge, Descriptors};
 use super::closing::Closing;
 use super::grants::Grants;
-use super::handle::File;
+use super::handle::{Dir, File, Noted};
 use super::locks::Locks;
 use super::lower::Lower;
 use super::node::Node;
 use super::passthrough::Passthrough;
 use super::stat::Stat;
+use crate::ledger::handle::{HandleRecord, Kind, Open};
+use crate::ledger::header::Header;
+use crate::ledger::table::{Slot, Table};
+use crate::ledger::{Ledger, Region};
 use crate::sys::lease::{Lease, may_wait};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Set in the handle number of an open that needs no descriptor here: passed through, for reading. Such numbers differ
@@ -44,6 +51,16 @@ pub(crate) fn lower_flags(flags: u32) -> OFlags {
     (OFlags::from_bits_retain(flags) & kept) | OFlags::CLOEXEC | OFlags::NONBLOCK
 }
 
+/// What users are told apart by, the same for every successor: what they have open is counted where it was.
+fn seed(header: &Header) -> u64 {
+    let chosen = std::hash::RandomState::new().hash_one(0);
+    let seed = &header.account_seed;
+    match seed.compare_exchange(0, chosen, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => chosen,
+        Err(before) => before,
+    }
+}
+
 /// What the clients have open, and how it is opened.
 pub(crate) struct Opens {
     lower: Arc<Lower>,
@@ -54,12 +71,16 @@ pub(crate) struct Opens {
     /// How many files and directories the clients have open.
     pub(crate) descriptors: Descriptors,
     closing: Closing,
-    next_handle: AtomicU64,
+    /// What a successor will find of it.
+    records: &'static Table<HandleRecord>,
+    header: &'static Header,
 }
 
 impl Opens {
-    /// Nothing open. At most `most` files and directories will be.
-    pub(crate) fn new(
+    /// What is open according to `ledger`, once that was [restored](Opens::restore). At most `most` files and directories will
+    /// be.
+    pub(crate) fn over(
+        ledger: &'static Ledger,
         lower: Arc<Lower>,
         locks: Arc<Locks>,
         notices: Arc<Notices>,
@@ -67,21 +88,26 @@ impl Opens {
         grants: Grants,
         most: usize,
     ) -> Opens {
+        let header = ledger.header();
+        header.next_handle.fetch_max(1, Ordering::Relaxed);
+        let records: &'static Table<HandleRecord> =
+            Box::leak(Box::new(ledger.table(Region::Handles)));
         Opens {
             lower,
             locks,
             notices,
             passthrough,
             grants,
-            descriptors: Descriptors::new(most),
+            descriptors: Descriptors::new(most, seed(header)),
             closing: Closing::default(),
-            next_handle: AtomicU64::new(1),
+            records,
+            header,
         }
     }
 
     /// A number for a new handle.
     pub(crate) fn new_handle(&self) -> u64 {
-        self.next_handle.fetch_add(1, Ordering::Relaxed)
+        self.header.next_handle.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Opens the regular file `node` for a client with `flags`; `truncate` empties it, as the caller, where they say so.
@@ -112,7 +138,8 @@ impl Opens {
             && self.passthrough.registry.is_on()
             && let Some(io) = self.open_for_reading(node)?
         {
-            let fh = node.handles().lend(charge, self.new_handle()) | NO_DESCRIPTOR;
+            let note = |fh| self.note(node, Kind::Lent, fh, None, 1);
+            let fh = node.handles().lend(charge, self.new_handle(), note) | NO_DESCRIPTOR;
             return Ok(Opened { fh, io });
         }
         let (fd, stat) = match self.lower.open_file(node, lower) {
@@ -215,6 +242,7 @@ impl Opens {
             None => self.adopt_first(node, fd.as_fd(), flags),
         };
         let registered = io != Io::Plain;
+        let kind = Kind::File { registered };
         let file = |fd, held| {
             Arc::new(File {
                 fd,
@@ -227,14 +255,45 @@ impl Opens {
         // It was opened to be refused where the lower file system refuses.
         if let Some(other) = handles.alike(charge.slot(), flags, registered) {
             let fh = charge.into_sharing_handle(self.new_handle());
-            handles.add_file(fh, other);
+            let noted = self.note(node, kind, fh, Some(other.fd.as_fd()), flags);
+            handles.add_file(fh, other, noted);
             drop(handles);
             self.let_go(node, file(fd, None));
             return Opened { fh, io };
         }
         let (fh, held) = charge.into_handle(self.new_handle());
-        handles.add_file(fh, file(fd, Some(held)));
+        let noted = self.note(node, kind, fh, Some(fd.as_fd()), flags);
+        handles.add_file(fh, file(fd, Some(held)), noted);
         Opened { fh, io }
+    }
+
+    /// Keeps `dir`, a directory just opened for a client, as a handle of `node`, and returns its number.
+    pub(crate) fn adopt_dir(&self, node: &Node, mut dir: Dir, charge: Charge<'_>) -> u64 {
+        let (fh, held) = charge.into_handle(self.new_handle());
+        dir.held = Some(held);
+        let noted = self.note(node, Kind::Dir, fh, Some(dir.fd.as_fd()), 0);
+        node.handles().add_dir(fh, dir, noted);
+        fh
+    }
+
+    /// Has a successor find a handle.
+    fn note(
+        &self,
+        node: &Node,
+        kind: Kind,
+        fh: u64,
+        fd: Option<BorrowedFd<'_>>,
+        flags: u32,
+    ) -> Noted {
+        let record = Slot::take(self.records)?;
+        record.begin(&Open {
+            kind,
+            fh,
+            node: node.id.0,
+            fd: fd.map(|fd| fd.as_raw_fd()),
+            flags,
+        });
+        Some(record)
     }
 
     /// Decides how the first open of `node` is served, whose descriptor is `fd`. A reader's is not what is registered: the id
@@ -271,8 +330,8 @@ impl Opens {
     }
 
     fn let_go(&self, node: &Node, file: Arc<File>) {
-        if !self.lower.is_of_a_side(node.key.dev) {
-            self.closing.hand_over(node.key.dev, file);
+        if !self.lower.is_of_a_side(node.dev()) {
+            self.closing.hand_over(node.dev(), file);
         }
     }
 

@@ -40,11 +40,8 @@ pub(crate) struct Passthrough {
 
 impl Passthrough {
     /// For files of `lower`; nothing is passed through before [`Passthrough::enable`].
-    pub(crate) fn new(lower: Arc<Lower>) -> Passthrough {
-        Passthrough {
-            lower,
-            registry: Registry::default(),
-        }
+    pub(crate) fn over(lower: Arc<Lower>, registry: Registry) -> Passthrough {
+        Passthrough { lower, registry }
     }
 
     /// Lets the kernel, do with lower files itself what `reach` says; tries it on the
@@ -66,8 +63,29 @@ impl Passthrough {
             return false;
         };
         self.registry.enable(kernel, reach, max_stack_depth);
+        self.take_up();
         self.try_out();
         true
+    }
+
+    /// Gives the nodes the ids that a predecessor has registered for them.
+    fn take_up(&self) {
+        for (id, registered) in self.registry.take_up() {
+            // Of a node that has been forgotten it is given back.
+            let Some(node) = self.lower.nodes.get(id) else {
+                continue;
+            };
+            let is_open = {
+                let mut handles = node.handles();
+                let backing = &mut handles.backing;
+                backing.registered = Some(registered);
+                backing.listed = backing.passed == 0;
+                backing.passed > 0
+            };
+            if !is_open {
+                self.list(id);
+            }
+        }
     }
 
     /// Tries on the base directories whose files are to be registered whether they can be.
@@ -85,7 +103,7 @@ impl Passthrough {
     pub(crate) fn open_like_others(&self, node: &Node) -> Option<Io> {
         let mut handles = node.handles();
         let backing = &mut handles.backing;
-        match self.registry.reach_of(node.side(), node.key.dev) {
+        match self.registry.reach_of(node.side(), node.dev()) {
             Some(reach) if backing.plain == 0 => backing.join(reach),
             _ => Some(backing.plain()),
         }
@@ -99,7 +117,7 @@ impl Passthrough {
         let mut handles = node.handles();
         let backing = &mut handles.backing;
         if backing.passed > 0
-            && let Some(reach) = self.registry.reach_of(node.side(), node.key.dev)
+            && let Some(reach) = self.registry.reach_of(node.side(), node.dev())
             && let Some(io) = backing.join(reach)
         {
             return io;
@@ -121,7 +139,7 @@ impl Passthrough {
         let backing = &mut handles.backing;
         let Some(reach) = self
             .registry
-            .reach_of(node.side(), node.key.dev)
+            .reach_of(node.side(), node.dev())
             .filter(|_| backing.plain == 0)
         else {
             return Ok(backing.plain());
@@ -130,7 +148,7 @@ impl Passthrough {
             return Ok(io);
         }
         let pinned = matches!(file, Candidate::Anchor(_));
-        match self.registry.register(file, node.key.dev) {
+        match self.registry.register(node.id, file, node.dev()) {
             Ok(registered) => {
                 backing.registered = Some(registered);
                 Ok(backing.join(reach).unwrap_or(Io::Plain))

@@ -20,6 +20,12 @@ pub(crate) struct Header {
     pub(crate) next_node: AtomicU64,
     /// The next handle's number.
     pub(crate) next_handle: AtomicU64,
+    /// What users' shares of the descriptors are told apart by; 0: not chosen yet.
+    pub(crate) account_seed: AtomicU64,
+    /// The largest backing id that the kernel is known to have given.
+    pub(crate) last_backing: AtomicU32,
+    /// How many nodes have been forgotten, as far as that tells which of two was first.
+    pub(crate) slept: AtomicU32,
     /// By region: see [`super::table::Table`].
     pub(crate) marks: [AtomicU32; 64],
 }

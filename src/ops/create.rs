@@ -71,8 +71,7 @@ pub(crate) fn link(call: &mut Call<'_>) -> Handled {
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     // What was linked, whatever has that name by now.
     let stat = Stat::of(pinned.as_fd())?;
-    put_made(call, &parent, name, &spot, &stat);
-    Ok(())
+    put_made(call, &parent, name, &spot, &stat)
 }
 
 /// CREATE: makes and opens a regular file.
@@ -107,7 +106,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> Handled {
         name,
         spot: &spot,
         stat: &stat,
-    });
+    })?;
     opened_file(call, &node, (&stat, fd), args.flags, charge);
     Ok(())
 }
@@ -133,7 +132,7 @@ pub(crate) fn tmpfile(call: &mut Call<'_>) -> Handled {
         .fs
         .lower
         .nodes
-        .add(stat.key(spot.side), stat.kind(), parent.id, c"");
+        .add(stat.key(spot.side), stat.kind(), parent.id, c"")?;
     opened_file(call, &node, (&stat, fd), args.flags, charge);
     Ok(())
 }
@@ -192,20 +191,20 @@ fn make_as(
     })?;
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     let stat = making.made(spot.dir(), name)?;
-    put_made(call, &parent, name, &spot, &stat);
-    Ok(())
+    put_made(call, &parent, name, &spot, &stat)
 }
 
 /// Counts a lookup of what was made or linked, which is that and no other, and puts its entry into the reply.
-fn put_made(call: &mut Call<'_>, parent: &Node, name: &CStr, spot: &Spot, stat: &Stat) {
+fn put_made(call: &mut Call<'_>, parent: &Node, name: &CStr, spot: &Spot, stat: &Stat) -> Handled {
     let seen = Sighting {
         parent: parent.id,
         name,
         spot,
         stat,
     };
-    let (node, stat) = call.fs.lower.meet(&seen, false);
+    let (node, stat) = call.fs.lower.meet(&seen, false)?;
     put_entry(call, &node, &stat);
+    Ok(())
 }
 
 /// Runs `make`, which makes something of `mode`, with the caller's umask and as the caller. Whether set-group-id may be had

@@ -14,10 +14,8 @@ use std::sync::Arc;
 pub(crate) fn opendir(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
-    let mut dir = listing::open(&call.fs.lower, &node)?;
-    let (fh, held) = charge.into_handle(call.fs.opens.new_handle());
-    dir.held = Some(held);
-    node.handles().add_dir(fh, dir);
+    let dir = listing::open(&call.fs.lower, &node)?;
+    let fh = call.fs.opens.adopt_dir(&node, dir, charge);
     call.reply.put(&OpenOut {
         fh,
         open_flags: 0,

@@ -38,7 +38,7 @@ pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
         spot: &spot,
         stat: &stat,
     };
-    let (node, stat) = call.fs.lower.meet(&seen, is_awaited);
+    let (node, stat) = call.fs.lower.meet(&seen, is_awaited)?;
     put_entry(call, &node, &stat);
     Ok(())
 }

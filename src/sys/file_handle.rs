@@ -45,6 +45,23 @@ impl FileHandle {
         looking(|| FileHandle::get(dir.as_fd(), name, 0))
     }
 
+    /// The handle whose bytes `fill` writes, which returns their type and number.
+    pub(crate) fn filled(
+        fill: impl FnOnce(&mut [u8]) -> Option<(i32, usize)>,
+    ) -> Option<FileHandle> {
+        let mut bytes = [0; CAPACITY];
+        let (kind, len) = fill(&mut bytes)?;
+        Some(FileHandle {
+            kind,
+            bytes: bytes[..len].into(),
+        })
+    }
+
+    /// Its type and bytes.
+    pub(crate) fn parts(&self) -> (i32, &[u8]) {
+        (self.kind, &self.bytes)
+    }
+
     /// A number that tells the handle from others, the same for the life of this process; never 0.
     pub(crate) fn digest(&self) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();

@@ -1,14 +1,20 @@
 //! Handing lower files to the kernel, and why that is not done where it is not.
 
+use super::left::{Left, left, left_to};
 use super::registered::{Candidate, Registered};
 use crate::fs::ids::NodeId;
 use crate::fs::ids::Side;
 use crate::fs::kernel::Kernel;
+use crate::ledger::backing::{Backed, BackingRecord};
+use crate::ledger::header::Header;
+use crate::ledger::table::{Slot, Table};
+use crate::ledger::{Ledger, Region, Unreadable};
 use crate::log;
 use crate::mutex::lock;
 use crate::sys::creds::registering;
+use crate::sys::inherit::Inherited;
 use crossbeam_queue::ArrayQueue;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -43,8 +49,12 @@ pub(crate) enum Reach {
 }
 
 /// What all nodes share.
-#[derive(Default)]
 pub(crate) struct Registry {
+    /// What a successor will find of them.
+    records: &'static Table<BackingRecord>,
+    header: &'static Header,
+    /// What a predecessor has left, until there is a kernel.
+    left: Mutex<Vec<Left>>,
     kernel: OnceLock<(Arc<dyn Kernel>, Reach)>,
     /// `max_stack_depth` as INIT agreed on it.
     depth: AtomicU32,
@@ -63,6 +73,59 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// With what `ledger` says was given to the kernel.
+    ///
+    /// # Errors
+    /// What in the ledger contradicts itself.
+    pub(crate) fn over(
+        ledger: &'static Ledger,
+        inherited: &Inherited,
+    ) -> Result<Registry, Unreadable> {
+        let records: &'static Table<BackingRecord> =
+            Box::leak(Box::new(ledger.table(Region::Backing)));
+        let left = left(records, inherited).map_err(Unreadable::Broken)?;
+        Ok(Registry {
+            records,
+            header: ledger.header(),
+            left: Mutex::new(left),
+            kernel: OnceLock::new(),
+            depth: AtomicU32::new(0),
+            kept: OnceLock::new(),
+            ids: Arc::default(),
+            wants_open: AtomicBool::new(false),
+            reserving: Mutex::default(),
+            refused: AtomicBool::new(false),
+            reasons: Mutex::default(),
+            sweeping: AtomicBool::new(false),
+            sweep: Default::default(),
+        })
+    }
+
+    /// What a predecessor has given to the kernel, as files of this connection, which is [enabled](Registry::enable). What it
+    /// was giving or giving back is given back.
+    pub(in crate::fs) fn take_up(&self) -> Vec<(NodeId, Registered)> {
+        let Some((kernel, _)) = self.kernel.get() else {
+            return Vec::new();
+        };
+        let left = std::mem::take(&mut *lock(&self.left));
+        left_to(&**kernel, &left, self.header);
+        let given = left.into_iter().filter_map(|left| match left.backed {
+            Backed::Given { id, node, .. } => {
+                self.ids.fetch_add(1, Ordering::Relaxed);
+                let registered = Registered {
+                    id,
+                    kernel: kernel.clone(),
+                    count: self.ids.clone(),
+                    record: Some(left.record),
+                    anchor: left.anchor,
+                };
+                Some((NodeId(node), registered))
+            }
+            Backed::Asked | Backed::Ending(_) => None,
+        });
+        given.collect()
+    }
+
     /// Lets files of this connection be registered, whose INIT agreed on `max_stack_depth`.
     pub(crate) fn enable(&self, kernel: Arc<dyn Kernel>, reach: Reach, max_stack_depth: u32) {
         self.depth.store(max_stack_depth, Ordering::Relaxed);
@@ -139,7 +202,7 @@ impl Registry {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         // A read-only file system has no place for one; its files are found out about as they come.
         if let Ok(fd) = rustix::fs::openat(dir, c".", flags, Mode::from_raw_mode(0o600)) {
-            let _ = self.register(Candidate::Handle(fd.as_fd()), dev);
+            let _ = self.register(NodeId::NOWHERE, Candidate::Handle(fd.as_fd()), dev);
         }
     }
 
@@ -177,6 +240,7 @@ impl Registry {
 
     pub(in crate::fs) fn register(
         &self,
+        node: NodeId,
         file: Candidate<'_>,
         dev: u64,
     ) -> Result<Registered, Errno> {
@@ -186,11 +250,21 @@ impl Registry {
             Candidate::Handle(fd) => *fd,
         };
         let reserves = self.reserves(fd, dev);
+        let record = Slot::take(self.records);
+        if let Some(record) = &record {
+            let anchor = matches!(file, Candidate::Anchor(_)).then(|| fd.as_raw_fd());
+            record.ask(node.0, anchor);
+        }
         match registering(reserves, || kernel.register(fd)) {
             Ok(id) => {
+                if let Some(record) = &record {
+                    record.give(id);
+                }
+                self.header.last_backing.fetch_max(id, Ordering::Relaxed);
                 self.ids.fetch_add(1, Ordering::Relaxed);
                 Ok(Registered {
                     id,
+                    record,
                     kernel: kernel.clone(),
                     count: self.ids.clone(),
                     anchor: match file {

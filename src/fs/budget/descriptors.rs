@@ -9,10 +9,12 @@
 //! that are alike share a descriptor.
 
 use super::account::Account;
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
 use rustix::io::Errno;
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Bits of a slot's number.
 const SLOT_BITS: u32 = 12;
@@ -53,6 +55,11 @@ impl Count {
         fits
     }
 
+    fn add(&self, slot: usize, count: usize) {
+        self.slots[slot].fetch_add(count, Ordering::Relaxed);
+        self.all.fetch_add(count, Ordering::Relaxed);
+    }
+
     fn give_back(&self, slot: usize) {
         // Never below 0, whatever a sender claims to have had open.
         let less = |n: usize| n.checked_sub(1);
@@ -69,12 +76,18 @@ impl Count {
 /// How many handles there may be, at least, however few descriptors: those that share one take memory only.
 const HANDLES: usize = 1 << 18;
 
+/// The part of the seed that is the same for all: what is secret is the other.
+fn shared() -> &'static SharedSeed {
+    static SHARED: OnceLock<SharedSeed> = OnceLock::new();
+    SHARED.get_or_init(|| SharedSeed::from_u64(0))
+}
+
 /// What the users have open. A handle is counted from its open to its RELEASE, and what it needs a descriptor for as long as
 /// that is there: several handles of one user may share it.
 pub(crate) struct Descriptors {
     descriptors: Arc<Count>,
     handles: Count,
-    hasher: foldhash::quality::RandomState,
+    hasher: SeedableRandomState,
 }
 
 /// One open that is counted, until it is given up or becomes a handle's.
@@ -91,12 +104,12 @@ pub(crate) struct HeldDescriptor {
 }
 
 impl Descriptors {
-    /// `most` descriptors for all users.
-    pub(crate) fn new(most: usize) -> Descriptors {
+    /// `most` descriptors for all users, who are told apart by `seed`.
+    pub(crate) fn new(most: usize, seed: u64) -> Descriptors {
         Descriptors {
             descriptors: Arc::new(Count::new(most)),
             handles: Count::new(most.max(HANDLES)),
-            hasher: foldhash::quality::RandomState::default(),
+            hasher: SeedableRandomState::with_seed(seed, shared()),
         }
     }
 
@@ -121,6 +134,21 @@ impl Descriptors {
             descriptors: self,
             slot,
         })
+    }
+
+    /// Counts `count` handles like `fh`, which a predecessor has counted.
+    pub(crate) fn count_again(&self, fh: u64, count: u32) {
+        self.handles.add(slot_of(fh), count as usize);
+    }
+
+    /// Counts the descriptor of handle `fh`, which a predecessor has counted.
+    pub(crate) fn hold_again(&self, fh: u64) -> HeldDescriptor {
+        let slot = slot_of(fh);
+        self.descriptors.add(slot, 1);
+        HeldDescriptor {
+            descriptors: self.descriptors.clone(),
+            slot,
+        }
     }
 
     /// Handle `fh` is no more.
@@ -216,7 +244,7 @@ mod tests {
 
     #[test]
     fn one_user_leaves_the_others_their_share_and_all_users_leave_root_its_own() {
-        let descriptors = Descriptors::new(800);
+        let descriptors = Descriptors::new(800, 7);
         let first = fill(&descriptors, 1000);
         assert_eq!(first.len(), 300);
         assert!(descriptors.charge(1000).is_err());
@@ -238,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_can_be_had_again_and_never_more() {
-        let descriptors = Descriptors::new(80);
+        let descriptors = Descriptors::new(80, 7);
         for _ in 0..3 {
             let mut handles = fill(&descriptors, 1000);
             handles.extend(fill(&descriptors, 0));
@@ -264,7 +292,7 @@ mod tests {
 
     #[test]
     fn handles_that_share_a_descriptor_are_bounded_too() {
-        let descriptors = Descriptors::new(80);
+        let descriptors = Descriptors::new(80, 7);
         let (_, first) = descriptors.charge(1000).expect("one").into_handle(0);
         let shared: Vec<u64> = (1..)
             .map_while(|n| Some(descriptors.charge(1000).ok()?.into_sharing_handle(n)))

@@ -34,8 +34,8 @@ impl Lower {
             _ => {
                 let (dir, name) = self.spot_of(&node)?;
                 let found = Stat::at(dir.as_fd(), name.as_c_str()).map_err(|_| Errno::STALE)?;
-                let parent = node.link().parent;
-                if found.key(node.side()) != node.key {
+                let parent = node.link().parent();
+                if found.key(node.side()) != node.key() {
                     return Err(Errno::STALE);
                 }
                 self.nodes.get(parent).ok_or(Errno::STALE)?

@@ -31,12 +31,22 @@ impl DirClock {
     pub(crate) fn keep(&self, nodes: &Nodes, node: &Arc<Node>, fd: OwnedFd) -> Arc<OwnedFd> {
         let fd = Arc::new(fd);
         let mut ring = lock(&self.ring);
-        if let Some(first) = &*node.dir.load() {
+        if let Some(first) = &*node.dir() {
             return first.clone();
         }
-        node.dir.store(Some(fd.clone()));
+        node.hold(fd.clone());
         node.dir_used.store(true, Ordering::Relaxed);
-        ring.push_back(node.id);
+        self.admit(nodes, &mut ring, node.id);
+        fd
+    }
+
+    /// The node `id` holds a descriptor already: a predecessor has given it one.
+    pub(crate) fn keep_on(&self, nodes: &Nodes, id: NodeId) {
+        self.admit(nodes, &mut lock(&self.ring), id);
+    }
+
+    fn admit(&self, nodes: &Nodes, ring: &mut VecDeque<NodeId>, id: NodeId) {
+        ring.push_back(id);
         while ring.len() > self.limit {
             let Some(id) = ring.pop_front() else { break };
             let Some(old) = nodes.get(id) else { continue };
@@ -46,7 +56,6 @@ impl DirClock {
             }
             give_up(&old);
         }
-        fd
     }
 
     /// Descriptors have run out: gives up those of some directories, the ones unused for longest first. False if there was
@@ -67,12 +76,12 @@ impl DirClock {
 
 /// Closes the directory's descriptor, keeping a file handle as the way back.
 fn give_up(node: &Node) {
-    if let Some(fd) = node.dir.swap(None) {
+    if let Some(fd) = node.let_go() {
         let mut link = node.link();
-        if link.handle().is_none()
+        if !link.has_handle()
             && let Ok(handle) = FileHandle::of(&*fd)
         {
-            link.keep_handle(handle);
+            link.keep_handle(&handle);
         }
     }
 }

@@ -51,7 +51,7 @@ impl Lower {
 
     /// Another way to `node` when its name leads elsewhere: what was kept of it, as an `O_PATH` descriptor.
     pub(crate) fn without_name(&self, node: &Node) -> Option<Arc<OwnedFd>> {
-        if let Some(fd) = node.dir.load_full() {
+        if let Some(fd) = node.dir().clone() {
             return Some(fd);
         }
         self.by_file_handle(node, OFlags::PATH).map(Arc::new)
@@ -63,10 +63,10 @@ impl Orphan {
     pub(crate) fn keep(self, lower: &Lower) {
         match self.way {
             WayBack::Descriptor(fd) => {
-                self.node.dir.store(Some(Arc::new(fd)));
+                self.node.hold(Arc::new(fd));
                 lower.orphans.note(&lower.nodes, self.node.id);
             }
-            WayBack::Handle(handle) => self.node.link().keep_handle(handle),
+            WayBack::Handle(handle) => self.node.link().keep_handle(&handle),
         }
     }
 }

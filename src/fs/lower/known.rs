@@ -7,6 +7,7 @@ use crate::fs::ids::{Key, NodeId};
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 use std::ffi::CStr;
 use std::sync::Arc;
 
@@ -30,7 +31,14 @@ impl Lower {
     /// times) is held by a descriptor while the kernel knows it, as long as there are not more of them than directories may
     /// hold. What then is given up, and whose number is used again, is taken for the same object. What is awaited, by a thread
     /// that was [sent back](super::sent_back), is held in the same way.
-    pub(crate) fn meet(&self, seen: &Sighting<'_>, is_awaited: bool) -> (Arc<Node>, Stat) {
+    ///
+    /// # Errors
+    /// ENOMEM when too many nodes are known.
+    pub(crate) fn meet(
+        &self,
+        seen: &Sighting<'_>,
+        is_awaited: bool,
+    ) -> Result<(Arc<Node>, Stat), Errno> {
         let &Sighting {
             parent,
             name,
@@ -47,27 +55,30 @@ impl Lower {
             now.key(spot.side) == found || spot.over.is_none() && now.kind() == stat.kind()
         });
         let key = held.as_ref().map_or(found, |(_, stat)| stat.key(spot.side));
-        let node = self.nodes.look_up(key, stat.kind(), parent, name);
+        let node = self.nodes.look_up(key, stat.kind(), parent, name)?;
         if stat.is_dir() {
             node.set_place(spot.epoch, spot.place);
             if node.lookups() == 1 {
                 self.remember_dir(&node, spot.dir(), name);
             }
         }
-        match held {
+        Ok(match held {
             Some((fd, stat)) => {
                 self.hold_identity(&node, fd);
                 (node, stat)
             }
             None => (node, *stat),
-        }
+        })
     }
 
     /// As [`Lower::meet`], of a regular file that has just been made: it is not searched for among those that are known.
-    pub(crate) fn meet_made(&self, seen: &Sighting<'_>) -> Arc<Node> {
+    ///
+    /// # Errors
+    /// As [`Lower::meet`].
+    pub(crate) fn meet_made(&self, seen: &Sighting<'_>) -> Result<Arc<Node>, Errno> {
         let key = seen.stat.key(seen.spot.side);
         match key.is_ambiguous() {
-            true => self.meet(seen, false).0,
+            true => Ok(self.meet(seen, false)?.0),
             false => self
                 .nodes
                 .add(key, seen.stat.kind(), seen.parent, seen.name),
@@ -77,7 +88,7 @@ impl Lower {
     /// True if the inode cannot go, so that its number means nothing else.
     fn is_held(&self, key: &Key) -> bool {
         let node = self.nodes.find(key);
-        node.is_some_and(|node| node.dir.load().is_some())
+        node.is_some_and(|node| node.dir().is_some())
     }
 }
 

@@ -27,9 +27,9 @@ impl Lower {
         let writes = flags & OFlags::RWMODE != OFlags::RDONLY && !flags.contains(OFlags::PATH);
         // What is written must go to the file that enforcement has put in the place of this one: the kernel looks again.
         // A file that is open for writing is not replaced, so one that has its name at this moment keeps it.
-        let is_replaced = || writes && self.replaced.has(&node.key);
+        let is_replaced = || writes && self.replaced.has(&node.key());
         let look_again = || {
-            self.replaced.ask_again(&node.key);
+            self.replaced.ask_again(&node.key());
             Err(Errno::STALE)
         };
         let without_name = |errno| match is_replaced() {
@@ -61,11 +61,11 @@ impl Lower {
         let stat = Stat::of(fd.as_fd())?;
         if is_replaced() {
             let named = Stat::at(dir.as_fd(), name.as_c_str()).map(|named| named.key(node.side()));
-            if named != Ok(node.key) {
+            if named != Ok(node.key()) {
                 return look_again();
             }
         }
-        if stat.key(node.side()) != node.key {
+        if stat.key(node.side()) != node.key() {
             return self.reopen(node, flags).ok_or(Errno::STALE);
         }
         Ok((fd, stat))
@@ -99,6 +99,6 @@ impl Lower {
         let flags = flags - OFlags::NOFOLLOW;
         let fd = looking(|| rustix::fs::open(name.as_c_str(), flags, Mode::empty())).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;
-        (stat.key(node.side()) == node.key).then_some((fd, stat))
+        (stat.key(node.side()) == node.key()).then_some((fd, stat))
     }
 }

@@ -34,7 +34,7 @@ impl Orphans {
         while kept.len() > self.limit {
             let oldest = kept.pop_front().and_then(|id| nodes.get(id));
             if let Some(node) = oldest.filter(|node| !node.is_dir()) {
-                node.dir.store(None);
+                drop(node.let_go());
             }
         }
     }

@@ -43,7 +43,7 @@ impl Lower {
         for Step { node, name } in &steps {
             let dir = self.dir_on(above, node.side())?;
             match look(dir.as_fd(), name) {
-                Ok(stat) if stat.key(node.side()) == node.key => {}
+                Ok(stat) if stat.key(node.side()) == node.key() => {}
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
                 Err(errno) => return Err(errno),
             }

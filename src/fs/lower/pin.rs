@@ -13,7 +13,6 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// So many seconds after a change every further one has another change time.
 const SETTLED: i64 = 2;
@@ -56,7 +55,7 @@ impl Lower {
     /// # Errors
     /// ESTALE when another object stands where the node was last found; the kernel then looks the path up again.
     pub(crate) fn stat(&self, node: &Arc<Node>) -> Result<Stat, Errno> {
-        if let Some(fd) = &*node.dir.load() {
+        if let Some(fd) = &*node.dir() {
             return Stat::of(fd.as_fd());
         }
         {
@@ -84,7 +83,7 @@ impl Lower {
     fn stat_by_name(&self, node: &Node) -> Result<Stat, Errno> {
         let (dir, name) = self.spot_of(node).map_err(gone_is_stale)?;
         let stat = Stat::at(dir.as_fd(), name.as_c_str()).map_err(gone_is_stale)?;
-        if stat.key(node.side()) != node.key {
+        if stat.key(node.side()) != node.key() {
             return Err(Errno::STALE);
         }
         Ok(stat)
@@ -129,7 +128,7 @@ impl Lower {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || looking(|| rustix::fs::openat(&*dir, name.as_c_str(), flags, Mode::empty()));
         let fd = self.with_relief(open).map_err(gone_is_stale)?;
-        if Stat::of(fd.as_fd())?.key(node.side()) != node.key {
+        if Stat::of(fd.as_fd())?.key(node.side()) != node.key() {
             return Err(Errno::STALE);
         }
         Ok(Pinned::Path(fd))
@@ -138,8 +137,8 @@ impl Lower {
     /// True if the file `node` has no access ACL, as far as one look at it can tell: it is in the state in which it had none.
     /// The kernel asks at every open by an ordinary user, and reading the ACL of a file that is not open takes four calls.
     pub(crate) fn lacks_acl(&self, node: &Arc<Node>) -> bool {
-        let known = node.no_acl.load(Ordering::Relaxed);
-        known != 0 && !node.is_dir() && self.stat(node).is_ok_and(|now| now.changed() == known)
+        let known = node.no_acl();
+        known != 0 && self.stat(node).is_ok_and(|now| now.changed() == known)
     }
 
     /// Remembers that `pinned`, which is `node`, has no access ACL: `before` is what it was before that was asked. Only a
@@ -148,7 +147,7 @@ impl Lower {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let lies_back = before.0.stx_ctime.tv_sec < now.tv_sec - SETTLED;
         if !node.is_dir() && lies_back && is_of_its_maker(pinned.as_fd()) {
-            node.no_acl.store(before.changed(), Ordering::Relaxed);
+            node.set_no_acl(before.changed());
         }
     }
 
@@ -172,7 +171,7 @@ impl Lower {
         }
         let pinned = self.pin(node)?;
         let len = rustix::fs::readlinkat_raw(pinned.as_fd(), c"", &mut *target)?;
-        if len <= TARGET_KEPT && !node.key.is_ambiguous() {
+        if len <= TARGET_KEPT && !node.key().is_ambiguous() {
             node.link().keep_target(&target[..len]);
         }
         Ok(len)

@@ -4,8 +4,10 @@ use super::Lower;
 use super::walk::{DIR_FLAGS, make_dirs, open_beneath, open_dir};
 use crate::fs::asker::Asker;
 use crate::fs::ids::{NodeId, Side};
+use crate::fs::node::Node;
 use crate::fs::node::climb::Step;
-use crate::fs::node::{NameBuf, Node, PlaceEpoch};
+use crate::fs::node::link::NameBuf;
+use crate::fs::node::one::PlaceEpoch;
 use crate::fs::rules::{Override, Place, Rules};
 use crate::fs::staging::temp_names::is_hidden;
 use crate::fs::stat::Stat;
@@ -146,7 +148,7 @@ impl Lower {
     pub(crate) fn spot_of(&self, node: &Node) -> Result<(Arc<OwnedFd>, NameBuf), Errno> {
         let (parent, name) = {
             let link = node.link();
-            (link.parent, NameBuf::new(&link.name))
+            (link.parent(), link.name())
         };
         let parent = self.nodes.get(parent).ok_or(Errno::STALE)?;
         Ok((self.dir_on(&parent, node.side())?, name))
@@ -173,7 +175,7 @@ impl Lower {
     pub(crate) fn override_of(&self, node: &Node) -> Option<Arc<Override>> {
         let (parent, name) = {
             let link = node.link();
-            (link.parent, NameBuf::new(&link.name))
+            (link.parent(), link.name())
         };
         let rules = self.rules();
         let parent = self.nodes.get(parent)?;
@@ -188,7 +190,7 @@ impl Lower {
     /// ENOTDIR for anything else; ENOENT when it was removed; ESTALE when it is not where it was last seen and that is all
     /// that is known; EMFILE or ENFILE.
     pub(crate) fn dir_fd(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>, Errno> {
-        if let Some(fd) = &*node.dir.load() {
+        if let Some(fd) = &*node.dir() {
             if !node.dir_used.load(Ordering::Relaxed) {
                 node.dir_used.store(true, Ordering::Relaxed);
             }
@@ -207,7 +209,7 @@ impl Lower {
     /// Opens a directory again, from the first above it that can be had otherwise.
     fn reopen_dir(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>, Errno> {
         let had = |at: &Arc<Node>| {
-            let fd = at.dir.load_full().or_else(|| {
+            let fd = at.dir().clone().or_else(|| {
                 let fd = self.by_file_handle(at, DIR_FLAGS)?;
                 Some(self.clock.keep(&self.nodes, at, fd))
             })?;
@@ -215,7 +217,7 @@ impl Lower {
         };
         let ((mut fd, mut above), passed) = self.nodes.climb(node, had)?;
         for Step { node, name } in passed.into_iter().rev() {
-            fd = match node.dir.load_full() {
+            fd = match node.dir().clone() {
                 Some(fd) => fd,
                 None => {
                     let dir = match node.side() == above.side() {
@@ -223,7 +225,7 @@ impl Lower {
                         false => self.twin_of(&above, node.side())?,
                     };
                     let fd = self.with_relief(|| open_dir(dir.as_fd(), &name))?;
-                    if Stat::of(fd.as_fd())?.key(node.side()) != node.key {
+                    if Stat::of(fd.as_fd())?.key(node.side()) != node.key() {
                         return Err(Errno::STALE);
                     }
                     self.clock.keep(&self.nodes, &node, fd)
@@ -253,27 +255,27 @@ impl Lower {
 
     /// Opens `node` by its file handle, if it has one and still is the inode that it was.
     pub(crate) fn by_file_handle(&self, node: &Node, flags: OFlags) -> Option<OwnedFd> {
-        let handle = node.link().handle().cloned()?;
+        let handle = node.link().handle()?;
         let base = &self.base(node.side()).dir;
         let fd = self.with_relief(|| handle.open(&**base, flags)).ok()?;
         let stat = Stat::of(fd.as_fd()).ok()?;
-        (stat.key(node.side()) == node.key).then_some(fd)
+        (stat.key(node.side()) == node.key()).then_some(fd)
     }
 
     /// Gives the directory `node`, just found as `name` in `dir`, a file handle: whoever holds it as a working directory
     /// can then use it after it was moved beneath.
     pub(crate) fn remember_dir(&self, node: &Node, dir: BorrowedFd<'_>, name: &CStr) {
         if let Ok(handle) = FileHandle::at(dir, name) {
-            node.link().keep_handle(handle);
+            node.link().keep_handle(&handle);
         }
     }
 
     /// True if the lower file system says that the inode is no more.
     fn is_gone(&self, node: &Node) -> bool {
-        let handle = node.link().handle().cloned();
+        let handle = node.link().handle();
         let base = self.base(node.side());
         // Of another file system that lies below, the base cannot say it.
-        let handle = handle.filter(|_| base.dev == node.key.dev);
+        let handle = handle.filter(|_| base.dev == node.dev());
         handle.is_some_and(|handle| {
             matches!(handle.open(&*base.dir, OFlags::PATH), Err(Errno::STALE))
         })

@@ -65,7 +65,7 @@ impl Nodes {
         let above = |node: Arc<Node>| {
             let (parent, name) = {
                 let link = node.link();
-                (link.parent, link.name.clone())
+                (link.parent(), link.name().as_c_str().into())
             };
             let parent = self.above(&node, parent)?;
             Some((Step { node, name }, parent))
@@ -80,9 +80,9 @@ impl Nodes {
         }
         if !node.is_dir() {
             node.link().set(parent, name);
-            if !node.key.is_ambiguous() {
+            if !node.key().is_ambiguous() {
                 // It has a name again.
-                node.dir.store(None);
+                drop(node.let_go());
             }
             return;
         }
@@ -118,21 +118,21 @@ impl Nodes {
             Within(Arc<Node>),
         }
         let stop = |at: &Arc<Node>| {
-            let next = at.link().parent;
+            let next = at.link().parent();
             if next == node.id {
                 return Some(End::Within(at.clone()));
             }
             (at.id == NodeId::ROOT || self.get(next).is_none()).then_some(End::Apart)
         };
         let above = |at: Arc<Node>| {
-            let next = at.link().parent;
+            let next = at.link().parent();
             Some(((), self.get(next)?))
         };
         match climb(start, stop, above) {
             None => false,
             Some((End::Apart, _)) => true,
             Some((End::Within(child), _)) => {
-                child.link().parent = NodeId::NOWHERE;
+                child.link().set_parent(NodeId::NOWHERE);
                 true
             }
         }
@@ -151,13 +151,18 @@ mod tests {
     use super::*;
     use crate::fs::ids::Key;
     use crate::fs::ids::Side;
+    use crate::ledger::Ledger;
+    use crate::sys::inherit::Inherited;
     use proptest::prelude::*;
 
     const DIRS: usize = 12;
 
     fn table() -> Nodes {
         let root = std::fs::File::open("/").expect("open the root");
-        Nodes::new(key(0), root.into())
+        let ledger = Ledger::private().expect("memory");
+        let (nodes, _) = Nodes::over(ledger, &Inherited::default(), key(0), root.into())
+            .expect("an empty ledger");
+        nodes
     }
 
     fn key(ino: u64) -> Key {
@@ -171,7 +176,9 @@ mod tests {
 
     fn dir(nodes: &Nodes, ino: u64, parent: NodeId) -> Arc<Node> {
         let name = std::ffi::CString::new(format!("d{ino}")).expect("a name");
-        nodes.look_up(key(ino), libc::S_IFDIR, parent, &name)
+        nodes
+            .look_up(key(ino), libc::S_IFDIR, parent, &name)
+            .expect("room")
     }
 
     /// How many are passed on the way to the root, or to where it is not known.
@@ -206,7 +213,7 @@ mod tests {
                 let child = &dirs[child];
                 let parent = dirs.get(parent).map_or(NodeId::ROOT, |dir| dir.id);
                 nodes.note(child, parent, c"moved");
-                let stored = child.link().parent;
+                let stored = child.link().parent();
                 let kept = if parent == child.id { NodeId::NOWHERE } else { parent };
                 prop_assert_eq!(stored, kept);
                 for dir in &dirs {
@@ -221,8 +228,8 @@ mod tests {
         let nodes = table();
         let all = chain(&nodes, 2);
         nodes.note(&all[0], all[1].id, c"d1");
-        assert_eq!(all[0].link().parent, all[1].id);
-        assert_eq!(all[1].link().parent, NodeId::NOWHERE);
+        assert_eq!(all[0].link().parent(), all[1].id);
+        assert_eq!(all[1].link().parent(), NodeId::NOWHERE);
         let up = nodes.climb(&all[0], |at| (at.id == NodeId::ROOT).then_some(()));
         assert_eq!(up.map(drop), Err(Errno::STALE));
         // Found again, it has its place.
@@ -246,7 +253,7 @@ mod tests {
         let moves = nodes.moves();
         nodes.note(&all[0], all[DEEPEST + 2].id, c"deep");
         nodes.note(&all[0], all[DEEPEST + 2].id, c"deep");
-        assert_eq!(all[0].link().parent, NodeId::NOWHERE);
+        assert_eq!(all[0].link().parent(), NodeId::NOWHERE);
         assert_eq!(nodes.moves(), moves + 1);
     }
 

@@ -5,9 +5,10 @@
 //! same again: what was found meanwhile by a path, too. So the latest to be forgotten stay in the table, without a descriptor,
 //! and the lower file system says whether the inode is still there.
 
-use super::{GONE, LEAVING, NameBuf, Node, Nodes};
+use super::{Node, Nodes};
 use crate::fs::ids::NodeId;
 use crate::fs::stat::Stat;
+use crate::ledger::node::{GONE, LEAVING};
 use crate::mutex::lock;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::AsFd as _;
@@ -24,12 +25,12 @@ impl Nodes {
     /// Counts one more lookup, unless the node is on its way out.
     pub(crate) fn revive(&self, node: &Node) -> bool {
         loop {
-            match node.lookups.load(Ordering::Acquire) {
+            match node.record().lookups.load(Ordering::Acquire) {
                 GONE => return false,
                 // For as long as a few assignments take.
                 LEAVING => std::thread::yield_now(),
                 n => {
-                    let more = node.lookups.compare_exchange(
+                    let more = node.record().lookups.compare_exchange(
                         n,
                         n + 1,
                         Ordering::AcqRel,
@@ -60,24 +61,25 @@ impl Nodes {
             n => Some(n - count),
         };
         let before = node
+            .record()
             .lookups
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         if !before.is_ok_and(|n| n <= count) {
             return;
         }
         // Whoever finds it again finds it as new.
-        node.posix_locks.store(false, Ordering::Relaxed);
-        node.told_ids.store(0, Ordering::Relaxed);
-        node.no_acl.store(0, Ordering::Relaxed);
-        node.link().forget_all_but(back);
-        let dir = node.dir.swap(None);
-        let handles = lock(&node.handles).take();
+        node.record().set_posix_locks(false);
+        node.told_ids().store(0, Ordering::Relaxed);
+        node.set_no_acl(0);
+        node.link().forget_all_but(back.as_ref());
+        let dir = node.let_go();
+        let handles = node.take_handles();
         self.asleep.fetch_add(1, Ordering::Relaxed);
-        node.lookups.store(0, Ordering::Release);
+        node.record().lookups.store(0, Ordering::Release);
         // Closing may take long.
         drop((dir, handles));
         match stays {
-            true => self.keep_for_later(id),
+            true => self.keep_for_later(&node),
             false => self.drop_asleep(&node),
         }
     }
@@ -88,27 +90,29 @@ impl Nodes {
         let (parent, name) = {
             let link = node.link();
             if let Some(known) = link.handle() {
-                return Some(known.clone());
+                return Some(known);
             }
-            (self.get(link.parent)?, NameBuf::new(&link.name))
+            (self.get(link.parent())?, link.name())
         };
         let dir = parent
-            .dir
-            .load_full()
+            .dir()
+            .clone()
             .filter(|_| parent.side() == node.side())?;
         // Should another object have the name, its handle leads to no inode of this identity.
         FileHandle::at(&*dir, name.as_c_str()).ok()
     }
 
     /// Remembers that a node was forgotten. The one that was so for longest goes.
-    fn keep_for_later(&self, id: NodeId) {
+    pub(super) fn keep_for_later(&self, node: &Node) {
         let most = self.most_forgotten.load(Ordering::Relaxed);
         if most == usize::MAX {
             return;
         }
         let oldest = {
             let mut order = lock(&self.forgotten);
-            order.push_back(id);
+            let turn = self.header.slept.fetch_add(1, Ordering::Relaxed);
+            node.record().slept.store(turn, Ordering::Relaxed);
+            order.push_back(node.id);
             (order.len() > most).then(|| order.pop_front()).flatten()
         };
         if let Some(node) = oldest.and_then(|id| self.get(id)) {
@@ -117,14 +121,16 @@ impl Nodes {
     }
 
     /// Takes a node out of the table, unless the kernel knows it again.
-    fn drop_asleep(&self, node: &Arc<Node>) {
-        let gone = node
-            .lookups
-            .compare_exchange(0, GONE, Ordering::AcqRel, Ordering::Relaxed);
+    pub(super) fn drop_asleep(&self, node: &Arc<Node>) {
+        let gone =
+            node.record()
+                .lookups
+                .compare_exchange(0, GONE, Ordering::AcqRel, Ordering::Relaxed);
         if gone.is_err() {
             return;
         }
-        let hash = self.hasher.hash_one(node.key);
+        let hash = self.hasher.hash_one(node.key());
+        node.record().end();
         self.by_key
             .remove_if_sync(&hash, |known| known.id == node.id);
         self.by_id.remove_sync(&node.id);
@@ -134,11 +140,11 @@ impl Nodes {
 
 /// Whether a node that is about to be forgotten may be asked for again: not if its inode has no name left, and not if
 /// nothing tells it from a later one of its number.
-fn may_stay(node: &Node) -> bool {
-    if node.key.is_ambiguous() || node.link().name.is_empty() {
+pub(super) fn may_stay(node: &Node) -> bool {
+    if node.key().is_ambiguous() || node.link().is_nameless() {
         return false;
     }
-    match &*node.dir.load() {
+    match &*node.dir() {
         None => true,
         // It is held because it has lost its name, or would have been missed otherwise.
         Some(held) => Stat::of(held.as_fd()).is_ok_and(|stat| stat.0.stx_nlink > 0),

@@ -1,0 +1,102 @@
+//! What a predecessor has left open.
+
+use super::{NO_DESCRIPTOR, Opens};
+use crate::fs::handle::{Dir, File};
+use crate::fs::ids::NodeId;
+use crate::fs::node::Node;
+use crate::ledger::Unreadable;
+use crate::ledger::handle::{HandleRecord, Kind, Open};
+use crate::ledger::table::Slot;
+use crate::sys::inherit::Inherited;
+use rustix::fd::{OwnedFd, RawFd};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// More opens of one node than one user can have.
+const MOST_LENT: u32 = 1 << 24;
+
+impl Opens {
+    /// Takes up what the ledger says is open. Passthrough's ids are restored already.
+    ///
+    /// # Errors
+    /// What in the ledger contradicts itself.
+    pub(crate) fn restore(&self, inherited: &Inherited) -> Result<(), Unreadable> {
+        // Handles that are alike share a descriptor.
+        let mut shared = HashMap::<RawFd, (NodeId, Arc<File>)>::new();
+        let used: Vec<_> = self.records.used().collect();
+        for (number, record) in used {
+            let slot = Slot::adopt(self.records, number);
+            let open = record
+                .open()
+                .ok_or(Unreadable::Broken("a handle is of no kind"))?;
+            let Some(node) = self.lower.nodes.get(NodeId(open.node)) else {
+                // It was closed with its node, which has been forgotten.
+                continue;
+            };
+            self.restore_one(&node, &open, slot, inherited, &mut shared)
+                .map_err(Unreadable::Broken)?;
+        }
+        Ok(())
+    }
+
+    fn restore_one(
+        &self,
+        node: &Arc<Node>,
+        open: &Open,
+        record: Slot<HandleRecord>,
+        inherited: &Inherited,
+        shared: &mut HashMap<RawFd, (NodeId, Arc<File>)>,
+    ) -> Result<(), &'static str> {
+        let fh = open.fh;
+        if fh & NO_DESCRIPTOR != 0 {
+            return Err("a handle has a number that was never given");
+        }
+        let take = |fd: Option<RawFd>| -> Result<OwnedFd, &'static str> {
+            let fd = fd.and_then(|fd| inherited.take(fd));
+            fd.ok_or("a handle's descriptor is not open")
+        };
+        let mut handles = node.handles();
+        if handles.file(fh).is_some() || handles.dir(fh).is_some() {
+            return Err("two handles have one number");
+        }
+        match open.kind {
+            Kind::File { registered } => {
+                let known = open.fd.and_then(|fd| shared.get(&fd));
+                let file = match known {
+                    Some((id, file)) if *id == node.id && file.flags == open.flags => file.clone(),
+                    Some(_) => return Err("two files have one descriptor"),
+                    None => Arc::new(File {
+                        fd: take(open.fd)?,
+                        flags: open.flags,
+                        registered,
+                        held: Some(self.descriptors.hold_again(fh)),
+                    }),
+                };
+                shared.extend(open.fd.map(|fd| (fd, (node.id, file.clone()))));
+                handles.backing.count(registered, 1);
+                handles.add_file(fh, file, Some(record));
+                self.descriptors.count_again(fh, 1);
+            }
+            Kind::Dir => {
+                let dir = Dir {
+                    fd: take(open.fd)?,
+                    merge: OnceLock::new(),
+                    ahead: Mutex::default(),
+                    held: Some(self.descriptors.hold_again(fh)),
+                };
+                handles.add_dir(fh, dir, Some(record));
+                self.descriptors.count_again(fh, 1);
+            }
+            Kind::Lent => {
+                let count = open.flags;
+                if count == 0 || count > MOST_LENT || handles.lends(fh) {
+                    return Err("opens without a descriptor are counted wrongly");
+                }
+                handles.backing.count(true, count);
+                handles.lent_before(count, self.descriptors.hold_again(fh), Some(record));
+                self.descriptors.count_again(fh, count);
+            }
+        }
+        Ok(())
+    }
+}
