@@ -93,6 +93,24 @@ impl Options {
         self.survive_shutdown |= value.is_some_and(|value| value == "1" || value == "yes");
     }
 
+    /// As the option `keeper=` with `value`, the environment's `ETCFS_KEEPER`, unless an option has said it: the command line
+    /// of Bedrock is fixed (contract D1). A value that is neither `yes` nor `no` is kept, to be told about.
+    pub fn take_keeper(&mut self, value: Option<&OsStr>) {
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return;
+        };
+        match (self.keeper, table::yes_or_no(value)) {
+            (Some(_), _) => {}
+            (None, Ok(keeper)) => self.keeper = Some(keeper),
+            (None, Err(_)) => self.odd_keeper = Some(value.to_owned()),
+        }
+    }
+
+    /// Whether there is to be a keeper: not in the foreground, where somebody watches, unless that was said.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.keeper.unwrap_or(false)
+    }
+
     /// Takes the mode of the system call filter from `value`, the environment's `ETCFS_SECCOMP`, unless an option has said it:
     /// the command line of Bedrock is fixed (contract D1). A value that is no mode is kept, to be told about.
     pub fn take_seccomp(&mut self, value: Option<&OsStr>) {

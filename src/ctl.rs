@@ -37,10 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What the daemon knows about its own start.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
-    /// The mount's device number, major and minor.
-    pub(crate) device: (u32, u32),
-    /// The kernel's number of the mount, if it tells.
-    pub(crate) mount: Option<u64>,
     /// The directory beneath the mount.
     pub(crate) local: PathBuf,
     /// The directory with the global files.
@@ -61,17 +57,8 @@ struct Control {
     listeners: AtomicUsize,
 }
 
-/// Opens the door and starts the thread that serves it. Without one the mount works all the same; that is logged.
-pub(crate) fn serve(session: &Arc<Session>, start: Start) {
-    let door = match Door::open(start.device, start.mount) {
-        Ok(door) => door,
-        Err(errno) => {
-            log::error(format_args!(
-                "no control socket ({errno}): etcfsctl cannot reach this daemon; the mount works without it"
-            ));
-            return;
-        }
-    };
+/// Starts the thread that serves the door. Without one the mount works all the same; that is logged.
+pub(crate) fn serve(session: &Arc<Session>, door: Door, start: Start) {
     let control = Arc::new(Control {
         session: session.clone(),
         start,

@@ -54,7 +54,7 @@ mod survival;
 use crate::ledger::Ledger;
 use crate::sys::inherit::Inherited;
 use backing::registry::Registry;
-use begin::NotBegun;
+pub(crate) use begin::NotBegun;
 use config::{Command, CommandError};
 use configuration::Configuration;
 use enforce::Enforcer;
@@ -163,7 +163,6 @@ impl Fs {
         Ok(fs)
     }
 
-    #[allow(dead_code)]
     /// The numbers of all descriptors that `ledger` names, for [`Inherited::keep`].
     pub(crate) fn descriptors_in(ledger: &'static Ledger) -> Vec<RawFd> {
         let mut named = ledger.named_descriptors();
@@ -200,7 +199,6 @@ impl Fs {
 
     /// Takes text out of files that a predecessor has taken out of the configuration, and has not come to take out there.
     /// It may wait for those who write to such a file.
-    #[allow(dead_code)] // A successor calls it.
     pub(crate) fn go_on_with_config(&self) {
         self.configuration.go_on(&|commands, old, new, rules| {
             self.enforcer.end_superseded(commands, old, new, rules);

@@ -14,7 +14,7 @@
 //!
 //! Without a keeper the same records lie in memory that ends with the process: nothing that writes them knows which.
 
-// Written before what writes it.
+// Written before all that writes it.
 #![allow(dead_code)]
 
 pub(crate) mod backing;
@@ -25,6 +25,7 @@ pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod log;
 pub(crate) mod node;
+mod prose;
 pub(crate) mod table;
 mod text;
 pub(crate) mod words;
@@ -53,6 +54,8 @@ pub(crate) enum Region {
     Header,
     /// What the start has found out, as text: see `daemon`.
     Facts,
+    /// Why a server could not begin, as text.
+    Words,
     /// Who holds locks: see `fs::locks`.
     LockOwners,
     /// Locked ranges.
@@ -90,9 +93,10 @@ pub(crate) const CONFIGURATION: usize = if cfg!(test) {
 };
 
 /// Each region's room in bytes, in the order of the file.
-const REGIONS: [(Region, usize); 11] = [
+const REGIONS: &[(Region, usize)] = &[
     (Region::Header, 4096),
     (Region::Facts, 64 * 1024),
+    (Region::Words, 4096),
     (Region::LockOwners, 1 << 20),
     (Region::LockRanges, 4 << 20),
     (Region::LockHandles, 4 << 20),
@@ -264,7 +268,7 @@ impl Ledger {
 
     fn place(&self, region: Region) -> (usize, usize) {
         let mut first = 0;
-        for (other, len) in REGIONS {
+        for &(other, len) in REGIONS {
             if other == region {
                 return (first, len);
             }

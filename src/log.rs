@@ -15,7 +15,7 @@ use rustix::net::{
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// How much a line matters. The numbers are syslog's (syslog(3)).
@@ -44,6 +44,9 @@ const WINDOW: u64 = 10;
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Warn as u8);
 static SYSTEM: OnceLock<System> = OnceLock::new();
+
+/// Set once lines go there.
+static USED: AtomicBool = AtomicBool::new(false);
 /// Whose daemon it is, for a log that has lines of several.
 static STRATUM: OnceLock<String> = OnceLock::new();
 /// Lines kept from the system's log in the current window.
@@ -82,7 +85,7 @@ fn say(level: Level, message: fmt::Arguments<'_>) {
     let message = message.to_string();
     let message = plain(&message);
     let message = tame(&message);
-    match SYSTEM.get() {
+    match SYSTEM.get().filter(|_| USED.load(Ordering::Relaxed)) {
         Some(system) => system.say(level, format_args!("{message}")),
         None => {
             let text = format!("etcfs: {message}\n");
@@ -90,6 +93,11 @@ fn say(level: Level, message: fmt::Arguments<'_>) {
             let _ = std::io::stderr().write_all(text.as_bytes());
         }
     }
+}
+
+/// From here on lines go to the system's sinks, if there are any.
+pub(crate) fn use_system() {
+    USED.store(true, Ordering::Relaxed);
 }
 
 /// The sinks of a daemon whose stderr is nothing.
@@ -113,8 +121,8 @@ impl System {
         }
     }
 
-    /// From here on lines go to these sinks.
-    pub(crate) fn use_from_now_on(self) {
+    /// From [`use_system`] on lines go to these sinks.
+    pub(crate) fn use_when_told(self) {
         let _ = SYSTEM.set(self);
     }
 

@@ -34,14 +34,24 @@ fn main() -> ExitCode {
 /// # Errors
 /// The line that nobody has printed yet.
 fn run(mut options: Options) -> Result<ExitCode, String> {
-    signals::settle();
+    let resumed = daemon::Resumed::asked();
+    signals::settle(resumed.is_some());
     options.take_environment(std::env::var_os("ETCFS_ENABLE_PASSTHROUGH").as_deref());
     options.take_survival(std::env::var_os("ETCFS_SURVIVE_SHUTDOWN").as_deref());
+    options.take_keeper(std::env::var_os("ETCFS_KEEPER").as_deref());
     options.take_seccomp(std::env::var_os("ETCFS_SECCOMP").as_deref());
     options.take_appended(asked_of_mount);
     options
         .check_user(rustix::process::geteuid().as_raw())
         .map_err(|error: CliError| error.to_string())?;
+    match resumed {
+        Some(daemon::Resumed::Trial(state)) => return Ok(daemon::try_out(state)),
+        Some(daemon::Resumed::State(state)) => {
+            let signals = block()?;
+            return Ok(daemon::resume(&options, &signals, state));
+        }
+        None => {}
+    }
     let readiness = if options.foreground {
         Readiness::foreground()
     } else {
@@ -50,6 +60,9 @@ fn run(mut options: Options) -> Result<ExitCode, String> {
             Forked::Child(readiness) => readiness,
         }
     };
-    let signals = Signals::block().map_err(|e| format!("etcfs: blocking the signals: {e}"))?;
-    Ok(daemon::run(&options, &signals, readiness))
+    Ok(daemon::run(&options, &block()?, readiness))
+}
+
+fn block() -> Result<Signals, String> {
+    Signals::block().map_err(|e| format!("etcfs: blocking the signals: {e}"))
 }

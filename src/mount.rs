@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
+use serde::{Deserialize, Serialize};
 
 pub use base::{Base, take_base};
 pub use error::MountError;
@@ -133,6 +134,13 @@ impl Pending {
         self.attached.as_ref()?.identity.number()
     }
 
+    /// The mount as it will be when it is visible.
+    #[must_use]
+    pub(crate) fn to_be(&self) -> Attached {
+        let attached = self.attached.clone();
+        attached.expect("only attach takes it, and it consumes the value")
+    }
+
     /// Makes the mount visible if it is not. No descriptor of the mount stays open in this process: one would make
     /// umount(8) fail with EBUSY and keep the file system alive after it.
     ///
@@ -162,8 +170,10 @@ impl Drop for Pending {
 }
 
 /// A visible mount. Dropping it leaves the mount where it is.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attached {
+    /// Bytes: a path is no text.
+    #[serde(with = "point::bytes")]
     at: PathBuf,
     way: Method,
     identity: Identity,

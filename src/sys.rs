@@ -4,6 +4,7 @@
 //! a FUSE opcode or a rule of etcfs. What [`rustix`] already offers is used from there and not wrapped again.
 
 pub mod background;
+pub(crate) mod child;
 pub mod creds;
 pub(crate) mod dev;
 pub(crate) mod file_handle;

@@ -62,6 +62,10 @@ pub struct Options {
     pub(crate) watchdog: u32,
     /// Keep all that a file handle may lead back to.
     pub(crate) noforget: bool,
+    /// Whether another process keeps the descriptors, so that the mount outlives the one that serves; none: nobody said.
+    pub(crate) keeper: Option<bool>,
+    /// What `ETCFS_KEEPER` said, if that is neither yes nor no.
+    pub(crate) odd_keeper: Option<OsString>,
     /// TERM and HUP, which shutdown sends to all, do not end the daemon.
     pub(crate) survive_shutdown: bool,
     /// A global directory's children stay local unless listed themselves (contract D39).
@@ -90,6 +94,8 @@ impl Default for Options {
             log: LogLevel::default(),
             watchdog: 10,
             noforget: false,
+            keeper: None,
+            odd_keeper: None,
             survive_shutdown: false,
             legacy_global: false,
         }

@@ -97,6 +97,10 @@ pub(super) const ROWS: &[OptionRow] = &[
     ),
     row("stack", Nothing(|o| o.stack = true)),
     row("noforget", Nothing(|o| o.noforget = true)),
+    row(
+        "keeper",
+        Value("yes|no", |o, v| yes_or_no(v).map(|v| o.keeper = Some(v))),
+    ),
     row("survive_shutdown", Nothing(|o| o.survive_shutdown = true)),
     row("debug", Nothing(Options::set_debug)),
     // The kernel's and mount(8)'s.
@@ -305,6 +309,15 @@ fn seconds(value: &OsStr) -> Result<u32, &'static str> {
     number(value)
         .filter(|&n| n <= 86_400)
         .ok_or("a number of seconds from 0 (never) to 86400")
+}
+
+/// Reads `yes` or `no`.
+pub(super) fn yes_or_no(value: &OsStr) -> Result<bool, &'static str> {
+    match value.as_bytes() {
+        b"yes" => Ok(true),
+        b"no" => Ok(false),
+        _ => Err("yes or no"),
+    }
 }
 
 /// A mode of the filter of system calls.

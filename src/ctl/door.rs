@@ -19,9 +19,10 @@ mod label;
 pub use find::{Unreachable, reach, serving};
 pub use label::Label;
 
+use crate::sys::inherit::Inherited;
 use label::names;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use rustix::fd::{AsFd as _, AsRawFd as _, IntoRawFd, OwnedFd, RawFd};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{self, Errno};
 use rustix::net::{
@@ -31,8 +32,27 @@ use rustix::net::{
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::{CapabilitySet, capabilities};
+use serde::{Deserialize, Serialize};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
+
+/// A door that was left, by its descriptors.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Numbers {
+    inner: RawFd,
+    outer: RawFd,
+    label: RawFd,
+    listener: Option<RawFd>,
+}
+
+impl Numbers {
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = RawFd> {
+        [self.inner, self.outer, self.label]
+            .into_iter()
+            .chain(self.listener)
+    }
+}
 
 /// The daemon's side.
 #[derive(Debug)]
@@ -66,6 +86,29 @@ impl Door {
             _outer: outer,
             _label: memfd_create(label, MemfdFlags::CLOEXEC)?,
             listener,
+        })
+    }
+
+    /// Leaves its descriptors open, for whoever is told their numbers.
+    pub(crate) fn leave(self) -> Numbers {
+        Numbers {
+            inner: self.inner.into_raw_fd(),
+            outer: self._outer.into_raw_fd(),
+            label: self._label.into_raw_fd(),
+            listener: self.listener.map(IntoRawFd::into_raw_fd),
+        }
+    }
+
+    /// The door that was left. None: it is not there any more.
+    pub(crate) fn over(numbers: &Numbers, inherited: &Inherited) -> Option<Door> {
+        Some(Door {
+            inner: inherited.take(numbers.inner)?,
+            _outer: inherited.take(numbers.outer)?,
+            _label: inherited.take(numbers.label)?,
+            listener: match numbers.listener {
+                Some(listener) => Some(inherited.take(listener)?),
+                None => None,
+            },
         })
     }
 

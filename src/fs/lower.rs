@@ -30,7 +30,7 @@ use arc_swap::{ArcSwap, Guard};
 use dir_cache::DirClock;
 use orphans::Orphans;
 use replaced::Replaced;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use sent_back::SentBack;
 use std::sync::Arc;
@@ -50,12 +50,25 @@ impl BaseDir {
     /// # Errors
     /// ENOTDIR, EACCES.
     pub fn new(fd: &OwnedFd) -> Result<BaseDir, Errno> {
-        let dir = open_dir(fd.as_fd(), c".")?;
+        BaseDir::of(open_dir(fd.as_fd(), c".")?)
+    }
+
+    /// Takes `dir`, which was opened by [`BaseDir::new`].
+    ///
+    /// # Errors
+    /// What looking at it answers.
+    pub(crate) fn of(dir: OwnedFd) -> Result<BaseDir, Errno> {
         let dev = Stat::of(dir.as_fd())?.dev();
         Ok(BaseDir {
             dir: Arc::new(dir),
             dev,
         })
+    }
+
+    /// Leaves its descriptor open, for whoever is told the number.
+    pub(crate) fn leave(self) -> RawFd {
+        let dir = Arc::try_unwrap(self.dir);
+        dir.map_or(-1, IntoRawFd::into_raw_fd)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The first page: what the keeper reads, and numbers that must go on.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use zerocopy::FromBytes;
 
 /// `etcfsldg`, as a number.
@@ -28,4 +28,89 @@ pub(crate) struct Header {
     pub(crate) slept: AtomicU32,
     /// By region: see [`super::table::Table`].
     pub(crate) marks: [AtomicU32; 64],
+    /// The process that keeps the descriptors while there is no server.
+    pub(crate) keeper: AtomicI32,
+    /// The process that serves.
+    pub(crate) server: AtomicI32,
+    /// The number of the server that has begun to serve last.
+    pub(crate) serving: AtomicU32,
+    /// Why the server ends: one of [`End`].
+    end: AtomicU32,
+    /// How the last server ended (the signal; an exit code as a number below 0; 0: unknown), and when: ns of the monotonic
+    /// clock.
+    pub(crate) status: AtomicI32,
+    /// See `status`.
+    pub(crate) ended_at: AtomicU64,
+    /// When the latest servers died of themselves, ns of the monotonic clock, the oldest first.
+    pub(crate) deaths: [AtomicU64; 5],
+    /// The signal upon which all is to end, for a keeper that cannot unmount by itself; 0: none.
+    pub(crate) signal: AtomicI32,
+    /// The descriptor of a program that is to take this one's place; 0: none.
+    pub(crate) candidate: AtomicI32,
+    /// The program before this one, until this one serves; 0: none.
+    pub(crate) previous: AtomicI32,
+    /// What became of the last program that was to take this one's place: one of [`Trial`].
+    trial: AtomicU32,
+}
+
+/// Why a server ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum End {
+    /// It does not, or it was killed.
+    None,
+    /// The connection has ended.
+    Over,
+    /// It could not begin; the words say why.
+    Failed,
+    /// What its predecessor left cannot be gone on with; the words say why.
+    Unreadable,
+    /// Another one is to take its place.
+    Restart,
+    /// Another program is to take its place.
+    Upgrade,
+}
+
+/// What became of a program that was to take this one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Trial {
+    /// It has not been decided.
+    Open,
+    /// It serves.
+    Serves,
+    /// It could not be executed, or did not end in time when it was tried out.
+    DoesNotRun,
+    /// It does not understand this state.
+    OtherState,
+    /// It was executed, did not serve in time, and this program was gone back to.
+    DidNotServe,
+}
+
+impl Header {
+    /// Why the server ends.
+    pub(crate) fn end(&self) -> End {
+        use End::{Failed, None, Over, Restart, Unreadable, Upgrade};
+        let all = [None, Over, Failed, Unreadable, Restart, Upgrade];
+        let word = self.end.load(Ordering::Acquire) as usize;
+        all.get(word).copied().unwrap_or(None)
+    }
+
+    /// Says why the server ends.
+    pub(crate) fn set_end(&self, end: End) {
+        self.end.store(end as u32, Ordering::Release);
+    }
+
+    /// What became of the last candidate.
+    pub(crate) fn trial(&self) -> Trial {
+        use Trial::{DidNotServe, DoesNotRun, Open, OtherState, Serves};
+        let all = [Open, Serves, DoesNotRun, OtherState, DidNotServe];
+        let word = self.trial.load(Ordering::Acquire) as usize;
+        all.get(word).copied().unwrap_or(Open)
+    }
+
+    /// Says what became of the candidate.
+    pub(crate) fn set_trial(&self, trial: Trial) {
+        self.trial.store(trial as u32, Ordering::Release);
+    }
 }

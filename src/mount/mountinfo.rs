@@ -170,7 +170,7 @@ pub(super) fn is_same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
 }
 
 /// What tells one mount from every other: its number and its file system's. Only values of one running kernel are comparable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Identity {
     /// The unique number if the kernel has it, else the one of mountinfo, which can be given again, else none.
     mount: Option<u64>,

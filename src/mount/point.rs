@@ -136,3 +136,24 @@ pub(super) fn magic(dir: BorrowedFd<'_>) -> Option<PathBuf> {
     let again = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     is_same(dir, again.as_fd()).then_some(path)
 }
+
+/// A path written down as the bytes that it is.
+pub(super) mod bytes {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    pub(in crate::mount) fn serialize<S: Serializer>(
+        path: &Path,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(to)
+    }
+
+    pub(in crate::mount) fn deserialize<'d, D: Deserializer<'d>>(
+        from: D,
+    ) -> Result<PathBuf, D::Error> {
+        Vec::<u8>::deserialize(from).map(|bytes| OsString::from_vec(bytes).into())
+    }
+}

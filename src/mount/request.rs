@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
 
 /// How a mount is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Method {
     /// `Direct` for uid 0, `Fusermount3` for everybody else.
     #[default]

@@ -22,17 +22,12 @@ impl Inherited {
             from = fd + 1;
         }
         close_between(from, RawFd::MAX);
-        let open = |&fd: &RawFd| {
-            // SAFETY: the number is only asked about; where nothing is open the kernel says so.
-            let asked = unsafe { BorrowedFd::borrow_raw(fd) };
-            fcntl_getfd(asked).is_ok() && fcntl_setfd(asked, FdFlags::CLOEXEC).is_ok()
-        };
+        let open = |&fd: &RawFd| is_open(fd) && fcntl_setfd(borrow(fd), FdFlags::CLOEXEC).is_ok();
         Inherited(Mutex::new(named.into_iter().filter(open).collect()))
     }
 
-    /// Takes `named` for what was left, of a predecessor that was this process itself.
-    #[cfg(test)]
-    pub(crate) fn left(named: impl IntoIterator<Item = RawFd>) -> Inherited {
+    /// The descriptors `named`, of which nobody else here has the ownership; all others stay as they are.
+    pub(crate) fn of(named: impl IntoIterator<Item = RawFd>) -> Inherited {
         Inherited(Mutex::new(named.into_iter().collect()))
     }
 
@@ -54,6 +49,48 @@ impl Inherited {
     }
 }
 
+/// The descriptors that are open now, above the standard three.
+pub(crate) fn open() -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        let most = most_descriptors();
+        return (3..most).filter(|&fd| is_open(fd)).collect();
+    };
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let all: Vec<RawFd> = entries.flatten().filter_map(number).collect();
+    // The one that they were listed through is closed by now.
+    all.into_iter()
+        .filter(|&fd| fd > 2 && is_open(fd))
+        .collect()
+}
+
+/// A descriptor that somebody else owns, and which stays open while it is used.
+pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+    assert!(fd >= 0, "the number of a descriptor");
+    // SAFETY: a number that is not open makes calls fail, with EBADF.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Takes over a descriptor that was left, before anything else is opened.
+pub(crate) fn take_over(fd: RawFd) -> OwnedFd {
+    assert!(fd > 2, "no standard descriptor");
+    // SAFETY: it was left open by the program that this process was before, whose objects are gone.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Closes a descriptor that was left and is not used any more.
+pub(crate) fn close(fd: RawFd) {
+    drop(take_over(fd));
+}
+
+fn is_open(fd: RawFd) -> bool {
+    fcntl_getfd(borrow(fd)).is_ok()
+}
+
+fn most_descriptors() -> RawFd {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    most.map_or(RawFd::MAX, |n| RawFd::try_from(n).unwrap_or(RawFd::MAX))
+}
+
 /// Closes the descriptors from `from` on that are less than `to`. One call from Linux 5.9 on.
 fn close_between(from: RawFd, to: RawFd) {
     if from >= to {
@@ -65,9 +102,7 @@ fn close_between(from: RawFd, to: RawFd) {
     if answer == 0 {
         return;
     }
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let most = most.map_or(RawFd::MAX, |n| RawFd::try_from(n).unwrap_or(RawFd::MAX));
-    for fd in from..to.min(most) {
+    for fd in from..to.min(most_descriptors()) {
         // SAFETY: as above.
         unsafe { libc::close(fd) };
     }

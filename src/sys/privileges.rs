@@ -30,8 +30,9 @@ pub const NEEDED: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::MAC_ADMIN)
     .union(CapabilitySet::MAC_OVERRIDE);
 
-/// Gives up, in this thread and in those that it starts afterwards, every capability but [`NEEDED`], the bounding set, and
-/// what executing a set-id program would give.
+/// Gives up, in this thread and in those that it starts afterwards, every capability but [`NEEDED`], the rest of the bounding
+/// set, and what executing a set-id program would give. What is left in the bounding set is what a daemon keeps that goes on
+/// as another program: such a one gets no more than this one has (`no_new_privs`).
 ///
 /// The capabilities stay when the file system uid changes (`SECBIT_NO_SETUID_FIXUP`), which only a thread with CAP_SETPCAP
 /// may say.
@@ -46,6 +47,7 @@ pub fn reduce() -> Result<()> {
         // EINVAL: beyond the last one of this kernel.
         (0..u64::BITS)
             .map(|number| CapabilitySet::from_bits_retain(1 << number))
+            .filter(|one| !NEEDED.contains(*one))
             .take_while(|one| remove_capability_from_bounding_set(*one).is_ok())
             .for_each(drop);
     }

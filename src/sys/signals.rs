@@ -12,9 +12,37 @@ use rustix::io::Errno;
 /// The signals that end the daemon.
 const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
+/// The signals that are read besides: a child has ended, the parent has ([`super::child`]), and another program is to go on.
+const READ: [libc::c_int; 3] = [libc::SIGCHLD, libc::SIGUSR1, libc::SIGUSR2];
+
+/// True for a signal that ends the daemon.
+pub(crate) fn ends(signal: i32) -> bool {
+    ENDING.contains(&signal)
+}
+
+/// Takes the next signal of those that [`Signals::block`] has blocked. Allocates nothing.
+pub(crate) fn wait() -> i32 {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set, the numbers are signals', and what has come is not asked for in detail.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in ENDING.into_iter().chain(READ) {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        loop {
+            let signal = libc::sigwaitinfo(set.as_ptr(), std::ptr::null_mut());
+            if signal > 0 {
+                return signal;
+            }
+        }
+    }
+}
+
 /// Signals whose default action is right, whatever they were started with: children are waited for, a terminal stops and
 /// continues the daemon, and a fault of the program ends it, with a core where that is wanted.
-const DEFAULT: [libc::c_int; 12] = [
+const DEFAULT: [libc::c_int; 14] = [
+    libc::SIGUSR1,
+    libc::SIGUSR2,
     libc::SIGCHLD,
     libc::SIGTSTP,
     libc::SIGTTIN,
@@ -46,7 +74,9 @@ const KEPT: [libc::c_int; 7] = [
 /// Undoes what whoever starts the daemon has left: every signal that nobody here expects is ignored (the default action of
 /// most is to end the process: SIGXFSZ, SIGXCPU, SIGUSR1, SIGALRM, real-time ones), no alarm goes off, and nothing is
 /// blocked. Call it first of all: children are waited for later, and threads inherit the mask.
-pub fn settle() {
+///
+/// `goes_on`: this process was another program before, which has left no action, and what came since is to be read still.
+pub fn settle(goes_on: bool) {
     // The two in between are the C library's own, and it lets nobody touch them.
     for signal in (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
         let action = match signal {
@@ -63,6 +93,9 @@ pub fn settle() {
         // SAFETY: the new value lives until the call returns, and the old one is not asked for.
         unsafe { libc::setitimer(timer, &raw const none, std::ptr::null_mut()) };
     }
+    if goes_on {
+        return;
+    }
     // After the actions, or what has been pending would be carried out.
     let mut none = MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set; the old mask is not asked for.
@@ -72,7 +105,7 @@ pub fn settle() {
     }
 }
 
-/// TERM, INT and HUP, blocked and readable.
+/// TERM, INT and HUP, and CHLD, USR1 and USR2, blocked and readable.
 #[derive(Debug)]
 pub struct Signals {
     fd: OwnedFd,
@@ -92,6 +125,10 @@ impl Signals {
             return Err(io::Error::last_os_error());
         }
         let set = ending_and_not_ignored()?;
+        for signal in READ {
+            // SAFETY: the default action is no handler; blocked, the signal is read and the action never carried out.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         // SAFETY: the set is initialised; the old mask is not asked for.
         let error =
             unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
@@ -152,6 +189,10 @@ fn ending_and_not_ignored() -> io::Result<libc::sigset_t> {
             // SAFETY: the set is initialised and the number is a signal's.
             unsafe { libc::sigaddset(&raw mut set, signal) };
         }
+    }
+    for signal in READ {
+        // SAFETY: as above.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
     }
     Ok(set)
 }

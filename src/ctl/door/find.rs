@@ -106,14 +106,20 @@ fn settled(socket: OwnedFd, pid: Pid, timeout: Duration) -> Result<(OwnedFd, u32
 /// The process that serves the mount `device`, which `user` has mounted, as far as its descriptors may be looked at. It is not
 /// talked to, so one that hangs is found as well.
 pub fn serving(device: (u32, u32), user: u32) -> Option<Serving> {
-    processes().into_iter().find_map(|pid| {
+    let mut of_mount = processes().into_iter().filter_map(|pid| {
         let label = labels(pid, device, user).ok()?.into_iter().next()?;
         Some(Serving {
             pid: pid.as_raw_nonzero().get().cast_unsigned(),
             mount: (label.mount != 0).then_some(label.mount),
             is_ending: is_ending(pid),
         })
-    })
+    });
+    // Of a keeper and its server one may end, and the other goes on.
+    let first = of_mount.next()?;
+    if !first.is_ending {
+        return Some(first);
+    }
+    of_mount.find(|other| !other.is_ending).or(Some(first))
 }
 
 /// Whether a process is on its way out: ended, or with a signal pending upon which a daemon ends (proc_pid_status(5)). A signal
@@ -180,10 +186,8 @@ fn is_right(uid: u32, user: u32) -> bool {
 fn enter(pid: Pid, label: &Label, user: u32, timeout: Duration) -> Result<OwnedFd, Unreachable> {
     let what = "taking a descriptor from the daemon (pidfd_getfd, which needs CAP_SYS_PTRACE)";
     let end = taken(pid, label.end).map_err(failed(what))?;
-    let maker = maker(end.as_fd(), user)?;
-    if maker != pid {
-        return Err(Unreachable::Nobody { closed: 0 });
-    }
+    // Not necessarily this process: those that serve a mount share their descriptors, and one of them has made the pair.
+    maker(end.as_fd(), user)?;
     let kind = SocketType::SEQPACKET;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
         .map_err(failed("a pair of sockets"))?;

@@ -116,7 +116,7 @@ proptest! {
             mark.fetch_max(10, Ordering::Relaxed);
             world.ledger.records::<Word>(region)[at].0.store(word, Ordering::Relaxed);
         }
-        let inherited = Inherited::left(named);
+        let inherited = Inherited::of(named);
         let _ = Locks::over(world.ledger, &inherited, 1000);
     }
 }

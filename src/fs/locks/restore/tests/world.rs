@@ -28,7 +28,7 @@ impl World {
     /// The locks after whoever had them was killed.
     pub(super) fn restored(&self) -> Arc<Locks> {
         let named = Locks::descriptors_in(self.ledger);
-        let inherited = Inherited::left(named);
+        let inherited = Inherited::of(named);
         let locks = Locks::over(self.ledger, &inherited, 1000).unwrap();
         inherited.close_rest();
         locks
@@ -46,7 +46,7 @@ impl World {
             let fd: RawFd = entry.file_name().to_str()?.parse().ok()?;
             (same && !kept.contains(&fd)).then_some(fd)
         });
-        Inherited::left(unnamed.collect::<Vec<_>>()).close_rest();
+        Inherited::of(unnamed.collect::<Vec<_>>()).close_rest();
     }
 
     pub(super) fn open(&self, writable: bool) -> Result<Description, Errno> {

@@ -1,0 +1,78 @@
+//! How things end here: words, numbers, and taking the mount away.
+
+use crate::log;
+use crate::mount::{Attached, Detached};
+use anyhow::Result;
+use rustix::process::WaitStatus;
+use std::process::ExitCode;
+
+/// The exit code, after what went wrong has been told.
+pub(super) fn code(ended: Result<()>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is on top of the mountpoint goes only if it is our mount; the rest of it ends with this process.
+pub(super) fn unmount(attached: &Attached, signal: i32) -> Result<()> {
+    if attached.detach_lazily()? == Detached::NotOnTop {
+        let at = attached.mountpoint().display();
+        log::warn(format_args!(
+            "{at}: not unmounted upon {}: another mount covers this one, or it was unmounted already; the daemon ends all the same",
+            signal_name(signal)
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGINT => "SIGINT",
+        libc::SIGHUP => "SIGHUP",
+        _ => "a signal",
+    }
+}
+
+/// What of the options a keeper has to know that may allocate nothing.
+pub(super) struct Told {
+    /// The option `survive_shutdown`.
+    pub(super) survives: bool,
+}
+
+impl Told {
+    /// True if such a signal ends nothing.
+    pub(super) fn survives(&self, signal: i32) -> bool {
+        self.survives && sent_to_all(signal)
+    }
+}
+
+/// What an init sends to every process before it sends SIGKILL.
+pub(super) fn sent_to_all(signal: i32) -> bool {
+    matches!(signal, libc::SIGTERM | libc::SIGHUP)
+}
+
+/// Nanoseconds of the monotonic clock, which all processes share.
+pub(super) fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// How a process has ended, as a number: see [`Header::status`].
+pub(super) fn number_of(status: WaitStatus) -> i32 {
+    let code = status.exit_status().map_or(0, |code| -code);
+    status.terminating_signal().unwrap_or(code)
+}
+
+/// How a process has ended, in words.
+pub(super) fn told(status: i32) -> String {
+    match status {
+        0 => "unknown how".to_owned(),
+        signal @ 1.. => format!("signal {signal}"),
+        code => format!("exit code {}", -code),
+    }
+}

@@ -1,0 +1,84 @@
+//! Going on with the state of a process that was here before, as a program that has just been executed in its place; and
+//! being tried out, whether that could be done.
+
+use super::ending::{code, unmount};
+use super::facts::{Facts, OTHER_STATE, STATE, TRIAL};
+use super::keeper::Keeper;
+use super::settle::settle;
+use crate::cli::Options;
+use crate::fs::Fs;
+use crate::ledger::{Ledger, Unreadable};
+use crate::log;
+use crate::sys::inherit::{self, Inherited};
+use crate::sys::signals::Signals;
+use anyhow::Result;
+use rustix::fd::RawFd;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::Acquire;
+
+/// What this process was executed for, if it was to go on with something.
+#[derive(Debug, Clone, Copy)]
+pub enum Resumed {
+    /// To go on.
+    State(RawFd),
+    /// To be tried out.
+    Trial(RawFd),
+}
+
+impl Resumed {
+    /// Asks the environment.
+    #[must_use]
+    pub fn asked() -> Option<Resumed> {
+        let number = |name| std::env::var(name).ok()?.parse().ok().filter(|&fd| fd > 2);
+        number(TRIAL)
+            .map(Resumed::Trial)
+            .or_else(|| number(STATE).map(Resumed::State))
+    }
+}
+
+/// The ledger in the descriptor `file`, and what it says of the mount.
+fn adopt(file: RawFd) -> Result<(&'static Ledger, Facts), Unreadable> {
+    let ledger = Ledger::adopt(inherit::take_over(file))?;
+    let facts = Facts::read(ledger)?;
+    Ok((ledger, facts))
+}
+
+/// Whether the state could be gone on with, as an exit code.
+#[must_use]
+pub fn try_out(file: RawFd) -> ExitCode {
+    match adopt(file) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(OTHER_STATE as u8),
+    }
+}
+
+/// Goes on as the keeper of the mount. Call it first of all, in a process that has one thread.
+pub fn resume(options: &Options, signals: &Signals, file: RawFd) -> ExitCode {
+    settle(options);
+    if !options.foreground {
+        log::System::open().use_when_told();
+        log::use_system();
+    }
+    let ended = adopt(file).map_err(Into::into).and_then(|(ledger, facts)| {
+        let named = Fs::descriptors_in(ledger).into_iter();
+        let own = [
+            file,
+            rustix::fd::AsRawFd::as_raw_fd(&rustix::fd::AsFd::as_fd(signals)),
+        ];
+        let left = named.chain(facts.descriptors()).chain(own);
+        let previous = ledger.header().previous.load(Acquire);
+        drop(Inherited::keep(left.chain([previous])));
+        log::set_stratum(&facts.stratum);
+        if rustix::process::geteuid().is_root() {
+            crate::sys::privileges::reduce()?;
+        }
+        let signal = ledger.header().signal.load(Acquire);
+        if signal != 0 {
+            return unmount(&facts.mount, signal);
+        }
+        let mut keeper = Keeper::new(options, facts, ledger, signals)?;
+        let server = keeper.resume()?;
+        keeper.run(server)
+    });
+    code(ended)
+}

@@ -1,0 +1,28 @@
+//! What is to be so whoever serves.
+
+use crate::cli::{LogLevel, Options};
+use crate::log;
+use crate::sys::{final_kill, limits};
+
+/// Sets levels, limits and marks.
+pub(super) fn settle(options: &Options) {
+    log::set_level(match options.log {
+        LogLevel::Error => log::Level::Error,
+        LogLevel::Warn => log::Level::Warn,
+        LogLevel::Info => log::Level::Info,
+        LogLevel::Debug => log::Level::Debug,
+    });
+    for left in limits::settle() {
+        match left.matters {
+            true => log::warn(format_args!("{}", left.text)),
+            false => log::info(format_args!("{}", left.text)),
+        }
+    }
+    if options.survive_shutdown
+        && let Err(errno) = final_kill::be_spared()
+    {
+        log::warn(format_args!(
+            "systemd will not spare this process at shutdown: its command line cannot be marked ({errno}); mount /proc before the start"
+        ));
+    }
+}

@@ -1,0 +1,166 @@
+//! A process that shares this one's table of descriptors, and going on as another program.
+//!
+//! What the two share outlives either: a descriptor that one opens is open in the other, and closes when both are gone or
+//! one has closed it. A program that is executed has the table to itself, which takes nothing away when nobody else is left.
+#![allow(unsafe_code)]
+
+use crate::mutex::lock;
+use rustix::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use rustix::io::{self, Errno};
+use rustix::process::{
+    Pid, Resource, Signal, WaitOptions, WaitStatus, getppid, getrlimit, waitpid,
+};
+use std::ffi::{CString, c_char};
+use std::os::unix::ffi::OsStringExt as _;
+use std::sync::Mutex;
+
+/// The signal that tells a process that its parent has ended.
+pub(crate) const PARENT_ENDED: libc::c_int = libc::SIGUSR1;
+
+/// Which of the two this is.
+pub(crate) enum Half {
+    /// The one that was here before.
+    Parent(Pid),
+    /// The new one. It has one thread, a copy of the memory, and the same descriptors.
+    Child,
+}
+
+/// Makes a process that shares the descriptors. The parent may have other threads: what they hold (the allocator's locks)
+/// stays held in the child for ever, which must then allocate nothing.
+///
+/// # Errors
+/// EAGAIN, ENOMEM.
+pub(crate) fn share() -> io::Result<Half> {
+    let flags = libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM the child has a stack and a memory of its own, as after fork(2). The C library's idea of the
+    // thread's number is the parent's in it, which only its mutexes that look for errors, and raise() of old versions, use.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match pid {
+        -1 => Err(last()),
+        0 => Ok(Half::Child),
+        pid => Ok(Half::Parent(Pid::from_raw(pid as i32).ok_or(Errno::SRCH)?)),
+    }
+}
+
+/// Has [`PARENT_ENDED`] sent to this thread when its parent ends. False: the parent, which was `parent`, has ended already.
+pub(crate) fn notice_end_of(parent: Pid) -> bool {
+    // SAFETY: takes a number.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, PARENT_ENDED) };
+    getppid() == Some(parent)
+}
+
+/// How a child has ended, if it has.
+pub(crate) fn ended(child: Pid) -> Option<WaitStatus> {
+    loop {
+        match waitpid(Some(child), WaitOptions::NOHANG) {
+            Ok(found) => return found.map(|(_, status)| status),
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Ends a process at once, and waits until it is gone if it is a child.
+pub(crate) fn kill(pid: Pid) {
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
+    while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
+}
+
+/// What a program is executed with. It is made while there is one thread, so that nothing has to be allocated later.
+pub(crate) struct Command {
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    /// Pointers to those, and a null.
+    pointers: Mutex<(Vec<*const c_char>, Vec<*const c_char>)>,
+}
+
+// SAFETY: the pointers lead into the strings, which never change and move with nothing.
+unsafe impl Send for Command {}
+// SAFETY: as above.
+unsafe impl Sync for Command {}
+
+impl Command {
+    /// This process's own arguments and environment, with `name=value` besides.
+    pub(crate) fn own(name: &str, value: &str) -> Command {
+        let text = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
+        let arguments: Vec<_> = std::env::args_os().map(|a| text(a.into_vec())).collect();
+        let mut environment: Vec<_> = std::env::vars_os()
+            .filter(|(key, _)| key != name)
+            .map(|(key, value)| text([key.into_vec(), value.into_vec()].join(&b'=')))
+            .collect();
+        environment.push(text(format!("{name}={value}").into_bytes()));
+        let pointers = |of: &[CString]| {
+            let ends = std::iter::once(std::ptr::null());
+            of.iter().map(|text| text.as_ptr()).chain(ends).collect()
+        };
+        let pointers = Mutex::new((pointers(&arguments), pointers(&environment)));
+        Command {
+            arguments,
+            environment,
+            pointers,
+        }
+    }
+
+    /// Goes on as `program`, with all descriptors. Returns only where that fails. Allocates nothing.
+    pub(crate) fn execute(&self, program: RawFd) -> Errno {
+        debug_assert!(self.arguments.len() + self.environment.len() > 0);
+        leave_open();
+        let pointers = lock(&self.pointers);
+        // SAFETY: both lists end with a null and lead to strings that live in `self`.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                program,
+                c"".as_ptr(),
+                pointers.0.as_ptr(),
+                pointers.1.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        last()
+    }
+
+    /// What `program`, executed with all descriptors by a child, ends with, if it ends within `tenths` of a second.
+    pub(crate) fn try_out(&self, program: BorrowedFd<'_>, tenths: u32) -> Option<WaitStatus> {
+        let number = program.as_raw_fd();
+        // SAFETY: the child makes raw system calls until it executes or ends.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            self.execute(number);
+            // SAFETY: leaves without running anything of the parent's.
+            unsafe { libc::_exit(127) };
+        }
+        let child = Pid::from_raw(pid).filter(|_| pid > 0)?;
+        for _ in 0..tenths * 20 {
+            if let Some(status) = ended(child) {
+                return Some(status);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        kill(child);
+        None
+    }
+}
+
+/// Takes the mark off all descriptors that closes them when a program is executed.
+fn leave_open() {
+    let most = getrlimit(Resource::Nofile)
+        .current
+        .unwrap_or(1 << 20)
+        .min(1 << 20);
+    for fd in 3..most as RawFd {
+        // SAFETY: changes a mark of a descriptor, if there is one.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    }
+}
+
+fn last() -> Errno {
+    let error = std::io::Error::last_os_error();
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+/// Ends this process at once, and runs nothing of what it was copied with.
+pub(crate) fn leave() -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(0) }
+}
