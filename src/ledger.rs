@@ -20,6 +20,7 @@
 pub(crate) mod backing;
 pub(crate) mod crash;
 pub(crate) mod fields;
+pub(crate) mod flight;
 mod free;
 pub(crate) mod handle;
 pub(crate) mod header;
@@ -31,6 +32,7 @@ mod text;
 pub(crate) mod words;
 
 use crate::sys::shared::Shared;
+use crate::sys::slots::Slots;
 use backing::BackingRecord;
 use handle::HandleRecord;
 use header::Header;
@@ -74,6 +76,14 @@ pub(crate) enum Region {
     Handles,
     /// [`backing::BackingRecord`].
     Backing,
+    /// [`flight::Flight`] of a request of up to 1 KiB.
+    SmallFlights,
+    /// Of one of up to 68 KiB: the value of an extended attribute has 64.
+    MiddleFlights,
+    /// Of one of any size, and of every thread that reads requests.
+    LargeFlights,
+    /// The messages, in the order of those, each in a piece of [`flight::MESSAGES`].
+    Messages,
 }
 
 /// The most nodes that may be known. Addresses are set aside for them, memory is not.
@@ -106,6 +116,10 @@ const REGIONS: &[(Region, usize)] = &[
     (Region::Aside, NODES / 8 * size_of::<Aside>()),
     (Region::Handles, NODES / 16 * size_of::<HandleRecord>()),
     (Region::Backing, NODES / 16 * size_of::<BackingRecord>()),
+    flight::records(0),
+    flight::records(1),
+    flight::records(2),
+    (Region::Messages, flight::messages()),
 ];
 
 /// Bytes of a ledger.
@@ -264,6 +278,19 @@ impl Ledger {
         let (at, room) = self.place(region);
         assert!(first <= room && len <= room - first, "inside its region");
         self.memory.give_back(at + first, len);
+    }
+
+    /// `count` pieces of `each` bytes of a region from its byte `first` on, to be lent.
+    pub(crate) fn slots(
+        &'static self,
+        region: Region,
+        first: usize,
+        each: usize,
+        count: usize,
+    ) -> Slots {
+        let (at, room) = self.place(region);
+        assert!(first + each * count <= room, "inside its region");
+        Slots::new(&self.memory, at + first, each, count)
     }
 
     fn place(&self, region: Region) -> (usize, usize) {

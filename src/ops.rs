@@ -11,6 +11,7 @@ mod connection;
 mod create;
 mod dir;
 mod file;
+mod intent;
 mod ioctl;
 mod lock;
 mod lookup;
@@ -24,6 +25,7 @@ use crate::fs::Fs;
 use crate::fs::ids::NodeId;
 use crate::fs::locks::Wait;
 use crate::fs::node::Node;
+use crate::ledger::flight::{BEFORE, Flight};
 use etcfs_proto::init::Agreed;
 use etcfs_proto::{Frame, Opcode, Reply, WireError};
 use rustix::io::Errno;
@@ -41,6 +43,10 @@ pub(crate) struct Call<'a> {
     pub(crate) agreed: &'a Agreed,
     /// Where the body of the answer goes.
     pub(crate) reply: &'a mut Reply,
+    /// Where it is noted what it changes.
+    pub(crate) flight: &'a Flight,
+    /// What a predecessor had noted before it may have made the change.
+    pub(crate) begun: Option<[u64; BEFORE]>,
     /// Where it is being worked on.
     pub(crate) at: Where,
     /// True once the client has given up; see [`Call::check_interrupt`].
@@ -86,6 +92,8 @@ pub(crate) struct Row {
     pub(crate) run: Handler,
     /// Where it runs.
     pub(crate) at: Where,
+    /// It changes something, or counts something for the kernel: it is not to be carried out twice.
+    pub(crate) changes: bool,
 }
 
 const fn row(opcode: Opcode, run: Handler) -> Row {
@@ -93,14 +101,23 @@ const fn row(opcode: Opcode, run: Handler) -> Row {
         opcode,
         run,
         at: Where::Worker,
+        changes: true,
     }
 }
 
-const fn slow(opcode: Opcode, run: Handler) -> Row {
+/// A row that changes nothing.
+const fn looks(opcode: Opcode, run: Handler) -> Row {
     Row {
-        opcode,
-        run,
+        changes: false,
+        ..row(opcode, run)
+    }
+}
+
+/// A row that runs aside.
+const fn slow(row: Row) -> Row {
+    Row {
         at: Where::Aside,
+        ..row
     }
 }
 
@@ -108,10 +125,10 @@ const fn slow(opcode: Opcode, run: Handler) -> Row {
 /// the kernel then does natively what it can: POLL and BMAP.
 static TABLE: &[Row] = &[
     row(Opcode::LOOKUP, lookup::lookup),
-    row(Opcode::FORGET, lookup::forget),
-    row(Opcode::GETATTR, attr::getattr),
+    looks(Opcode::FORGET, lookup::forget),
+    looks(Opcode::GETATTR, attr::getattr),
     row(Opcode::SETATTR, attr::setattr),
-    row(Opcode::READLINK, lookup::readlink),
+    looks(Opcode::READLINK, lookup::readlink),
     row(Opcode::SYMLINK, create::symlink),
     row(Opcode::MKNOD, create::mknod),
     row(Opcode::MKDIR, create::mkdir),
@@ -120,41 +137,41 @@ static TABLE: &[Row] = &[
     row(Opcode::RENAME, rename::rename),
     row(Opcode::LINK, create::link),
     row(Opcode::OPEN, file::open),
-    row(Opcode::READ, file::read),
+    looks(Opcode::READ, file::read),
     row(Opcode::WRITE, file::write),
-    row(Opcode::STATFS, attr::statfs),
+    looks(Opcode::STATFS, attr::statfs),
     row(Opcode::RELEASE, file::release),
-    slow(Opcode::FSYNC, file::fsync),
+    slow(looks(Opcode::FSYNC, file::fsync)),
     row(Opcode::SETXATTR, xattr::setxattr),
-    row(Opcode::GETXATTR, xattr::getxattr),
-    row(Opcode::LISTXATTR, xattr::listxattr),
+    looks(Opcode::GETXATTR, xattr::getxattr),
+    looks(Opcode::LISTXATTR, xattr::listxattr),
     row(Opcode::REMOVEXATTR, xattr::removexattr),
     row(Opcode::FLUSH, lock::flush),
-    row(Opcode::INIT, connection::init),
+    looks(Opcode::INIT, connection::init),
     row(Opcode::OPENDIR, dir::opendir),
-    row(Opcode::READDIR, dir::readdir),
+    looks(Opcode::READDIR, dir::readdir),
     row(Opcode::RELEASEDIR, dir::releasedir),
-    slow(Opcode::FSYNCDIR, dir::fsyncdir),
+    slow(looks(Opcode::FSYNCDIR, dir::fsyncdir)),
     row(Opcode::IOCTL, ioctl::ioctl),
-    row(Opcode::GETLK, lock::getlk),
+    looks(Opcode::GETLK, lock::getlk),
     row(Opcode::SETLK, lock::setlk),
     row(Opcode::SETLKW, lock::setlkw),
-    row(Opcode::ACCESS, attr::access),
+    looks(Opcode::ACCESS, attr::access),
     row(Opcode::CREATE, create::create),
-    row(Opcode::INTERRUPT, connection::interrupt),
-    row(Opcode::DESTROY, connection::destroy),
-    row(Opcode::BATCH_FORGET, lookup::batch_forget),
-    slow(Opcode::FALLOCATE, file::fallocate),
+    looks(Opcode::INTERRUPT, connection::interrupt),
+    looks(Opcode::DESTROY, connection::destroy),
+    looks(Opcode::BATCH_FORGET, lookup::batch_forget),
+    slow(row(Opcode::FALLOCATE, file::fallocate)),
     row(Opcode::RENAME2, rename::rename2),
-    row(Opcode::LSEEK, file::lseek),
-    slow(Opcode::COPY_FILE_RANGE, file::copy_file_range),
+    looks(Opcode::LSEEK, file::lseek),
+    slow(row(Opcode::COPY_FILE_RANGE, file::copy_file_range)),
     row(Opcode::TMPFILE, create::tmpfile),
-    row(Opcode::STATX, attr::statx),
-    slow(Opcode::COPY_FILE_RANGE_64, file::copy_file_range_64),
+    looks(Opcode::STATX, attr::statx),
+    slow(row(Opcode::COPY_FILE_RANGE_64, file::copy_file_range_64)),
     #[cfg(test)]
     row(Opcode(7), trial::run),
     #[cfg(test)]
-    slow(Opcode(19), trial::run),
+    slow(row(Opcode(19), trial::run)),
 ];
 
 /// One more than the largest opcode that has a row.
@@ -193,12 +210,32 @@ pub(crate) fn find(frame: &Frame<'_>) -> Option<&'static Row> {
 /// # Errors
 /// How its handler leaves it. Upon ESTALE the kernel looks the name up again.
 pub(crate) fn run(row: &Row, call: &mut Call<'_>) -> Handled {
+    if row.changes {
+        call.flight.begin(call.frame.head.unique, &[0]);
+    }
     let handled = (row.run)(call);
     if let Err(Leave::Failed(Errno::STALE)) = handled {
         let head = &call.frame.head;
         call.fs.lower.sent_back.note(head.pid, head.uid);
     }
     handled
+}
+
+/// Takes back what was counted and opened for a request that is not answered: a lookup of node `given`, and `handle`.
+pub(crate) fn take_back(fs: &Fs, frame: &Frame<'_>, given: Option<u64>, handle: Option<u64>) {
+    let owner = NodeId(given.unwrap_or(frame.head.nodeid));
+    if let Some(fh) = handle
+        && let Some(node) = fs.lower.nodes.get(owner)
+    {
+        if frame.opcode() == Opcode::OPENDIR {
+            dir::close(fs, &node, fh);
+        } else {
+            fs.opens.close(&node, fh);
+        }
+    }
+    if let Some(given) = given {
+        fs.lower.nodes.forget(NodeId(given), 1);
+    }
 }
 
 /// True for requests that are always carried out where they may take long.

@@ -10,6 +10,7 @@ mod debt;
 mod device;
 #[cfg(test)]
 mod fake;
+mod flights;
 mod handshake;
 mod head;
 mod interrupts;
@@ -18,7 +19,9 @@ mod lone_caller;
 pub(crate) mod meter;
 mod observe;
 mod panics;
+mod pieces;
 mod pool;
+mod recover;
 mod relief;
 mod serve;
 mod slow_pool;
@@ -27,6 +30,7 @@ mod waiters;
 mod way;
 mod worker;
 
+pub(crate) use buffer::Request;
 pub use connection::{Ended, Session};
 pub use handshake::{HandshakeError, handshake};
 pub(crate) use observe::{Observer, Times};
@@ -78,6 +82,7 @@ impl Session {
     /// # Errors
     /// When no thread can be made.
     pub fn start(self: &Arc<Session>, threads: Option<usize>) -> std::io::Result<()> {
+        recover::recover(self);
         let cpus = allowed_cpus();
         let count = threads.unwrap_or(cpus.len()).max(1);
         let cpu = |index: usize| cpus.get(index % cpus.len().max(1)).copied().flatten();

@@ -22,4 +22,6 @@ pub(crate) mod proc;
 pub mod seccomp;
 pub(crate) mod shared;
 pub mod signals;
+pub(crate) mod slots;
+pub(crate) mod stop;
 pub(crate) mod xattr;

@@ -63,7 +63,8 @@ pub(super) fn start(
     let local = left(facts.local, "the local directory is not open")?;
     let global = left(facts.global, "the global directory is not open")?;
     let fs = tree(options, facts, (ledger, inherited), local, global)?;
-    let session = Session::new(device, fs, facts.agreed(), None).context("making the session")?;
+    let session =
+        Session::over(ledger, device, fs, facts.agreed(), None).context("making the session")?;
     session.waiters.set_most(options.max_lock_waiters);
     let threads = options.threads.map(|n| usize::from(n.get()));
     let reach = match options.passthrough {

@@ -285,6 +285,7 @@ fn arrive(
 ) -> Result<(), Errno> {
     (errand.keep_going)()?;
     errand.may_change(work.to)?;
+    errand.about_to_publish(fresh.fd())?;
     own(|| {
         publish(work, fresh, reached)?;
         reached(CopyStep::Published);

@@ -12,6 +12,7 @@ use crate::fs::lower::resolve::Spot;
 use crate::fs::stat::Stat;
 use crate::sys::creds::{self, Held};
 use crate::sys::proc::{self, Caller};
+use crate::sys::stop::{self, Point};
 use etcfs_proto::Frame;
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::Agreed;
@@ -73,13 +74,15 @@ impl<'a> Actor<'a> {
     /// Those of `op`.
     pub(super) fn act<T>(&self, mut op: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
         let first = creds::act_as(self.ids(), self.frame.supplementary_group(), &mut op);
-        match first {
+        let done = match first {
             Err(errno) if self.may_hold_more(errno) => match self.held() {
                 Some(held) => creds::act_as_held(self.ids(), &held, op),
                 None => first,
             },
             _ => first,
-        }
+        };
+        stop::at(Point::Acted);
+        done
     }
 
     /// As [`Actor::act`], where what the caller does not seem to hold is not refused but left out in silence, such as
@@ -119,9 +122,21 @@ impl<'a> Actor<'a> {
         &self,
         fd: BorrowedFd<'_>,
         told: Option<bool>,
+        op: impl FnMut() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        self.act_dropping_set_ids_of(&Stat::of(fd)?, told, op)
+    }
+
+    /// The same, for a change of what is `stat`.
+    ///
+    /// # Errors
+    /// Those of `op`.
+    pub(super) fn act_dropping_set_ids_of<T>(
+        &self,
+        stat: &Stat,
+        told: Option<bool>,
         mut op: impl FnMut() -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        let stat = Stat::of(fd)?;
         let mode = u32::from(stat.0.stx_mode);
         if mode & SET_IDS == 0 {
             return self.act(op);

@@ -1,7 +1,7 @@
 //! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
 
 use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr, entry_out};
-use super::{Call, Handled, Row, connection, lookup, row, slow, xattr};
+use super::{Call, Handled, Row, connection, looks, lookup, row, slow, xattr};
 use crate::fs::config::CommandError;
 use crate::fs::configuration::Refused;
 use crate::fs::ids::{CONFIG_NAME, NodeId, is_config};
@@ -24,29 +24,29 @@ pub(crate) static REFUSED: Row = row(Opcode(0), refuse);
 /// What can be done with the configuration file. The rest is [`REFUSED`]: ENOSYS would be remembered by the kernel and
 /// switch the operation off for every other file of the mount.
 pub(crate) static TABLE: &[Row] = &[
-    row(Opcode::FORGET, connection::destroy),
-    row(Opcode::GETATTR, getattr),
-    row(Opcode::STATX, statx),
+    looks(Opcode::FORGET, connection::destroy),
+    looks(Opcode::GETATTR, getattr),
+    looks(Opcode::STATX, statx),
     row(Opcode::SETATTR, setattr),
     row(Opcode::OPEN, open),
-    row(Opcode::READ, read),
+    looks(Opcode::READ, read),
     // Reading the source of an injection may lead through the mount itself, so no worker may do it (contract D21).
-    slow(Opcode::WRITE, write),
-    row(Opcode::FLUSH, nothing),
-    row(Opcode::FSYNC, nothing),
+    slow(row(Opcode::WRITE, write)),
+    looks(Opcode::FLUSH, nothing),
+    looks(Opcode::FSYNC, nothing),
     // Without a lower file there is nothing to hold a lock on.
-    row(Opcode::GETLK, no_locks),
+    looks(Opcode::GETLK, no_locks),
     row(Opcode::SETLK, no_locks),
     row(Opcode::SETLKW, no_locks),
     row(Opcode::RELEASE, release),
-    row(Opcode::GETXATTR, xattr::getxattr_config),
-    row(Opcode::LISTXATTR, listxattr),
+    looks(Opcode::GETXATTR, xattr::getxattr_config),
+    looks(Opcode::LISTXATTR, listxattr),
     row(Opcode::SETXATTR, forbid),
     row(Opcode::REMOVEXATTR, forbid),
-    row(Opcode::ACCESS, nothing),
-    row(Opcode::STATFS, statfs),
-    row(Opcode::INTERRUPT, connection::interrupt),
-    row(Opcode::BATCH_FORGET, lookup::batch_forget),
+    looks(Opcode::ACCESS, nothing),
+    looks(Opcode::STATFS, statfs),
+    looks(Opcode::INTERRUPT, connection::interrupt),
+    looks(Opcode::BATCH_FORGET, lookup::batch_forget),
     row(Opcode::OPENDIR, refuse_dir),
     row(Opcode::LOOKUP, lookup_itself),
     row(Opcode::IOCTL, no_ioctl),

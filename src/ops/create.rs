@@ -12,10 +12,11 @@ use crate::fs::lower::resolve::Spot;
 use crate::fs::made::Making;
 use crate::fs::node::Node;
 use crate::fs::opens::lower_flags;
+use crate::fs::staging::open_regular;
 use crate::fs::stat::Stat;
-use crate::sys::creds::set_umask;
+use crate::sys::creds::{self, set_umask};
 use etcfs_proto::abi::{CreateIn, LinkIn, MkdirIn, MknodIn};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -66,12 +67,24 @@ pub(crate) fn link(call: &mut Call<'_>) -> Handled {
         return Err(Errno::XDEV.into());
     }
     let pinned = call.fs.lower.pin(&old)?;
-    call.actor_at(&spot)
-        .act(|| crate::sys::object::link(pinned.as_fd(), spot.dir(), name))?;
+    call.begin(&[]);
+    let linked = call
+        .actor_at(&spot)
+        .act(|| crate::sys::object::link(pinned.as_fd(), spot.dir(), name));
+    match linked {
+        Err(Errno::EXIST) if call.begun().is_some() && is_at(pinned.as_fd(), &spot, name) => {}
+        other => other?,
+    }
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     // What was linked, whatever has that name by now.
     let stat = Stat::of(pinned.as_fd())?;
     put_made(call, &parent, name, &spot, &stat)
+}
+
+/// True if the inode `fd` stands at `spot` as `name`.
+fn is_at(fd: BorrowedFd<'_>, spot: &Spot, name: &CStr) -> bool {
+    let there = Stat::at(spot.dir(), name).map(|stat| stat.key(spot.side));
+    there.is_ok() && there == Stat::of(fd).map(|stat| stat.key(spot.side))
 }
 
 /// CREATE: makes and opens a regular file.
@@ -89,10 +102,15 @@ pub(crate) fn create(call: &mut Call<'_>) -> Handled {
     let flags = lower_flags(args.flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let mode = Mode::from_raw_mode(args.mode & 0o7777);
     let open = || rustix::fs::openat(spot.dir(), name, flags, mode);
-    let opened = call
+    let making = making(call, libc::S_IFREG);
+    call.begin(&making.since());
+    let mut opened = call
         .fs
         .lower
         .with_relief(|| in_callers_name(call.actor_at(&spot), args.umask, args.mode, open));
+    if let Err(Errno::EXIST) = opened {
+        opened = open_made(call, &making, (&spot, name), args.flags);
+    }
     let fd = match opened {
         Err(Errno::EXIST) if args.flags & libc::O_EXCL as u32 == 0 => {
             return Err(Errno::STALE.into());
@@ -146,6 +164,7 @@ fn opened_file(
     flags: u32,
     charge: Charge<'_>,
 ) {
+    call.gave(node.id.0);
     let valid = match node.side() {
         Side::Local => ATTR_VALID_NSEC,
         Side::Global => 0,
@@ -157,6 +176,7 @@ fn opened_file(
         valid,
     ));
     let opened = call.fs.opens.adopt(node, fd, stat, flags, charge);
+    call.opened(opened.fh);
     // It is as fresh as one that had to be, which is what decides on FLUSH.
     file::put(call, node, &opened, flags | libc::O_EXCL as u32);
 }
@@ -184,11 +204,17 @@ fn make_as(
         .fs
         .lower
         .spot_to_create(&call.actor().unvouched(), &parent, name)?;
-    let making = Making::begin(mode & libc::S_IFMT, call.fs.maker(call.frame.head.uid));
+    let making = making(call, mode & libc::S_IFMT);
     let bits = Mode::from_raw_mode(mode & 0o7777);
-    in_callers_name(call.actor_at(&spot), umask, mode, || {
+    call.begin(&making.since());
+    let made = in_callers_name(call.actor_at(&spot), umask, mode, || {
         make(&spot, name, bits)
-    })?;
+    });
+    match made {
+        // By a predecessor, for this very request, if it is what would have been made.
+        Err(Errno::EXIST) if call.begun().is_some() && making.made(spot.dir(), name).is_ok() => {}
+        other => other?,
+    }
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     let stat = making.made(spot.dir(), name)?;
     put_made(call, &parent, name, &spot, &stat)
@@ -205,6 +231,37 @@ fn put_made(call: &mut Call<'_>, parent: &Node, name: &CStr, spot: &Spot, stat: 
     let (node, stat) = call.fs.lower.meet(&seen, false)?;
     put_entry(call, &node, &stat);
     Ok(())
+}
+
+/// The making of something of type `kind` for the caller, by a predecessor or from here on.
+fn making(call: &Call<'_>, kind: u32) -> Making {
+    let uid = call.fs.maker(call.frame.head.uid);
+    match call.begun() {
+        Some([sec, nsec, ..]) => Making::begun(kind, uid, (sec, nsec)),
+        None => Making::begin(kind, uid),
+    }
+}
+
+/// Opens what a predecessor has made as `name` for this very request.
+///
+/// # Errors
+/// EEXIST where it was somebody else.
+fn open_made(
+    call: &Call<'_>,
+    making: &Making,
+    (spot, name): (&Spot, &CStr),
+    flags: u32,
+) -> Result<OwnedFd, Errno> {
+    if call.begun().is_none() {
+        return Err(Errno::EXIST);
+    }
+    let stat = making.made(spot.dir(), name).map_err(|_| Errno::EXIST)?;
+    // Its mode may forbid to open it, as it may for who makes a file.
+    let fd = creds::own(|| open_regular(spot.dir(), name, lower_flags(flags)))?;
+    match Stat::of(fd.as_fd())?.key(spot.side) == stat.key(spot.side) {
+        true => Ok(fd),
+        false => Err(Errno::EXIST),
+    }
 }
 
 /// Runs `make`, which makes something of `mode`, with the caller's umask and as the caller. Whether set-group-id may be had

@@ -1,6 +1,7 @@
 //! Directories: OPENDIR, READDIR, RELEASEDIR, FSYNCDIR.
 
 use super::{Call, Handled};
+use crate::fs::Fs;
 use crate::fs::handle::Dir;
 use crate::fs::listing;
 use crate::fs::node::Node;
@@ -16,6 +17,7 @@ pub(crate) fn opendir(call: &mut Call<'_>) -> Handled {
     let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
     let dir = listing::open(&call.fs.lower, &node)?;
     let fh = call.fs.opens.adopt_dir(&node, dir, charge);
+    call.opened(fh);
     call.reply.put(&OpenOut {
         fh,
         open_flags: 0,
@@ -53,11 +55,16 @@ fn handle(call: &Call<'_>, fh: u64) -> Result<(Arc<Node>, Arc<Dir>), Errno> {
 pub(crate) fn releasedir(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
-    let dir = node.handles().remove_dir(args.fh);
-    if dir.is_some() {
-        call.fs.opens.descriptors.give_back(args.fh);
-    }
+    close(call.fs, &node, args.fh);
     Ok(())
+}
+
+/// Ends the open of directory `node` with handle `fh`, if there is one.
+pub(super) fn close(fs: &Fs, node: &Node, fh: u64) {
+    let dir = node.handles().remove_dir(fh);
+    if dir.is_some() {
+        fs.opens.descriptors.give_back(fh);
+    }
 }
 
 /// FSYNCDIR.

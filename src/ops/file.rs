@@ -39,6 +39,7 @@ pub(crate) fn open(call: &mut Call<'_>) -> Handled {
             Ok(())
         },
     ))?;
+    call.opened(opened.fh);
     if args.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
         call.fs.enforcer.note_writer(&node, call.frame.head.pid);
     }
@@ -130,19 +131,15 @@ pub(crate) fn write(call: &mut Call<'_>) -> Handled {
     if mapped && Stat::of(file.fd.as_fd())?.is_append_only() {
         return Err(Errno::PERM.into());
     }
-    let append =
-        args.flags & libc::O_APPEND as u32 != 0 && !mapped && !is_placed(call, &file, args.offset)?;
+    if args.flags & libc::O_APPEND as u32 != 0 && !mapped {
+        let stat = Stat::of(file.fd.as_fd())?;
+        if !is_placed(call, &stat, args.offset)? {
+            return append(call, &file, data, told, stat);
+        }
+    }
     let mut done = 0;
     while done < data.len() {
-        let rest = &data[done..];
-        let write = || {
-            if append {
-                let slices = [IoSlice::new(rest)];
-                rustix::io::pwritev2(&file.fd, &slices, args.offset, ReadWriteFlags::APPEND)
-            } else {
-                rustix::io::pwrite(&file.fd, rest, args.offset + done as u64)
-            }
-        };
+        let write = || rustix::io::pwrite(&file.fd, &data[done..], args.offset + done as u64);
         let wrote = match mapped {
             true => creds::act_as_nobody(write),
             false => actor.act_dropping_set_ids(file.fd.as_fd(), told, write),
@@ -155,8 +152,54 @@ pub(crate) fn write(call: &mut Call<'_>) -> Handled {
             Err(errno) => return Err(errno.into()),
         }
     }
+    wrote(call, done)
+}
+
+/// Appends `data`; `stat` is what the file is.
+///
+/// With the offset -1 the write goes through the description's own position, which nothing else of this daemon uses, and
+/// which the kernel leaves behind what was appended. It is set to 0 before, and outlives a server that is killed; so where it
+/// is says whether these bytes have been appended, whatever others have appended meanwhile. The kernel sends one append to a
+/// file at a time, and no LSEEK meanwhile (`fuse_direct_write_iter`, `fuse_file_llseek`: both with the inode's lock).
+fn append(
+    call: &mut Call<'_>,
+    file: &File,
+    data: &[u8],
+    told: Option<bool>,
+    mut stat: Stat,
+) -> Handled {
+    let mut done = 0;
+    if let Some([size, before, ..]) = call.begun() {
+        let end = rustix::fs::seek(&file.fd, SeekFrom::Current(0))?;
+        let appended = match end {
+            0 => 0,
+            end => end.saturating_sub(size) as usize,
+        };
+        done = (before as usize + appended).min(data.len());
+    }
+    while done < data.len() {
+        rustix::fs::seek(&file.fd, SeekFrom::Start(0))?;
+        call.begin(&[stat.0.stx_size, done as u64]);
+        let slices = [IoSlice::new(&data[done..])];
+        let write = || rustix::io::pwritev2(&file.fd, &slices, u64::MAX, ReadWriteFlags::APPEND);
+        let actor = call.actor();
+        match actor.act_dropping_set_ids_of(&stat, told, write) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+        if done < data.len() {
+            stat = Stat::of(file.fd.as_fd())?;
+        }
+    }
+    wrote(call, done)
+}
+
+fn wrote(call: &mut Call<'_>, size: usize) -> Handled {
     call.reply.put(&WriteOut {
-        size: done as u32,
+        size: size as u32,
         padding: 0,
     });
     Ok(())
@@ -164,9 +207,8 @@ pub(crate) fn write(call: &mut Call<'_>) -> Handled {
 
 /// True if a WRITE through an O_APPEND handle is to go where it says (RWF_NOAPPEND), which the kernel does not tell. What
 /// appends is sent with the end that the kernel knows; only where that is not the end is the client looked at.
-fn is_placed(call: &Call<'_>, file: &File, offset: u64) -> Result<bool, Errno> {
+fn is_placed(call: &Call<'_>, stat: &Stat, offset: u64) -> Result<bool, Errno> {
     let thread = call.frame.head.pid;
-    let stat = Stat::of(file.fd.as_fd())?;
     let placed = thread != 0
         && stat.0.stx_size != offset
         && creds::own(|| Ok(proc::writes_without_append(thread))) == Ok(true);
@@ -208,6 +250,14 @@ pub(crate) fn fallocate(call: &mut Call<'_>) -> Handled {
     let args = call.args::<FallocateIn>()?;
     let file = handle(call, args.fh)?;
     let mode = FallocateFlags::from_bits_retain(args.mode);
+    if mode.intersects(FallocateFlags::COLLAPSE_RANGE | FallocateFlags::INSERT_RANGE) {
+        // What follows is moved, so the size tells whether it has been.
+        let size = Stat::of(file.fd.as_fd())?.0.stx_size;
+        if call.begun().is_some_and(|[before, ..]| before != size) {
+            return Ok(());
+        }
+        call.begin(&[size]);
+    }
     call.actor()
         .act_dropping_set_ids(file.fd.as_fd(), None, || {
             rustix::fs::fallocate(&file.fd, mode, args.offset, args.length)
@@ -234,11 +284,7 @@ pub(crate) fn lseek(call: &mut Call<'_>) -> Handled {
 /// COPY_FILE_RANGE, whose answer has 32 bits.
 pub(crate) fn copy_file_range(call: &mut Call<'_>) -> Handled {
     let copied = copy(call, u64::from(u32::MAX) & !0xfff)?;
-    call.reply.put(&WriteOut {
-        size: copied as u32,
-        padding: 0,
-    });
-    Ok(())
+    wrote(call, copied as usize)
 }
 
 /// COPY_FILE_RANGE_64 (protocol 7.45, Linux 6.18).

@@ -68,6 +68,7 @@ fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
 
 /// Puts the entry of `node`, of which a lookup was counted, into the reply.
 pub(super) fn put_entry(call: &mut Call<'_>, node: &Node, stat: &Stat) {
+    call.gave(node.id.0);
     let attr = attr(call.fs, node, stat);
     let entry = entry_out(call.fs, node.id.0, attr, validity(node));
     call.reply.put(&entry);
@@ -76,16 +77,26 @@ pub(super) fn put_entry(call: &mut Call<'_>, node: &Node, stat: &Stat) {
 /// FORGET: the kernel gives lookups back. No answer.
 pub(crate) fn forget(call: &mut Call<'_>) -> Handled {
     let count = call.args::<ForgetIn>()?.nlookup;
-    call.fs.lower.nodes.forget(call.node_id(), count);
+    forget_once(call, 1, call.node_id(), count);
     Ok(())
 }
 
 /// BATCH_FORGET: the same for many nodes. No answer.
 pub(crate) fn batch_forget(call: &mut Call<'_>) -> Handled {
-    for one in call.frame.forgets().map_err(malformed)? {
-        call.fs.lower.nodes.forget(NodeId(one.nodeid), one.nlookup);
+    for (step, one) in (1..).zip(call.frame.forgets().map_err(malformed)?) {
+        forget_once(call, step, NodeId(one.nodeid), one.nlookup);
     }
     Ok(())
+}
+
+/// What FORGET says, unless a predecessor has begun with that. Lookups taken back twice would be those of others; one that
+/// is not taken back keeps a node in memory.
+fn forget_once(call: &Call<'_>, step: u64, node: NodeId, count: u64) {
+    let unique = call.frame.head.unique;
+    if call.flight.steps(unique) < step {
+        call.flight.step(unique, step);
+        call.fs.lower.nodes.forget(node, count);
+    }
 }
 
 /// READLINK.

@@ -1,5 +1,6 @@
 //! Removing names: UNLINK, RMDIR.
 
+use super::intent::{NOTHING, words_of};
 use super::{Call, Handled};
 use crate::fs::lower::walk::open_dir;
 use crate::fs::staging::sweep;
@@ -25,7 +26,17 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
         .lower
         .spot(&call.actor().unvouched(), &parent, name)?;
     let actor = call.actor_at(&spot);
-    let held = call.fs.lower.hold(&spot, name);
+    let (key, held) = call.fs.lower.hold(&spot, name);
+    let now = words_of(key.as_ref());
+    let was = call
+        .begun()
+        .map(|[dev, ino, generation, ..]| [dev, ino, generation]);
+    if was.is_some_and(|was| was != NOTHING && was != now) {
+        // It was removed, and what has the name is another.
+        call.fs.enforcer.note_change(&spot, call.frame.head.pid);
+        return Ok(());
+    }
+    call.begin(&now);
     let unlink = || actor.act(|| rustix::fs::unlinkat(spot.dir(), name, flags));
     let removed = match unlink() {
         // What looks empty through the mount can be removed, whatever a killed daemon has left in it.

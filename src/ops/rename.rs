@@ -1,8 +1,9 @@
 //! RENAME and RENAME2.
 
+use super::intent::{NOTHING, key_of, words_of};
 use super::{Call, Handled};
 use crate::fs::cross::{self, Errand, Move};
-use crate::fs::ids::NodeId;
+use crate::fs::ids::{Key, NodeId};
 use crate::fs::journal::Process;
 use crate::fs::lower::hold::Orphan;
 use crate::fs::lower::resolve::Spot;
@@ -48,7 +49,23 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
     if from.side != to.side {
         return across(call, (&from_dir, &from), old, (&to_dir, &to), new, flags);
     }
-    let replaced = replaced(call, &to, new, flags);
+    let now = Stat::at(from.dir(), old).map(|stat| stat.key(from.side));
+    if let Some((source, target)) = renamed(call, &from, now.as_ref().ok()) {
+        note(
+            call,
+            (&from_dir, &from, old),
+            (&to_dir, &to, new),
+            &source,
+            target,
+        );
+        return Ok(());
+    }
+    let source = now?;
+    let (target, replaced) = match flags.contains(RenameFlags::EXCHANGE) {
+        true => (Some(Stat::at(to.dir(), new)?.key(to.side)), None),
+        false => (None, replaced(call, &to, new, flags)),
+    };
+    call.begin(&[words_of(Some(&source)), words_of(target.as_ref())].concat());
     let actor = match from.foreign || to.foreign {
         true => asker,
         false => call.actor(),
@@ -60,13 +77,42 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
     if let Some(replaced) = replaced {
         replaced.keep(&call.fs.lower);
     }
-    call.fs.enforcer.note_change(&from, call.frame.head.pid);
-    call.fs.enforcer.note_change(&to, call.frame.head.pid);
-    moved(call, &to_dir, &to, new);
-    if flags.contains(RenameFlags::EXCHANGE) {
-        moved(call, &from_dir, &from, old);
-    }
+    note(
+        call,
+        (&from_dir, &from, old),
+        (&to_dir, &to, new),
+        &source,
+        target,
+    );
     Ok(())
+}
+
+/// A name in a directory.
+type At<'a> = (&'a Arc<Node>, &'a Spot, &'a CStr);
+
+/// What was renamed, and what it was exchanged with, if a predecessor has done that: where it was, `now` is something else.
+fn renamed(call: &Call<'_>, from: &Spot, now: Option<&Key>) -> Option<(Key, Option<Key>)> {
+    let [dev, ino, generation, target @ .., _] = call.begun()?;
+    let source = [dev, ino, generation];
+    let target = (target != NOTHING).then(|| key_of(target, from.side));
+    let is_done = source != NOTHING && words_of(now) != source;
+    is_done.then(|| (key_of(source, from.side), target))
+}
+
+/// Notes a rename that was done.
+fn note(
+    call: &Call<'_>,
+    (from_dir, from, old): At<'_>,
+    (to_dir, to, new): At<'_>,
+    source: &Key,
+    target: Option<Key>,
+) {
+    call.fs.enforcer.note_change(from, call.frame.head.pid);
+    call.fs.enforcer.note_change(to, call.frame.head.pid);
+    moved(call, to_dir, source, new);
+    if let Some(target) = target {
+        moved(call, from_dir, &target, old);
+    }
 }
 
 /// A rename to the other side. Directories are EXDEV, as on file systems that are apart, and mv(1) then copies what is
@@ -80,9 +126,28 @@ fn across(
     new: &CStr,
     flags: RenameFlags,
 ) -> Handled {
-    if flags.contains(RenameFlags::EXCHANGE) || Stat::at(from.dir(), old)?.is_dir() {
+    let now = Stat::at(from.dir(), old);
+    let now_key = now.as_ref().map(|stat| stat.key(from.side));
+    if renamed(call, from, now_key.as_ref().ok()).is_some() {
+        arrived(call, (from_dir, from, old), (to_dir, to, new));
+        return Ok(());
+    }
+    let stat = now?;
+    if flags.contains(RenameFlags::EXCHANGE) || stat.is_dir() {
         return Err(Errno::XDEV.into());
     }
+    // What a predecessor has given the target's name is this rename's own work, to be replaced.
+    let fresh = call.begun().map(|[_, _, _, fresh @ .., _]| fresh);
+    let is_ours = |fresh: [u64; 3]| {
+        let there = Stat::at(to.dir(), new).map(|stat| stat.key(to.side));
+        fresh != NOTHING && words_of(there.as_ref().ok()) == fresh
+    };
+    let flags = match fresh.is_some_and(is_ours) {
+        true => RenameFlags::empty(),
+        false => flags,
+    };
+    let source_words = words_of(Some(&stat.key(from.side)));
+    call.begin(&[source_words, fresh.unwrap_or(NOTHING)].concat());
     let work = Move {
         from: from.dir(),
         old,
@@ -91,7 +156,7 @@ fn across(
         no_replace: flags.contains(RenameFlags::NOREPLACE),
     };
     let replaced = replaced(call, to, new, flags);
-    let source = call.fs.lower.hold(from, old);
+    let (_, source) = call.fs.lower.hold(from, old);
     let actor = call.actor().unvouched();
     match cross::rename_natively(&work, &actor) {
         Err(Errno::XDEV) => {
@@ -103,7 +168,11 @@ fn across(
             }
             call.go_aside()?;
             let keep_going = || call.check_interrupt();
-            let errand = Errand::new(&actor, most, &keep_going);
+            let publishes = |fresh: &Stat| {
+                let words = words_of(Some(&fresh.key(to.side)));
+                call.begin(&[source_words, words].concat());
+            };
+            let errand = Errand::new(&actor, most, &keep_going).telling(&publishes);
             let began = Instant::now();
             let copied = cross::copy_across(&work, &errand, &mut |_| {});
             if let Some(share) = share {
@@ -119,10 +188,17 @@ fn across(
     for lost in [replaced, source].into_iter().flatten() {
         lost.keep(&call.fs.lower);
     }
+    arrived(call, (from_dir, from, old), (to_dir, to, new));
+    Ok(())
+}
+
+/// Notes what has come to the other side.
+fn arrived(call: &Call<'_>, (_, from, _): At<'_>, (to_dir, to, new): At<'_>) {
     call.fs.enforcer.note_change(from, call.frame.head.pid);
     call.fs.enforcer.note_change(to, call.frame.head.pid);
-    moved(call, to_dir, to, new);
-    Ok(())
+    if let Ok(stat) = Stat::at(to.dir(), new) {
+        moved(call, to_dir, &stat.key(to.side), new);
+    }
 }
 
 /// Says that a copy lacks what its file system cannot hold. Nobody else would: the rename has succeeded.
@@ -165,17 +241,14 @@ fn most(call: &Call<'_>) -> Option<u64> {
 fn replaced(call: &Call<'_>, to: &Spot, new: &CStr, flags: RenameFlags) -> Option<Orphan> {
     flags
         .is_empty()
-        .then(|| call.fs.lower.hold(to, new))
+        .then(|| call.fs.lower.hold(to, new).1)
         .flatten()
 }
 
 /// Notes the new name of what was moved, so that clients that reach it without its path (a working directory, an
 /// `O_PATH` descriptor) still do.
-fn moved(call: &Call<'_>, dir: &Arc<Node>, spot: &Spot, name: &CStr) {
-    let Ok(stat) = Stat::at(spot.dir(), name) else {
-        return;
-    };
-    if let Some(node) = call.fs.lower.nodes.find(&stat.key(spot.side)) {
+fn moved(call: &Call<'_>, dir: &Arc<Node>, key: &Key, name: &CStr) {
+    if let Some(node) = call.fs.lower.nodes.find(key) {
         call.fs.lower.nodes.note(&node, dir.id, name);
     }
 }

@@ -6,6 +6,7 @@
 use super::act::Actor;
 use super::{Call, Handled};
 use crate::fs::ids::NodeId;
+use crate::fs::lower::pin::Pinned;
 use crate::fs::stat::Stat;
 use crate::sys::creds::{self, looking};
 use crate::sys::proc;
@@ -183,6 +184,15 @@ pub(crate) fn setxattr(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let pinned = call.fs.lower.pin(&node)?;
     let flags = XattrFlags::from_bits_retain(args.flags);
+    if flags.contains(XattrFlags::CREATE) {
+        // Who creates it finds it created when the request is carried out again.
+        let had = has(&pinned, args.name);
+        match call.begun() {
+            Some([0, ..]) if had && is_value(&pinned, args.name, args.value) => return Ok(()),
+            Some([had, ..]) => call.begin(&[had]),
+            None => call.begin(&[had.into()]),
+        }
+    }
     let set = || xattr::set(pinned.xattr_target(), args.name, args.value, flags);
     let kills =
         SetxattrFlags::from_bits_retain(args.setxattr_flags).contains(SetxattrFlags::ACL_KILL_SGID);
@@ -211,6 +221,12 @@ pub(crate) fn removexattr(call: &mut Call<'_>) -> Handled {
     }
     let node = call.node()?;
     let pinned = call.fs.lower.pin(&node)?;
+    let had = has(&pinned, name);
+    match call.begun() {
+        Some([1, ..]) if !had => return Ok(()),
+        Some([had, ..]) => call.begin(&[had]),
+        None => call.begin(&[had.into()]),
+    }
     let remove = || xattr::remove(pinned.xattr_target(), name);
     // tmpfs has it that no ACL is one, too (`simple_set_acl`).
     if is_acl(name.to_bytes()) && may_drop_set_group_id(call, pinned.as_fd())? {
@@ -222,6 +238,18 @@ pub(crate) fn removexattr(call: &mut Call<'_>) -> Handled {
         Err(Errno::PERM) if name == CAPABILITY && !asks_for_it(call) => Ok(()),
         done => Ok(done?),
     }
+}
+
+/// Whether the object has the attribute.
+fn has(pinned: &Pinned, name: &CStr) -> bool {
+    looking(|| xattr::get(pinned.xattr_target(), name, &mut [])).is_ok()
+}
+
+/// Whether that is its value.
+fn is_value(pinned: &Pinned, name: &CStr, value: &[u8]) -> bool {
+    let mut found = vec![0; LARGEST];
+    let len = looking(|| xattr::get(pinned.xattr_target(), name, &mut found));
+    len.is_ok_and(|len| found[..len] == *value)
 }
 
 /// Whether the caller itself wants an attribute removed, so that it must not be told that it was when it was not.

@@ -11,8 +11,9 @@ use crate::fs::Fs;
 use crate::fs::ids::NodeId;
 use crate::fs::lower::BaseDir;
 use crate::fs::settings::Settings;
+use crate::ledger::flight::Flight;
 use crate::session::meter::{self, Role, Seat};
-use crate::session::{Served, Session, Way, serve};
+use crate::session::{Request, Served, Session, Way, serve};
 use crate::sys::creds;
 use anyhow::{Context as _, Result};
 use etcfs_proto::abi::{EntryOut, OpenOut, OutHeader, ReadIn, ReleaseIn};
@@ -24,7 +25,7 @@ use rustix::fs::{Mode, OFlags};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use zerocopy::{FromBytes as _, IntoBytes as _};
+use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 /// Where a request's head names the thread that asked (`struct fuse_in_header`). It is a number of another machine or
 /// another time, and nobody who bears it here may be asked what the caller held; 0 is somebody who cannot be asked.
@@ -97,6 +98,8 @@ fn session(recording: &Recording<'_>, trees: &Trees<'_>) -> Result<Arc<Session>>
 struct Replay<'s, 'r> {
     session: &'s Session,
     seat: Seat,
+    /// Nobody goes on with a replay that was killed.
+    flight: Flight,
     ids: Ids,
     listings: HashMap<u64, Listing>,
     /// Locks that could not be had yet, with their numbers.
@@ -116,6 +119,7 @@ impl<'s, 'r> Replay<'s, 'r> {
         Replay {
             session,
             seat: session.meters.sit(Role::Worker),
+            flight: Flight::new_zeroed(),
             ids: Ids::default(),
             listings: HashMap::new(),
             waiting: Vec::new(),
@@ -311,9 +315,13 @@ impl<'s, 'r> Replay<'s, 'r> {
             pid.fill(0);
         }
         let taken = meter::now();
-        let message = (self.sent.bytes(), taken);
+        let request = Request {
+            message: self.sent.bytes(),
+            taken,
+            flight: &self.flight,
+        };
         let way = Way::aside(false, &|| false);
-        let outcome = serve(self.session, &self.seat, message, &mut self.reply, &way);
+        let outcome = serve(self.session, &self.seat, request, &mut self.reply, &way);
         let ns = meter::now() - taken;
         match outcome {
             Served::Answer(answer) => self.errno = errno_of(answer),

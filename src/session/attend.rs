@@ -4,7 +4,7 @@
 //! holds its [`Debt`], which is paid by an answer, passed to the thread that goes on with it, or, if all that is given up
 //! by a panic, paid with EIO when it is dropped.
 
-use super::buffer::Buffer;
+use super::buffer::Request;
 use super::connection::Session;
 use super::debt::Debt;
 use super::meter::Meter;
@@ -12,26 +12,27 @@ use super::serve::{Served, refuse, serve};
 use super::way::Way;
 use super::{head, lock_wait, panics};
 use crate::log;
+use crate::sys::stop::{self, Point};
 use etcfs_proto::Reply;
 use std::sync::Arc;
 
-/// Serves one message, read at `taken`, to its answer, or to where it is handed on.
+/// Serves one message to its answer, or to where it is handed on.
 pub(crate) fn attend(
     session: &Arc<Session>,
     meter: &Meter,
-    (message, taken): (&[u8], u64),
+    request: Request<'_>,
     reply: &mut Reply,
     way: &Way<'_>,
 ) {
     let served = panics::catch(|| {
-        let debt = Debt::of(session, message);
-        match serve(session, meter, (message, taken), reply, way) {
+        let debt = Debt::of(session, request.message);
+        match serve(session, meter, request, reply, way) {
             Served::Answer(answer) => debt.pay(answer),
             Served::Silent => debt.pass_on(),
             Served::Aside { shown } => {
-                set_aside(session, debt, (message, taken), reply, shown);
+                set_aside(session, debt, request, reply, shown);
             }
-            Served::Wait(wait) => lock_wait::start(session, debt, (message, taken), wait, reply),
+            Served::Wait(wait) => lock_wait::start(session, debt, request, wait, reply),
         }
     });
     if let Err(panic) = served {
@@ -46,15 +47,18 @@ pub(crate) fn attend(
 pub(crate) fn set_aside(
     session: &Arc<Session>,
     debt: Debt<'_>,
-    (message, taken): (&[u8], u64),
+    request: Request<'_>,
     reply: &mut Reply,
     shown: bool,
 ) {
-    let account = head::account_of(message);
-    let request = Buffer::copy(message, taken);
-    match session.pool.run(session, account, request, shown) {
+    let account = head::account_of(request.message);
+    let copy = session
+        .flights
+        .copy(request.message, request.taken, request.flight);
+    stop::at(Point::Parked);
+    match session.pool.run(session, account, copy, shown) {
         Ok(()) => debt.pass_on(),
-        Err(errno) => debt.pay(refuse(session, (message, taken), reply, shown, errno)),
+        Err(errno) => debt.pay(refuse(session, request, reply, shown, errno)),
     }
 }
 

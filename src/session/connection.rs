@@ -2,6 +2,7 @@
 
 use super::crew::Crew;
 use super::device::Device;
+use super::flights::Flights;
 use super::interrupts::Interrupts;
 use super::meter::{Meters, Waker};
 use super::observe::{Observer, Observers};
@@ -9,12 +10,15 @@ use super::panics;
 use super::pool::Pool;
 use super::waiters::Waiters;
 use crate::fs::Fs;
+use crate::ledger::Ledger;
+use etcfs_proto::Frame;
+use etcfs_proto::abi::InterruptIn;
 use etcfs_proto::init::Agreed;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +35,16 @@ pub enum Ended {
 pub struct Session {
     pub(super) dev: Arc<OwnedFd>,
     /// The tree.
-    pub fs: Fs,
+    pub fs: Arc<Fs>,
     /// What INIT agreed on.
     pub(crate) agreed: Agreed,
     /// Who watches the traffic.
     pub(crate) observers: Observers,
     pub(super) pool: Pool,
+    pub(super) flights: Flights,
+    ledger: &'static Ledger,
+    /// The kernel is asked for what a predecessor had in flight, if it can be.
+    pub(super) resends: AtomicBool,
     pub(super) crew: Crew,
     /// What the threads count.
     pub(crate) meters: Meters,
@@ -53,13 +61,28 @@ impl Session {
     /// A session over `dev`, whose INIT has been answered.
     ///
     /// # Errors
-    /// What `eventfd(2)` answers.
+    /// What `eventfd(2)` answers; ENOMEM.
     pub fn new(
         dev: OwnedFd,
-        fs: Fs,
+        fs: impl Into<Arc<Fs>>,
         agreed: Agreed,
         observer: Option<Arc<dyn Observer>>,
     ) -> io::Result<Arc<Session>> {
+        Session::over(Ledger::private()?, dev, fs, agreed, observer)
+    }
+
+    /// As [`Session::new`], whose requests lie in `ledger`, where a successor finds them.
+    ///
+    /// # Errors
+    /// What `eventfd(2)` answers.
+    pub(crate) fn over(
+        ledger: &'static Ledger,
+        dev: OwnedFd,
+        fs: impl Into<Arc<Fs>>,
+        agreed: Agreed,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> io::Result<Arc<Session>> {
+        let fs = fs.into();
         panics::install();
         let observers = Observers::default();
         if let Some(observer) = observer {
@@ -73,6 +96,9 @@ impl Session {
             agreed,
             observers,
             pool: Pool::default(),
+            flights: Flights::over(ledger),
+            ledger,
+            resends: AtomicBool::new(true),
             crew: Crew::default(),
             meters: Meters::default(),
             waker: Waker::default(),
@@ -86,6 +112,20 @@ impl Session {
     /// The kernel, for what the model asks of it.
     pub(super) fn kernel(&self) -> Arc<Device> {
         Arc::new(Device(self.dev.clone()))
+    }
+
+    /// How many servers there have been, this one included.
+    pub(super) fn servers(&self) -> u32 {
+        self.ledger.header().servers.load(Ordering::Relaxed)
+    }
+
+    /// INTERRUPT has come.
+    pub(super) fn interrupted(&self, frame: &Frame<'_>) {
+        if let Ok(args) = frame.args::<InterruptIn>() {
+            // Most requests are answered in a moment anyway.
+            self.interrupts.interrupt(args.unique);
+            self.pool.interrupt(self, args.unique);
+        }
     }
 
     /// Readable once no worker runs any more.

@@ -140,7 +140,7 @@ impl FakeKernel {
     }
 }
 
-fn offer() -> Offer {
+pub(crate) fn offer() -> Offer {
     let head = InHeader {
         len: 104,
         opcode: Opcode::INIT.0,

@@ -48,7 +48,7 @@ impl std::error::Error for HandshakeError {}
 /// # Errors
 /// See [`HandshakeError`]. After a refusal the kernel has been told, and every use of the mount fails.
 pub fn handshake(dev: BorrowedFd<'_>, wish: &Wish) -> Result<Agreed, HandshakeError> {
-    let mut buffer = Buffer::new(MIN_READ_BUFFER);
+    let mut buffer = Buffer::own(MIN_READ_BUFFER);
     let len = loop {
         match io::read(dev, buffer.bytes_mut()) {
             Ok(len) => break len,

@@ -5,6 +5,12 @@ use etcfs_proto::Opcode;
 use etcfs_proto::abi::InHeader;
 use zerocopy::FromBytes as _;
 
+/// The length that a message says it has: bytes 0 to 3.
+pub(crate) fn len_of(message: &[u8]) -> usize {
+    let bytes = message.first_chunk().copied();
+    u32::from_ne_bytes(bytes.unwrap_or_default()) as usize
+}
+
 /// The opcode of a message that has its number: bytes 4 to 7.
 pub(crate) fn opcode_of(message: &[u8]) -> Opcode {
     let bytes = message.get(4..8).and_then(|bytes| bytes.try_into().ok());

@@ -149,6 +149,11 @@ impl Ticket {
         self.interrupted.load(Ordering::Relaxed)
     }
 
+    /// Its client has a signal to handle, or was killed, and nobody will say so.
+    pub(crate) fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Relaxed);
+    }
+
     /// Lets the calling thread, until the ticket goes, be ended by a signal in every system call that blocks.
     pub(crate) fn wake_me(&self) {
         let thread = become_wakeable();

@@ -1,15 +1,16 @@
 //! Requests that wait for a lock: each in a thread of its own, so that no worker and no lock of the daemon is occupied,
 //! and each can be ended by INTERRUPT.
 
-use super::buffer::Buffer;
+use super::buffer::Request;
 use super::connection::Session;
 use super::debt::Debt;
 use super::interrupts::Ticket;
 use super::observe::Times;
 use super::serve::finish;
-use super::{meter, panics};
+use super::{head, meter, panics};
 use crate::fs::locks::Wait;
 use crate::log;
+use crate::sys::stop::{self, Point};
 use etcfs_proto::{Frame, Reply};
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -42,10 +43,15 @@ fn until_now(taken: u64) -> Times {
 pub(crate) fn start(
     session: &Arc<Session>,
     debt: Debt<'_>,
-    (message, taken): (&[u8], u64),
+    request: Request<'_>,
     lock: Box<Wait>,
     reply: &mut Reply,
 ) {
+    let Request {
+        message,
+        taken,
+        flight,
+    } = request;
     // It was cut before.
     let Ok(frame) = Frame::cut(message) else {
         return;
@@ -66,14 +72,25 @@ pub(crate) fn start(
         }
     };
     let own = session.clone();
-    let request = Buffer::copy(message, taken);
+    let own_unique = frame.head.unique;
+    let request = session.flights.copy(message, taken, flight);
+    stop::at(Point::Parked);
     let started = std::thread::Builder::new()
         .name("etcfs-lock".into())
         .stack_size(STACK)
         .spawn(move || {
             let debt = Debt::of(&own, request.bytes());
+            stop::enlist(false);
+            stop::request(head::opcode_of(request.bytes()).0);
+            let (unique, flight) = (own_unique, request.flight());
+            flight.begin(unique, &[0]);
+            stop::at(Point::Waits);
             let waited = panics::catch(|| {
                 let result = wait(&ticket, &lock);
+                stop::at(Point::Acted);
+                let errno = result.err().map_or(0, Errno::raw_os_error);
+                flight.answered(unique, errno, &[]);
+                stop::at(Point::Noted);
                 // All is given back before the client can ask for the next lock.
                 drop((lock, ticket, waiting));
                 let mut reply = Reply::with_capacity(0);

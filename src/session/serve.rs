@@ -1,5 +1,6 @@
 //! From a message to its one answer.
 
+use super::buffer::Request;
 use super::connection::Session;
 use super::head::{opcode_of, unique_of};
 use super::meter::{Done, Meter, Snapshot};
@@ -7,9 +8,10 @@ use super::observe::Times;
 use super::way::Way;
 use super::{meter, panics};
 use crate::fs::locks::Wait;
+use crate::ledger::flight::Flight;
 use crate::log;
 use crate::ops::{self, Call, Handled, Leave, Row, Where};
-use etcfs_proto::abi::InterruptIn;
+use crate::sys::stop::{self, Point};
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
 
@@ -28,17 +30,22 @@ pub(crate) enum Served<'r> {
     Wait(Box<Wait>),
 }
 
-/// Handles one message, read at `taken`, and counts it in `meter`.
+/// Handles one message and counts it in `meter`.
 ///
 /// A handler's error becomes its errno, a panic EIO with one loud line, a malformed message EIO (never ENOSYS, which
 /// the kernel remembers for good), an opcode without a row ENOSYS.
 pub(crate) fn serve<'r>(
     session: &Session,
     meter: &Meter,
-    (message, taken): (&[u8], u64),
+    request: Request<'_>,
     reply: &'r mut Reply,
     way: &Way<'_>,
 ) -> Served<'r> {
+    let Request {
+        message,
+        taken,
+        flight,
+    } = request;
     reply.clear();
     let frame = match Frame::cut(message) {
         Ok(frame) => frame,
@@ -64,8 +71,9 @@ pub(crate) fn serve<'r>(
     if !way.shown {
         session.observers.each(|observer| observer.request(&frame));
     }
+    stop::at(Point::Cut);
     let result = match row {
-        Some(row) => match run(session, row, &frame, reply, way) {
+        Some(row) => match run(session, row, &frame, flight, reply, way) {
             Ok(()) => Ok(()),
             Err(Leave::Failed(errno)) => Err(errno),
             Err(Leave::Wait(wait)) => {
@@ -80,17 +88,16 @@ pub(crate) fn serve<'r>(
         },
         None => Err(Errno::NOSYS),
     };
+    let errno = result.err().map_or(0, Errno::raw_os_error);
+    flight.answered(frame.head.unique, errno, reply.body());
+    stop::at(Point::Noted);
     let opcode = frame.opcode();
     let times = Times {
         taken,
         done: meter.end(opcode, &done(&frame, taken, result, reply)),
     };
-    if opcode == Opcode::INTERRUPT
-        && let Ok(args) = frame.args::<InterruptIn>()
-    {
-        // Most requests are answered in a moment anyway.
-        session.interrupts.interrupt(args.unique);
-        session.pool.interrupt(session, args.unique);
+    if opcode == Opcode::INTERRUPT {
+        session.interrupted(&frame);
     }
     if !opcode.wants_answer() || opcode == Opcode::INTERRUPT {
         session.observers.each(|o| o.answer(&frame, &[], times));
@@ -124,14 +131,39 @@ pub(crate) fn finish<'r>(
     answer
 }
 
+/// The answer to a request that a predecessor has carried out: what it had noted.
+pub(crate) fn answer_again<'r>(
+    session: &Session,
+    request: Request<'_>,
+    reply: &'r mut Reply,
+    (errno, body): (i32, &[u8]),
+) -> &'r [u8] {
+    reply.clear();
+    reply.put_bytes(body);
+    let Ok(frame) = Frame::cut(request.message) else {
+        return reply.finish_error(unique_of(request.message).unwrap_or(0), errno);
+    };
+    session.observers.each(|observer| observer.request(&frame));
+    let times = Times {
+        taken: request.taken,
+        done: meter::now(),
+    };
+    let result = match errno {
+        0 => Ok(()),
+        errno => Err(Errno::from_raw_os_error(errno)),
+    };
+    finish(session, &frame, times, reply, result)
+}
+
 /// The answer to a request that is not carried out.
 pub(crate) fn refuse<'r>(
     session: &Session,
-    (message, taken): (&[u8], u64),
+    request: Request<'_>,
     reply: &'r mut Reply,
     shown: bool,
     errno: Errno,
 ) -> &'r [u8] {
+    let Request { message, taken, .. } = request;
     let Ok(frame) = Frame::cut(message) else {
         // It was cut before.
         return reply.finish_error(unique_of(message).unwrap_or(0), errno.raw_os_error());
@@ -159,6 +191,7 @@ fn run(
     session: &Session,
     row: &'static Row,
     frame: &Frame<'_>,
+    flight: &Flight,
     reply: &mut Reply,
     way: &Way<'_>,
 ) -> Handled {
@@ -167,6 +200,8 @@ fn run(
         fs: &session.fs,
         agreed: &session.agreed,
         reply,
+        flight,
+        begun: way.begun,
         at: way.at,
         given_up: way.given_up,
     };

@@ -7,13 +7,17 @@ use super::attend::attend;
 use super::buffer::Buffer;
 use super::connection::Session;
 use super::debt::Debt;
+use super::head;
 use super::meter::{InFlight, Meter, Role};
 use super::pool::{BOUNDS, Job, Pool};
-use super::serve::refuse;
+use super::serve::{answer_again, refuse};
 use super::way::Way;
 use crate::fs::budget::Account;
+use crate::ledger::flight::Intent;
 use crate::log;
 use crate::mutex::lock;
+use crate::ops;
+use crate::sys::stop::{self, Point};
 use crate::sys::{creds, proc};
 use etcfs_proto::{Frame, Reply};
 use rustix::io::Errno;
@@ -57,6 +61,12 @@ impl Pool {
         pushed.map_err(|_| Errno::NOMEM)?;
         self.call_thread(session);
         Ok(())
+    }
+
+    /// As [`Pool::run`], of what a predecessor had taken in, which is not refused.
+    pub(crate) fn take_over(&self, session: &Arc<Session>, account: Account, job: Job) {
+        lock(&self.state).lanes.push_anyway(account, job);
+        self.call_thread(session);
     }
 
     /// The client of request `unique` has a signal to handle, or was killed: what still waits for its turn is answered if
@@ -122,6 +132,7 @@ impl Pool {
     /// What a thread of the pool does until there is nothing to do and others are idle.
     fn work(&self, session: &Arc<Session>) {
         unpin();
+        stop::enlist(false);
         if let Err(errno) = creds::prepare_thread() {
             // Its umask would be everybody's.
             log::error(format_args!(
@@ -167,8 +178,8 @@ impl Pool {
 
     fn refuse(&self, session: &Session, job: &Job, reply: &mut Reply, errno: Errno) {
         let debt = Debt::of(session, job.request.bytes());
-        let message = (job.request.bytes(), job.request.taken);
-        debt.pay(refuse(session, message, reply, job.shown, errno));
+        let request = job.request.request();
+        debt.pay(refuse(session, request, reply, job.shown, errno));
     }
 
     fn serve_waiting(&self, session: &Arc<Session>) {
@@ -193,19 +204,42 @@ fn serve_one(session: &Arc<Session>, meter: &Meter, job: Job, reply: &mut Reply)
     let Job {
         request,
         ticket,
+        unique,
         pid,
         shown,
-        ..
     } = job;
+    stop::request(head::opcode_of(request.bytes()).0);
+    stop::at(Point::Aside);
     let given_up = || ticket.is_interrupted() && has_given_up(pid);
-    let way = Way::aside(shown, &given_up);
-    attend(
-        session,
-        meter,
-        (request.bytes(), request.taken),
-        reply,
-        &way,
-    );
+    let mut way = Way::aside(shown, &given_up);
+    match request.flight().intent(unique) {
+        None => {}
+        Some(Intent::Done(errno, body)) => {
+            let debt = Debt::of(session, request.bytes());
+            let answer = (errno, &*body);
+            debt.pay(answer_again(session, request.request(), reply, answer));
+            return;
+        }
+        Some(Intent::Begun(before)) => {
+            take_back(session, &request);
+            way.begun = Some(before);
+        }
+    }
+    attend(session, meter, request.request(), reply, &way);
+}
+
+/// Takes back what a predecessor has counted and opened for a request that it has not answered.
+fn take_back(session: &Session, request: &Buffer) {
+    if let Ok(frame) = Frame::cut(request.bytes()) {
+        let flight = request.flight();
+        let unique = frame.head.unique;
+        ops::take_back(
+            &session.fs,
+            &frame,
+            flight.given(unique),
+            flight.handle(unique),
+        );
+    }
 }
 
 /// True if the thread `pid`, which has a signal to handle, is about to end: nobody will see what is done for it. A thread

@@ -1,5 +1,6 @@
 //! How a request is carried out.
 
+use crate::ledger::flight::BEFORE;
 use crate::ops::Where;
 
 /// How a request is served.
@@ -10,6 +11,8 @@ pub(crate) struct Way<'a> {
     pub(crate) shown: bool,
     /// Asked by what takes long: whether the client has given up.
     pub(crate) given_up: &'a dyn Fn() -> bool,
+    /// What a predecessor had noted before it may have made the change: see [`crate::ledger::flight`].
+    pub(crate) begun: Option<[u64; BEFORE]>,
 }
 
 impl Way<'static> {
@@ -18,6 +21,7 @@ impl Way<'static> {
         at: Where::Worker,
         shown: false,
         given_up: &|| false,
+        begun: None,
     };
 }
 
@@ -28,6 +32,7 @@ impl<'a> Way<'a> {
             at: Where::Aside,
             shown,
             given_up,
+            begun: None,
         }
     }
 }

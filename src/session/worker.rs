@@ -1,15 +1,15 @@
 //! A worker: reads a request, has it served, writes the answer, without a hand-over.
 
 use super::attend::{attend, set_aside};
-use super::buffer::Buffer;
 use super::connection::{Ended, Session};
 use super::debt::Debt;
-use super::head::caller_of;
+use super::head::{caller_of, opcode_of};
 use super::lone_caller::{Turn, Turns};
 use super::meter;
 use super::way::Way;
 use crate::sys::creds;
 use crate::sys::lease::never_wait;
+use crate::sys::stop::{self, Point};
 use etcfs_proto::Reply;
 use rustix::io::{self, Errno};
 use rustix::thread::CpuSet;
@@ -95,7 +95,8 @@ fn serve_all(session: &Arc<Session>, turn: &mut Turn) -> Option<Ended> {
     if let Err(errno) = creds::prepare_thread() {
         return Some(Ended::Failed(errno));
     }
-    let mut buffer = Buffer::new(session.agreed.buffer_size);
+    let mut buffer = session.flights.to_read_into(session.agreed.buffer_size);
+    stop::enlist(true);
     let mut reply = Reply::with_capacity(session.agreed.max_write as usize);
     let seat = session.meters.sit_at(turn.index());
     while !turn.is_relieved() {
@@ -109,20 +110,24 @@ fn serve_all(session: &Arc<Session>, turn: &mut Turn) -> Option<Ended> {
                 NotARequest::End(why) => return Some(why),
             },
         };
-        let message = &buffer.bytes()[..len];
-        let taken = meter::now();
-        turn.request(caller_of(message), taken);
+        buffer.taken = meter::now();
+        buffer.note_read(len);
+        let request = buffer.request_of(len);
+        stop::request(opcode_of(request.message).0);
+        stop::at(Point::Read);
+        turn.request(caller_of(request.message), request.taken);
         session.waker.request();
         let alone = session.crew.begin(turn);
-        if session.crew.holds_back(message) {
-            let debt = Debt::of(session, message);
-            set_aside(session, debt, (message, taken), &mut reply, false);
+        if session.crew.holds_back(request.message) {
+            let debt = Debt::of(session, request.message);
+            set_aside(session, debt, request, &mut reply, false);
         } else {
-            attend(session, &seat, (message, taken), &mut reply, &Way::WORKER);
+            attend(session, &seat, request, &mut reply, &Way::WORKER);
         }
         if alone {
             session.crew.waker.request();
         }
+        buffer.empty();
     }
     None
 }

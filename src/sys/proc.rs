@@ -192,15 +192,32 @@ pub(crate) fn is_dying(tid: u32) -> bool {
     let Some(text) = task_dir(tid).as_ref().and_then(status) else {
         return true;
     };
-    let pending = |name: &str| {
-        let field = text.lines().find_map(|line| line.strip_prefix(name));
-        let mask = field.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        mask.is_some_and(|mask| mask & 1 << (libc::SIGKILL - 1) != 0)
+    let kill = 1 << (libc::SIGKILL - 1);
+    has_ended(&text) || (mask(&text, "SigPnd:") | mask(&text, "ShdPnd:")) & kill != 0
+}
+
+/// True if a signal waits for thread `tid` to handle it, or the thread has ended. One that cannot be looked up has none.
+pub(crate) fn has_signal(tid: u32) -> bool {
+    if tid == 0 {
+        return false;
+    }
+    let Some(text) = task_dir(tid).as_ref().and_then(status) else {
+        return true;
     };
-    let ended = text
-        .lines()
-        .any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"));
-    ended || pending("SigPnd:") || pending("ShdPnd:")
+    let pending = mask(&text, "SigPnd:") | mask(&text, "ShdPnd:");
+    has_ended(&text) || pending & !mask(&text, "SigBlk:") != 0
+}
+
+fn has_ended(status: &str) -> bool {
+    let mut lines = status.lines();
+    lines.any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"))
+}
+
+/// A set of signals in a status.
+fn mask(status: &str, name: &str) -> u64 {
+    let field = status.lines().find_map(|line| line.strip_prefix(name));
+    let mask = field.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0)
 }
 
 /// True if `/proc` is there and shows this process's own pid namespace, so that it knows the pids of requests.

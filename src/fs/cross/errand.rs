@@ -20,6 +20,8 @@ pub struct Errand<'a> {
     pub(crate) most: Option<u64>,
     /// Answers an error once nobody waits for the copy any more. Asked at least once for each MiB.
     pub(crate) keep_going: &'a dyn Fn() -> Result<(), Errno>,
+    /// Told of the new inode before it gets the target's name.
+    publishes: Option<&'a dyn Fn(&Stat)>,
     /// Bytes copied so far.
     so_far: Cell<u64>,
     /// The last attribute that the target's file system did not take, and how it refused.
@@ -37,9 +39,29 @@ impl<'a> Errand<'a> {
             asker,
             most,
             keep_going,
+            publishes: None,
             so_far: Cell::new(0),
             lost: RefCell::default(),
         }
+    }
+
+    /// The same, with `publishes` told of the new inode before it gets the target's name.
+    pub(crate) fn telling(self, publishes: &'a dyn Fn(&Stat)) -> Errand<'a> {
+        Errand {
+            publishes: Some(publishes),
+            ..self
+        }
+    }
+
+    /// To be called before the inode `fresh` gets the target's name.
+    ///
+    /// # Errors
+    /// What `statx(2)` answers.
+    pub(super) fn about_to_publish(&self, fresh: BorrowedFd<'_>) -> Result<(), Errno> {
+        if let Some(publishes) = self.publishes {
+            publishes(&Stat::of(fresh)?);
+        }
+        Ok(())
     }
 
     /// The daemon's own, without bounds.

@@ -7,12 +7,12 @@
 
 use super::Lower;
 use super::resolve::Spot;
+use crate::fs::ids::Key;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
-use crate::sys::creds::looking;
 use crate::sys::file_handle::FileHandle;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::OFlags;
 use std::ffi::CStr;
 use std::sync::Arc;
 
@@ -29,13 +29,18 @@ enum WayBack {
 }
 
 impl Lower {
-    /// Takes hold of what stands at `spot`, if it is known. `None` also where descriptors have run out: the removal goes
-    /// on, and only a client that refers to the object without a name notices.
-    pub(crate) fn hold(&self, spot: &Spot, name: &CStr) -> Option<Orphan> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = looking(|| rustix::fs::openat(spot.dir(), name, flags, Mode::empty())).ok()?;
-        let stat = Stat::of(fd.as_fd()).ok()?;
-        let node = self.nodes.find(&stat.key(spot.side))?;
+    /// What stands at `spot`, of which is taken hold if it is known. None of both also where descriptors have run out: the
+    /// removal goes on, and only a client that refers to the object without a name notices.
+    pub(crate) fn hold(&self, spot: &Spot, name: &CStr) -> (Option<Key>, Option<Orphan>) {
+        let Ok((fd, stat)) = Stat::pinned(spot.dir(), name) else {
+            return (None, None);
+        };
+        let key = stat.key(spot.side);
+        (Some(key), self.orphan(&key, fd, &stat))
+    }
+
+    fn orphan(&self, key: &Key, fd: OwnedFd, stat: &Stat) -> Option<Orphan> {
+        let node = self.nodes.find(key)?;
         if node.is_dir() {
             // A directory in use has a descriptor anyway.
             let _ = self.dir_fd(&node);

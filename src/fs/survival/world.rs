@@ -74,7 +74,7 @@ impl World {
     /// The daemon is killed, and its successor begins.
     pub(super) fn crash(&mut self) {
         std::mem::forget(self.fs.take());
-        let inherited = Inherited::left(Fs::descriptors_in(self.ledger));
+        let inherited = Inherited::of(Fs::descriptors_in(self.ledger));
         self.fs = Some(self.begin(&inherited));
         inherited.close_rest();
     }
@@ -153,7 +153,7 @@ impl World {
         let spot = lower.spot(&Daemon, &self.node(parent), &name).unwrap();
         let orphan = lower.hold(&spot, &name);
         rustix::fs::unlinkat(spot.dir(), &*name, AtFlags::empty()).unwrap();
-        if let Some(orphan) = orphan {
+        if let (_, Some(orphan)) = orphan {
             orphan.keep(lower);
         }
     }

@@ -89,6 +89,14 @@ impl<T: Waiting> Lanes<T> {
         if full && account != Account::KERNEL {
             return Err(one);
         }
+        self.push_anyway(account, one);
+        Ok(())
+    }
+
+    /// The same, however much waits.
+    pub(crate) fn push_anyway(&mut self, account: Account, one: T) {
+        let bytes = one.bytes();
+        let lane = self.lanes.entry(account).or_default();
         lane.bytes += bytes;
         if !account.is_root() {
             self.bytes += bytes;
@@ -97,7 +105,6 @@ impl<T: Waiting> Lanes<T> {
         self.places.insert(one.unique(), (account, self.next));
         lane.waiting.insert(self.next, one);
         self.list(account);
-        Ok(())
     }
 
     /// True if something that waits may begin.

@@ -10,12 +10,13 @@ use etcfs_proto::init::{Offer, Wish, negotiate};
 use rustix::fs::{Mode, OFlags};
 use std::io::{Read as _, Seek as _};
 use std::sync::Arc;
-use zerocopy::IntoBytes as _;
+use zerocopy::{FromZeros as _, IntoBytes as _};
 
 static PANICS: Row = Row {
     opcode: Opcode::GETATTR,
     run: |_| panic!("on purpose"),
     at: Where::Worker,
+    changes: false,
 };
 
 fn session() -> Arc<Session> {
@@ -59,14 +60,15 @@ fn getattr_of_root() -> Vec<u8> {
 fn a_panic_is_eio_and_one_line_and_the_session_goes_on() {
     let session = session();
     let bytes = getattr_of_root();
-    let message = crate::session::buffer::Buffer::copy(&bytes, 0);
+    let message = session.flights.copy(&bytes, 0, &Flight::new_zeroed());
     let frame = Frame::cut(message.bytes()).expect("a frame");
     let mut reply = Reply::with_capacity(4096);
 
     let mut said = tempfile();
     let stderr = rustix::io::dup(rustix::stdio::stderr()).expect("dup");
     rustix::stdio::dup2_stderr(&said).expect("redirect");
-    let ran = run(&session, &PANICS, &frame, &mut reply, &Way::WORKER);
+    let flight = message.flight();
+    let ran = run(&session, &PANICS, &frame, flight, &mut reply, &Way::WORKER);
     rustix::stdio::dup2_stderr(&stderr).expect("restore");
 
     assert!(matches!(ran, Err(Leave::Failed(Errno::IO))));
@@ -80,13 +82,7 @@ fn a_panic_is_eio_and_one_line_and_the_session_goes_on() {
     );
 
     let seat = session.meters.sit(Role::Worker);
-    let served = serve(
-        &session,
-        &seat,
-        (message.bytes(), 0),
-        &mut reply,
-        &Way::WORKER,
-    );
+    let served = serve(&session, &seat, message.request(), &mut reply, &Way::WORKER);
     let Served::Answer(answer) = served else {
         panic!("the next request is answered");
     };

@@ -1,0 +1,163 @@
+//! Places at which tests kill a server, between the reading of a request and its answer. In a release build there are none:
+//! [`at`] is empty there, and no option or variable means anything.
+
+/// A place. In the order in which a request comes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(debug_assertions), allow(dead_code))]
+pub(crate) enum Point {
+    /// The message has been read, and nothing been made of it.
+    Read,
+    /// It was cut, and is about to be carried out.
+    Cut,
+    /// What it is about was found, and nothing has been noted of what is to be changed.
+    Looked,
+    /// What is to be changed was noted, and not changed.
+    Begun,
+    /// It was changed.
+    Acted,
+    /// The answer was noted.
+    Noted,
+    /// The answer is about to be written.
+    Made,
+    /// It was written.
+    Written,
+    /// The request was copied for another thread, which does not know of it.
+    Parked,
+    /// Another thread has begun with it.
+    Aside,
+    /// A lock is about to be waited for.
+    Waits,
+}
+
+/// All of them.
+#[cfg(test)]
+pub(crate) const ALL: [Point; 11] = [
+    Point::Read,
+    Point::Cut,
+    Point::Looked,
+    Point::Begun,
+    Point::Acted,
+    Point::Noted,
+    Point::Made,
+    Point::Written,
+    Point::Parked,
+    Point::Aside,
+    Point::Waits,
+];
+
+/// The calling thread is there.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn at(_: Point) {}
+
+/// The calling thread begins to serve, and `reads` requests or is given them.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn enlist(_: bool) {}
+
+/// The calling thread is at a request of that kind.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn request(_: u32) {}
+
+/// True if the kernel is not to be asked to send requests again.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn resends_nothing() -> bool {
+    false
+}
+
+#[cfg(debug_assertions)]
+pub(crate) use armed::{at, enlist, request, resends_nothing};
+
+#[cfg(test)]
+pub(crate) use armed::{arm, stopped, stopped_readers};
+
+#[cfg(debug_assertions)]
+mod armed {
+    use super::Point;
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+    /// Who serves: servers that were stopped before have smaller numbers.
+    static SERVER: AtomicU32 = AtomicU32::new(1);
+    /// Servers up to this one are dead.
+    static DEAD: AtomicU32 = AtomicU32::new(0);
+    /// Where it is to happen, and upon which opcode; 0: nowhere.
+    static PLACE: AtomicU32 = AtomicU32::new(0);
+    static OPCODE: AtomicU32 = AtomicU32::new(0);
+    /// Threads that have stopped.
+    static STOPPED: AtomicUsize = AtomicUsize::new(0);
+    /// Those of them that read requests.
+    static READERS: AtomicUsize = AtomicUsize::new(0);
+    /// The process kills itself instead.
+    static KILLS: AtomicBool = AtomicBool::new(false);
+
+    thread_local! {
+        /// Which server's the thread is.
+        static OF: Cell<u32> = const { Cell::new(0) };
+        static AT: Cell<u32> = const { Cell::new(0) };
+        static READS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(crate) fn enlist(reads: bool) {
+        READS.set(reads);
+        OF.set(SERVER.load(Ordering::Relaxed));
+    }
+
+    pub(crate) fn request(opcode: u32) {
+        AT.set(opcode);
+    }
+
+    pub(crate) fn at(point: Point) {
+        let own = OF.get();
+        if own == 0 {
+            return;
+        }
+        let place = point as u32 + 1;
+        let is_there = PLACE.load(Ordering::Relaxed) == place
+            && OPCODE.load(Ordering::Relaxed) == AT.get()
+            && own == SERVER.load(Ordering::Relaxed)
+            && PLACE
+                .compare_exchange(place, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
+        if is_there {
+            if KILLS.load(Ordering::Relaxed) {
+                std::process::abort();
+            }
+            DEAD.store(own, Ordering::Release);
+            SERVER.fetch_add(1, Ordering::AcqRel);
+        }
+        if own <= DEAD.load(Ordering::Acquire) {
+            READERS.fetch_add(READS.get().into(), Ordering::AcqRel);
+            STOPPED.fetch_add(1, Ordering::AcqRel);
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    pub(crate) fn resends_nothing() -> bool {
+        std::env::var_os("ETCFS_TEST_RESENDS_NOTHING").is_some()
+    }
+
+    /// The server stops when a thread of it is at `point` with a request of that kind; `None`: it does not. Within one process a server that is
+    /// stopped stays as it is: each thread at the next point that it comes to, for ever.
+    #[cfg(test)]
+    pub(crate) fn arm(point: Option<Point>, opcode: u32) {
+        OPCODE.store(opcode, Ordering::Relaxed);
+        PLACE.store(point.map_or(0, |point| point as u32 + 1), Ordering::Release);
+    }
+
+    /// How many threads that read requests have stopped.
+    #[cfg(test)]
+    pub(crate) fn stopped_readers() -> usize {
+        READERS.load(Ordering::Acquire)
+    }
+
+    /// How many threads have stopped.
+    #[cfg(test)]
+    pub(crate) fn stopped() -> usize {
+        STOPPED.load(Ordering::Acquire)
+    }
+}
