@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use etcfs::cli::{CliError, HELP, Options, Parsed, asked_of_mount};
+use etcfs::cli::{HELP, Options, Parsed, asked_of_mount};
 use etcfs::daemon;
 use etcfs::printable::{plain, tame};
 use etcfs::sys::background::{Forked, Readiness, background};
@@ -19,11 +19,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Parsed::Run(options)) => run(*options).unwrap_or_else(|line| {
-            eprintln!("{}", tame(&plain(&line)));
+            say(&line);
             ExitCode::FAILURE
         }),
         Err(error) => {
-            eprintln!("etcfs: {}", tame(&plain(&error.to_string())));
+            say(&format!("etcfs: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -41,9 +41,13 @@ fn run(mut options: Options) -> Result<ExitCode, String> {
     options.take_keeper(std::env::var_os("ETCFS_KEEPER").as_deref());
     options.take_seccomp(std::env::var_os("ETCFS_SECCOMP").as_deref());
     options.take_appended(asked_of_mount);
-    options
-        .check_user(rustix::process::geteuid().as_raw())
-        .map_err(|error: CliError| error.to_string())?;
+    if let Err(error) = options.check_user(rustix::process::geteuid().as_raw()) {
+        say(&error.to_string());
+        if let Some(remedy) = error.remedy() {
+            say(&format!("etcfs: {remedy}"));
+        }
+        return Ok(ExitCode::FAILURE);
+    }
     match resumed {
         Some(daemon::Resumed::Trial(state)) => return Ok(daemon::try_out(state)),
         Some(daemon::Resumed::State(state)) => {
@@ -65,4 +69,9 @@ fn run(mut options: Options) -> Result<ExitCode, String> {
 
 fn block() -> Result<Signals, String> {
     Signals::block().map_err(|e| format!("etcfs: blocking the signals: {e}"))
+}
+
+/// Tells people one line on stderr.
+fn say(line: &str) {
+    eprintln!("{}", tame(&plain(line)));
 }

@@ -34,6 +34,13 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// What to do about it, for the one whose text does not say it: a second line.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        let remedy = "leave out allow_other, and the mount is for you alone; or run etcfs as root";
+        matches!(self, Self::NotRoot).then_some(remedy)
+    }
+
     pub(super) fn from_lexer(error: &lexopt::Error) -> Self {
         Self::Argument(match error {
             lexopt::Error::UnexpectedOption(option) => option.clone(),

@@ -3,8 +3,8 @@
 mod conf;
 
 use crate::client::How;
-use crate::within;
-use anyhow::{Context as _, Result};
+use crate::{files, within};
+use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use conf::{Conf, Warning};
 use etcfs::fs::config::{Command, Config, Problem, parse_line};
@@ -45,8 +45,10 @@ pub(crate) struct Checked {
 
 /// Checks a file.
 pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
-    let text = std::fs::read(&args.file)
-        .with_context(|| format!("{}: cannot be read", args.file.display()))?;
+    let text = files::read(
+        &args.file,
+        "name another one; Bedrock's is /bedrock/etc/bedrock.conf",
+    )?;
     let checked = check(&String::from_utf8_lossy(&text), &args.root);
     let mut out = std::io::stdout().lock();
     if how.json {

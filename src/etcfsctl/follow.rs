@@ -47,6 +47,9 @@ macro_rules! command {
         impl $name {
             /// Which mount is meant, and which of its requests.
             fn choose(&self) -> Result<(Mount, Filter)> {
+                if self.count == Some(0) {
+                    bail!("--count 0: ends before the first request; give a number above 0, or leave it out");
+                }
                 let mount = find::mount(self.mount.as_deref())?;
                 let filter = Filter {
                     ops: list(self.op.as_deref()),

@@ -9,6 +9,7 @@ mod arguments;
 mod bedrock;
 mod check;
 mod client;
+mod files;
 mod find;
 mod follow;
 mod help;
@@ -90,7 +91,11 @@ fn parse() -> Result<Args, ExitCode> {
             .map(str::trim)
             .filter(|l| !l.is_empty())
             .collect();
-        refused(&format!("{}; see etcfsctl help", lines.join(" ")))
+        let commands = Args::get_args_info().commands;
+        let is_command = |arg: &&&str| commands.iter().any(|command| command.name == **arg);
+        let command = args.iter().find(is_command).map(|name| format!(" {name}"));
+        let help = format!("etcfsctl help{}", command.unwrap_or_default());
+        refused(&format!("{}; see {help}", lines.join(" ")))
     })
 }
 

@@ -1,7 +1,7 @@
 //! `etcfsctl record`: the conversation with the kernel, into a file.
 
 use crate::client::{Connection, How};
-use crate::find;
+use crate::{files, find};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::wire::Query;
@@ -9,9 +9,7 @@ use etcfs::replay::tape::{Choice, Tape};
 use etcfs::sys::signals::Signals;
 use etcfs_proto::capture::Redactor;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::fs::OpenOptions;
 use std::io::BufWriter;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -77,13 +75,7 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     // From here on an interrupt ends the recording, not the program.
     let signals = Signals::block().context("blocking the signals")?;
     let mut connection = Connection::ask(how, &mount, &Query::Record { data: args.data })?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&args.file)
-        .with_context(|| format!("creating {}", args.file.display()))?;
+    let file = files::create(&args.file, 0o600)?;
     let mut tape = Tape::new(BufWriter::new(file), choice);
     connection.wait_for_ever()?;
     let mut asked_to_end = false;

@@ -1,7 +1,7 @@
 //! `etcfsctl decode` and `etcfsctl replay`: what to do with a recording, on any machine and without a daemon.
 
 use crate::client::How;
-use crate::find;
+use crate::{files, find};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use etcfs::fs::ids::CONFIG_NAME;
@@ -53,9 +53,7 @@ pub(crate) struct ReplayArgs {
 pub(crate) fn decode(how: &How, args: &DecodeArgs) -> Result<ExitCode> {
     let bytes = read(&args.file)?;
     if let Some(path) = &args.pcapng {
-        let file =
-            fs::File::create(path).with_context(|| format!("creating {}", path.display()))?;
-        let mut out = BufWriter::new(file);
+        let mut out = BufWriter::new(files::create(path, 0o666)?);
         let packets =
             pcapng::write(&bytes, &mut out).with_context(|| format!("{}", args.file.display()))?;
         out.flush().with_context(|| format!("{}", path.display()))?;
@@ -148,7 +146,7 @@ fn trees_are_copied(args: &ReplayArgs) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("reading {}", path.display()))
+    files::read_any(path, "name one that etcfsctl record has made")
 }
 
 /// Copies a tree with everything that `cp` can copy. The recording is carried out on the copy, so that DIR stays.

@@ -1,7 +1,11 @@
 //! The command line: options on either side of the command, help in every way, and what is said to what is wrong.
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::harness::{Etcfs, Opts, private};
 use crate::{DEADLINE, arg, failure, run, text};
+
+const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/storm.etcfsrec");
 
 #[test]
 fn options_are_taken_before_and_after_the_command() {
@@ -81,7 +85,15 @@ fn what_is_wrong_is_one_line_with_its_remedy() {
         (&["log", "--reset"], ["--reset", "option of stats"]),
         (&["statz"], ["statz", "did you mean stats"]),
         (&["which"], ["PATH is missing", "etcfsctl help which"]),
-        (&["log", "--count", "many"], ["many", "etcfsctl help"]),
+        (&["log", "--count", "many"], ["many", "etcfsctl help log"]),
+        (
+            &["log", "--min-latency", "x"],
+            ["--min-latency", "etcfsctl help log"],
+        ),
+        (
+            &["-j", "trace", "--count", "0"],
+            ["--count 0", "leave it out"],
+        ),
         (&["help", "nothing"], ["nothing", "etcfsctl help"]),
     ] {
         let said = failure(line);
@@ -91,4 +103,52 @@ fn what_is_wrong_is_one_line_with_its_remedy() {
         }
     }
     assert_eq!(run(&["doctor", "--bogus"]).status.code(), Some(1));
+}
+
+/// A FIFO at the configuration's place was waited for until somebody wrote to it.
+#[test]
+fn a_file_that_cannot_be_had_is_named_with_a_remedy() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let mnt = etcfs.mnt();
+        let dir = env.dir("files");
+        let (missing, fifo) = (dir.join("missing"), dir.join("fifo"));
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("mkfifo");
+        std::fs::write(dir.join("text"), "text").expect("write");
+        let nowhere = dir.join("missing/recording");
+        for (line, name, remedy) in [
+            (&["check", arg(&missing)][..], "missing", "name another"),
+            (&["check", arg(&dir)], "files", "name a file"),
+            (
+                &["check", arg(&fifo)],
+                "fifo",
+                "not a regular file; name a file",
+            ),
+            (&["decode", arg(&missing)], "missing", "etcfsctl record"),
+            (&["decode", arg(&dir)], "files", "name a file"),
+            (&["replay", arg(&missing)], "missing", "etcfsctl record"),
+            (
+                &["decode", arg(&dir.join("text"))],
+                "text",
+                "etcfsctl record",
+            ),
+            (
+                &["decode", "--pcapng", arg(&nowhere), RECORDING],
+                "missing",
+                "create the directory",
+            ),
+            (
+                &["record", arg(&nowhere), arg(&mnt)],
+                "missing",
+                "create the directory",
+            ),
+            (&["record", arg(&dir), arg(&mnt)], "files", "name a file"),
+        ] {
+            let said = failure(line);
+            assert_eq!(said.lines().count(), 1, "{said}");
+            for part in ["etcfsctl: ", name, remedy] {
+                assert!(said.contains(part), "{line:?}: {said:?} lacks {part:?}");
+            }
+        }
+    });
 }

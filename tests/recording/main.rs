@@ -248,8 +248,14 @@ fn what_cannot_be_recorded_or_read_is_told_with_the_reason() {
         );
         assert!(!file.exists() && !on_the_mount.exists());
         fs::write(&file, "no recording at all").expect("write");
-        refused(&["decode", str(&file)], "no recording of etcfsctl");
-        refused(&["replay", str(&file)], "no recording of etcfsctl");
+        refused(
+            &["decode", str(&file)],
+            "no recording; etcfsctl record makes one",
+        );
+        refused(
+            &["replay", str(&file)],
+            "no recording; etcfsctl record makes one",
+        );
         refused(&["decode", "/no/such/file"], "/no/such/file");
         let no_mount = env.dir("no-mount");
         refused(&["replay", "--mount", str(&no_mount), STORM], "no-mount");

@@ -54,7 +54,7 @@ pub enum CaptureError {
 impl fmt::Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NotARecording => f.write_str("this is no recording of etcfsctl"),
+            Self::NotARecording => f.write_str("this is no recording; etcfsctl record makes one"),
             Self::Version { found } => write!(
                 f,
                 "the recording is of version {found}, and versions {OLDEST} to {VERSION} can be read here: use the \
