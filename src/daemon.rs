@@ -4,6 +4,7 @@
 //! [`keeper`] of a process that does ([`server`]), which shares its descriptors and finds everything else in the
 //! [ledger](crate::ledger), so that the next one goes on where it was killed.
 
+mod candidate;
 mod ending;
 mod facts;
 mod keeper;
@@ -11,7 +12,6 @@ mod resume;
 mod serve;
 mod server;
 mod settle;
-mod stand_in;
 mod start;
 
 pub use resume::{Resumed, resume, try_out};

@@ -1,10 +1,12 @@
 //! How things end here: words, numbers, and taking the mount away.
 
+use crate::ledger::Ledger;
 use crate::log;
 use crate::mount::{Attached, Detached};
 use anyhow::Result;
-use rustix::process::WaitStatus;
+use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// The exit code, after what went wrong has been told.
 pub(super) fn code(ended: Result<()>) -> ExitCode {
@@ -38,19 +40,6 @@ pub(super) fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-/// What of the options a keeper has to know that may allocate nothing.
-pub(super) struct Told {
-    /// The option `survive_shutdown`.
-    pub(super) survives: bool,
-}
-
-impl Told {
-    /// True if such a signal ends nothing.
-    pub(super) fn survives(&self, signal: i32) -> bool {
-        self.survives && sent_to_all(signal)
-    }
-}
-
 /// What an init sends to every process before it sends SIGKILL.
 pub(super) fn sent_to_all(signal: i32) -> bool {
     matches!(signal, libc::SIGTERM | libc::SIGHUP)
@@ -74,5 +63,18 @@ pub(super) fn told(status: i32) -> String {
         0 => "unknown how".to_owned(),
         signal @ 1.. => format!("signal {signal}"),
         code => format!("exit code {}", -code),
+    }
+}
+
+/// The keeper decides what a signal does, whichever of the processes it reaches.
+pub(super) fn forward(ledger: &Ledger, signal: i32) {
+    let header = ledger.header();
+    let keeper = Pid::from_raw(header.keeper.load(Acquire));
+    let (Some(keeper), Some(named)) = (keeper, Signal::from_named_raw(signal)) else {
+        return;
+    };
+    if kill_process(keeper, named).is_err() {
+        // It has just died; whoever takes its place sees this.
+        header.signal.store(signal, Release);
     }
 }

@@ -1,17 +1,17 @@
 //! The keeper: a process that shares its descriptors with the one that serves, does nothing while that lives, and makes
 //! another one when it has died. It reads a few words of the ledger's first page and nothing else.
 //!
-//! A keeper that has been made at the start ([`Keeper::run`]) has one thread and a whole memory, and makes servers by itself.
-//! One that a server has made, since the first was killed ([`super::stand_in`]), is a copy of a process with threads: it may not even
-//! allocate, so it goes on as the program anew, and that makes the next server.
+//! Should the keeper die, a spare one takes its place, which is a copy of it made as soon as the mount was served: all servers
+//! are made by a process that has one thread and has never served anybody. The spare one cannot wait for a server that is not
+//! its child, so it replaces that too, and makes a spare one of its own.
 
-use super::ending::{now, number_of, sent_to_all, signal_name, told, unmount};
-use super::facts::{Facts, OTHER_STATE, STATE, TRIAL};
+use super::ending::{forward, now, number_of, sent_to_all, signal_name, told, unmount};
+use super::facts::{Facts, STATE};
 use super::server;
 use crate::cli::Options;
 use crate::fs::Fs;
 use crate::ledger::Ledger;
-use crate::ledger::header::{End, Header, Trial};
+use crate::ledger::header::{End, Header};
 use crate::log;
 use crate::mount::Attached;
 use crate::sys::child::{self, Command, Half};
@@ -29,25 +29,27 @@ const DEATHS: usize = 5;
 /// See [`DEATHS`].
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How long a program may take to say whether it understands the state, and another to begin to serve.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a mount goes without a keeper. Whoever ends all processes, one after the other, shall not find a new one.
+const ALONE: Duration = Duration::from_millis(50);
 
 /// The process that keeps the descriptors.
 pub(super) struct Keeper<'a> {
-    options: &'a Options,
-    facts: Facts,
-    ledger: &'static Ledger,
-    signals: &'a Signals,
+    pub(super) options: &'a Options,
+    pub(super) facts: Facts,
+    pub(super) ledger: &'static Ledger,
+    pub(super) signals: &'a Signals,
     /// How the program is executed that is to go on with this state.
-    again: Command,
+    pub(super) again: Command,
     /// Readable once a server has begun to serve.
-    begun: OwnedFd,
+    pub(super) begun: OwnedFd,
+    /// The process that takes this one's place should it die.
+    pub(super) spare: Option<Pid>,
     /// Descriptors that are no server's to close.
-    kept: Vec<RawFd>,
+    pub(super) kept: Vec<RawFd>,
 }
 
 /// Why a server has ended.
-enum Gone {
+pub(super) enum Gone {
     /// The connection has ended.
     Over,
     /// It could not begin.
@@ -61,13 +63,15 @@ enum Gone {
 }
 
 /// What the keeper wakes up for.
-enum Woken {
+pub(super) enum Woken {
     /// The server has begun to serve.
     Begun,
     /// The server has ended.
     Ended(Gone),
     /// A signal that ends the daemon.
     Told(i32),
+    /// Another child has ended.
+    ChildEnded,
     /// The time is over.
     Late,
 }
@@ -98,11 +102,12 @@ impl<'a> Keeper<'a> {
             signals,
             again: Command::own(STATE, &file.to_string()),
             begun,
+            spare: None,
             kept,
         })
     }
 
-    fn header(&self) -> &'static Header {
+    pub(super) fn header(&self) -> &'static Header {
         self.ledger.header()
     }
 
@@ -126,7 +131,9 @@ impl<'a> Keeper<'a> {
             Woken::Ended(Gone::Died(Some(status))) => {
                 bail!("the server died at the start ({})", told(number_of(status)))
             }
-            Woken::Ended(_) | Woken::Late => bail!("the server ended at the start"),
+            Woken::Ended(_) | Woken::ChildEnded | Woken::Late => {
+                bail!("the server ended at the start")
+            }
         }
     }
 
@@ -141,40 +148,144 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// What keeps the mount from being served; it has been taken away then.
     pub(super) fn run(&mut self, mut server: Pid) -> Result<()> {
+        self.make_spare(&mut server);
+        let ended = self.watch(&mut server);
+        self.end_spare();
+        ended
+    }
+
+    fn watch(&mut self, server: &mut Pid) -> Result<()> {
         loop {
-            match self.wait(server, None) {
+            match self.wait(*server, None) {
                 Woken::Begun | Woken::Late => {}
+                Woken::ChildEnded => {
+                    let spare = self.spare.take_if(|spare| child::ended(*spare).is_some());
+                    if spare.is_some() {
+                        self.make_spare(server);
+                    }
+                }
                 Woken::Told(signal) => {
                     let done = unmount(self.mount(), signal);
-                    child::kill(server);
+                    child::kill(*server);
                     return done;
                 }
                 Woken::Ended(Gone::Over) => return Ok(()),
                 Woken::Ended(gone) => {
-                    self.note_end(&gone);
-                    if let Gone::Failed | Gone::Unreadable = gone {
-                        return self.give_up(&self.words());
+                    *server = self.replace(&gone)?;
+                    if self.spare.is_none() {
+                        self.make_spare(server);
                     }
-                    if matches!(gone, Gone::Died(_)) && self.dies_too_often() {
-                        return self.give_up("its servers die again and again");
-                    }
-                    self.go_over();
-                    server = match self.make() {
-                        Ok(server) => server,
-                        Err(error) => return self.give_up(&format!("{error:#}")),
-                    };
-                    self.watch_candidate(server);
                 }
             }
         }
     }
 
+    /// Ends the spare keeper: another program is to go on, or nobody.
+    pub(super) fn end_spare(&mut self) {
+        if let Some(spare) = self.spare.take() {
+            child::kill(spare);
+        }
+    }
+
+    /// Makes another server in the place of one that has gone.
+    ///
+    /// # Errors
+    /// There is not to be another one; the mount has been taken away.
+    fn replace(&mut self, gone: &Gone) -> Result<Pid> {
+        self.note_end(gone);
+        let why = match gone {
+            Gone::Failed | Gone::Unreadable => Some(self.words()),
+            Gone::Died(_) if self.dies_too_often() => {
+                Some("its servers die again and again".to_owned())
+            }
+            _ => None,
+        };
+        let made = match why {
+            Some(why) => Err(anyhow!(why)),
+            None => {
+                self.go_over();
+                self.make()
+            }
+        };
+        match made {
+            Ok(server) => {
+                self.watch_candidate(server);
+                Ok(server)
+            }
+            Err(error) => self.give_up(&format!("{error:#}")),
+        }
+    }
+
+    /// Makes a spare keeper. In that one this returns when the keeper has died: it is the keeper then, `server` is its own
+    /// server, and it has a spare one itself.
+    fn make_spare(&mut self, server: &mut Pid) {
+        loop {
+            let keeper = rustix::process::getpid();
+            match child::share() {
+                Ok(Half::Parent(spare)) => return self.spare = Some(spare),
+                Ok(Half::Child) => self.stand_by(keeper, server),
+                Err(errno) => {
+                    log::error(format_args!(
+                        "{}: there is no spare keeper ({errno})",
+                        self.mount().mountpoint().display()
+                    ));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits until the keeper is dead, and takes its place.
+    fn stand_by(&mut self, keeper: Pid, server: &mut Pid) {
+        self.spare = None;
+        let mut alone = !child::notice_end_of(keeper);
+        while !alone {
+            match signals::wait() {
+                child::PARENT_ENDED => alone = true,
+                signal => forward(self.ledger, signal),
+            }
+        }
+        // Whoever ends all of the daemon's processes, one after the other, is to find no new one.
+        std::thread::sleep(ALONE);
+        let header = self.header();
+        if header.end() == End::Over {
+            child::leave();
+        }
+        header.keeper.store(own(), Release);
+        log::error(format_args!(
+            "{}: the keeper has died, and another one is in its place",
+            self.mount().mountpoint().display()
+        ));
+        let left = Pid::from_raw(header.server.load(Acquire));
+        if let Some(left) = left.filter(|&left| !child::end_strange(left)) {
+            log::error(format_args!(
+                "the server (pid {}) does not end; another one takes its place all the same",
+                left.as_raw_nonzero()
+            ));
+        }
+        if header.end() == End::Over {
+            child::leave();
+        }
+        let signal = header.signal.load(Acquire);
+        if signal != 0 {
+            let _ = unmount(self.mount(), signal);
+            child::leave();
+        }
+        header.set_end(End::Restart);
+        match self.replace(&Gone::Replaced) {
+            Ok(made) => *server = made,
+            Err(error) => {
+                log::error(format_args!("{error:#}"));
+                child::leave();
+            }
+        }
+    }
+
     /// Makes a server. It serves when the keeper is woken.
-    fn make(&self) -> Result<Pid> {
+    pub(super) fn make(&self) -> Result<Pid> {
         let header = self.header();
         header.set_end(End::None);
         let first = header.servers.fetch_add(1, Relaxed) == 0;
-        let keeper = rustix::process::getpid();
         match child::share().context("making the process that serves")? {
             Half::Parent(server) => {
                 header.server.store(server.as_raw_nonzero().get(), Release);
@@ -188,8 +299,6 @@ impl<'a> Keeper<'a> {
                         facts: &self.facts,
                         ledger: self.ledger,
                         signals: self.signals,
-                        keeper,
-                        again: &self.again,
                         begun: self.begun.as_fd(),
                         kept: &self.kept,
                     },
@@ -200,7 +309,7 @@ impl<'a> Keeper<'a> {
     }
 
     /// Waits for what happens next, `most` at most.
-    fn wait(&self, server: Pid, most: Option<Duration>) -> Woken {
+    pub(super) fn wait(&self, server: Pid, most: Option<Duration>) -> Woken {
         let until = most.map(|most| Instant::now() + most);
         loop {
             if let Some(status) = child::ended(server) {
@@ -227,6 +336,10 @@ impl<'a> Keeper<'a> {
                     return Woken::Told(signal);
                 }
                 Ok(Some(libc::SIGUSR2)) => self.try_candidate(),
+                Ok(Some(libc::SIGCHLD)) => match child::ended(server) {
+                    Some(status) => return Woken::Ended(self.why(status)),
+                    None => return Woken::ChildEnded,
+                },
                 _ => {}
             }
         }
@@ -253,6 +366,7 @@ impl<'a> Keeper<'a> {
             Gone::Died(Some(status)) => number_of(*status),
             _ => 0,
         };
+        header.server.store(0, Release);
         header.status.store(status, Relaxed);
         header.ended_at.store(now(), Release);
     }
@@ -269,99 +383,10 @@ impl<'a> Keeper<'a> {
     }
 
     /// Takes the mount away: nobody is left to serve it.
-    fn give_up(&self, why: &str) -> Result<()> {
+    fn give_up(&self, why: &str) -> Result<Pid> {
         let at = self.mount().mountpoint().display();
-        log::error(format_args!("{at}: the mount is taken away: {why}"));
         self.mount().detach_lazily()?;
-        bail!("{at}: {why}")
-    }
-
-    /// Goes on as the program that was found to understand this state, if there is one.
-    fn go_over(&mut self) {
-        let header = self.header();
-        if header.end() != End::Upgrade {
-            return;
-        }
-        let candidate = header.candidate.swap(0, Relaxed);
-        header
-            .previous
-            .store(self.facts.program.unwrap_or(0), Relaxed);
-        let before = self.facts.program.replace(candidate);
-        self.facts.write(self.ledger);
-        let errno = self.again.execute(candidate);
-        // The trial was another execution of the same file.
-        log::error(format_args!(
-            "the other program cannot be executed ({errno}): this one goes on"
-        ));
-        header.previous.store(0, Relaxed);
-        header.set_trial(Trial::DoesNotRun);
-        self.facts.program = before;
-        self.facts.write(self.ledger);
-    }
-
-    /// Tries out the program that a client of the control socket has brought, and has the server end if it will do.
-    fn try_candidate(&self) {
-        let header = self.header();
-        let number = header.candidate.load(Acquire);
-        if number <= 2 {
-            return;
-        }
-        let trial = Command::own(TRIAL, &self.file().to_string());
-        let program = crate::sys::inherit::borrow(number);
-        let found = match trial.try_out(program, PATIENCE.as_millis() as u32 / 100) {
-            Some(status) if status.exit_status() == Some(0) => {
-                header.set_end(End::Upgrade);
-                let server = Pid::from_raw(header.server.load(Acquire));
-                server.map(|server| {
-                    rustix::process::kill_process(server, rustix::process::Signal::KILL)
-                });
-                return;
-            }
-            Some(status) if status.exit_status() == Some(OTHER_STATE) => Trial::OtherState,
-            _ => Trial::DoesNotRun,
-        };
-        header.candidate.store(0, Relaxed);
-        header.set_trial(found);
-    }
-
-    fn file(&self) -> RawFd {
-        self.ledger.file().map_or(0, |file| file.as_raw_fd())
-    }
-
-    /// Where this program has just taken another's place: goes back to that one if `server` does not serve in time.
-    pub(super) fn watch_candidate(&mut self, server: Pid) {
-        let header = self.header();
-        let previous = header.previous.load(Relaxed);
-        if previous <= 2 {
-            return;
-        }
-        let begun = self.wait(server, Some(PATIENCE));
-        header.previous.store(0, Relaxed);
-        if let Woken::Begun = begun {
-            header.set_trial(Trial::Serves);
-            crate::sys::inherit::close(previous);
-            return;
-        }
-        child::kill(server);
-        header.set_trial(Trial::DidNotServe);
-        let failed = self.facts.program.replace(previous);
-        self.facts.write(self.ledger);
-        let errno = self.again.execute(previous);
-        log::error(format_args!(
-            "the program before this one cannot be executed ({errno})"
-        ));
-        self.facts.program = failed;
-        self.facts.write(self.ledger);
-    }
-
-    /// Makes the server with which a program begins that has taken another's place.
-    ///
-    /// # Errors
-    /// No process can be made.
-    pub(super) fn resume(&mut self) -> Result<Pid> {
-        let server = self.make()?;
-        self.watch_candidate(server);
-        Ok(server)
+        bail!("{at}: the mount is taken away: {why}")
     }
 }
 

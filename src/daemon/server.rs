@@ -1,25 +1,18 @@
 //! The process that serves, seen from the inside: what it does besides serving.
 
-use super::ending::{Told, now, told};
+use super::ending::{forward, now, told};
 use super::facts::Facts;
 use super::serve;
-use super::stand_in::stand_in;
 use crate::cli::Options;
 use crate::fs::Fs;
 use crate::ledger::header::End;
 use crate::ledger::{Ledger, Region, Unreadable};
 use crate::log;
-use crate::sys::child::{self, Command, Half};
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{self, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{BorrowedFd, RawFd};
-use rustix::process::{Pid, Signal, kill_process};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::Duration;
-
-/// How long a server goes on without a keeper. Whoever ends both, one after the other, shall not find a third.
-const ALONE: Duration = Duration::from_millis(50);
 
 /// What a server begins with.
 pub(super) struct Start<'a> {
@@ -31,10 +24,6 @@ pub(super) struct Start<'a> {
     pub(super) ledger: &'static Ledger,
     /// The signals that end the daemon, and others.
     pub(super) signals: &'a Signals,
-    /// Who has made it.
-    pub(super) keeper: Pid,
-    /// How the program is executed anew.
-    pub(super) again: &'a Command,
     /// Is told that it serves.
     pub(super) begun: BorrowedFd<'a>,
     /// Descriptors that are the keeper's.
@@ -44,7 +33,6 @@ pub(super) struct Start<'a> {
 /// Serves until the connection ends, or the process is killed. `first`: nobody has served this mount before.
 pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
     let header = start.ledger.header();
-    let keeps = child::notice_end_of(start.keeper);
     let inherited = match first {
         true => Inherited::of(start.facts.descriptors()),
         false => {
@@ -76,9 +64,6 @@ pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
     if !first {
         tell(start);
     }
-    if !keeps {
-        replace_keeper(start);
-    }
     loop {
         let mut fds = [
             PollFd::from_borrowed_fd(server.session.ended(), PollFlags::IN),
@@ -93,10 +78,8 @@ pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
         }
         match start.signals.read() {
             Ok(Some(signal)) if signals::ends(signal) || signal == libc::SIGUSR2 => {
-                forward(start, signal);
+                forward(start.ledger, signal);
             }
-            Ok(Some(child::PARENT_ENDED)) => replace_keeper(start),
-            Ok(Some(libc::SIGCHLD)) if stand_in_ended(start) => replace_keeper(start),
             _ => {}
         }
     }
@@ -118,47 +101,5 @@ fn tell(start: &Start<'_>) {
                 "{at}: the server died ({how}); another one serves, after {milliseconds:.1} ms"
             ));
         }
-    }
-}
-
-/// The keeper decides what a signal does that reaches either.
-fn forward(start: &Start<'_>, signal: i32) {
-    let keeper = Pid::from_raw(start.ledger.header().keeper.load(Acquire));
-    if let (Some(keeper), Some(signal)) = (keeper, Signal::from_named_raw(signal)) {
-        let _ = kill_process(keeper, signal);
-    }
-}
-
-/// True if a keeper that this process has made has ended.
-fn stand_in_ended(start: &Start<'_>) -> bool {
-    let keeper = Pid::from_raw(start.ledger.header().keeper.load(Acquire));
-    keeper.is_some_and(|keeper| child::ended(keeper).is_some())
-}
-
-/// Makes another keeper.
-fn replace_keeper(start: &Start<'_>) {
-    std::thread::sleep(ALONE);
-    let header = start.ledger.header();
-    let at = start.facts.mount.mountpoint().display();
-    let Some(program) = start.facts.program else {
-        log::error(format_args!(
-            "{at}: the keeper has died, and there is no other: the program could not be opened, for no /proc is mounted"
-        ));
-        return;
-    };
-    let of_options = Told {
-        survives: start.options.survive_shutdown,
-    };
-    match child::share() {
-        Ok(Half::Parent(keeper)) => {
-            header.keeper.store(keeper.as_raw_nonzero().get(), Release);
-            log::error(format_args!(
-                "{at}: the keeper has died; another one is there"
-            ));
-        }
-        Ok(Half::Child) => stand_in(start.ledger, start.again, program, &of_options),
-        Err(errno) => log::error(format_args!(
-            "{at}: the keeper has died, and no process can be made in its place ({errno})"
-        )),
     }
 }

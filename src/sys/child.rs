@@ -5,10 +5,12 @@
 #![allow(unsafe_code)]
 
 use crate::mutex::lock;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use rustix::io::{self, Errno};
 use rustix::process::{
-    Pid, Resource, Signal, WaitOptions, WaitStatus, getppid, getrlimit, waitpid,
+    Pid, PidfdFlags, Resource, Signal, WaitOptions, WaitStatus, getppid, getrlimit, pidfd_open,
+    waitpid,
 };
 use std::ffi::{CString, c_char};
 use std::os::unix::ffi::OsStringExt as _;
@@ -25,8 +27,8 @@ pub(crate) enum Half {
     Child,
 }
 
-/// Makes a process that shares the descriptors. The parent may have other threads: what they hold (the allocator's locks)
-/// stays held in the child for ever, which must then allocate nothing.
+/// Makes a process that shares the descriptors. To be called by a process with one thread: what others hold (the
+/// allocator's locks) would stay held in the child for ever.
 ///
 /// # Errors
 /// EAGAIN, ENOMEM.
@@ -64,6 +66,35 @@ pub(crate) fn ended(child: Pid) -> Option<WaitStatus> {
 pub(crate) fn kill(pid: Pid) {
     let _ = rustix::process::kill_process(pid, Signal::KILL);
     while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
+}
+
+/// Ends a process that is nobody's child here. False: it is there still after five seconds.
+pub(crate) fn end_strange(pid: Pid) -> bool {
+    // By a descriptor, so that the number can be nobody else's by then (Linux 5.3).
+    let process = pidfd_open(pid, PidfdFlags::empty());
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
+    for _ in 0..5000 {
+        let gone = match &process {
+            Ok(process) => {
+                let mut fds = [PollFd::new(process, PollFlags::IN)];
+                poll(
+                    &mut fds,
+                    Some(&Timespec {
+                        tv_sec: 0,
+                        tv_nsec: 0,
+                    }),
+                )
+                .is_ok_and(|n| n > 0)
+            }
+            Err(Errno::SRCH) => true,
+            Err(_) => rustix::process::test_kill_process(pid).is_err(),
+        };
+        if gone {
+            return true;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    false
 }
 
 /// What a program is executed with. It is made while there is one thread, so that nothing has to be allocated later.

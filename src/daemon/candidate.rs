@@ -1,0 +1,107 @@
+//! Another program that is to go on with the mount: it is tried out, executed in the keeper's place, and gone back from if it
+//! does not serve.
+
+use super::facts::{OTHER_STATE, TRIAL};
+use super::keeper::{Keeper, Woken};
+use crate::ledger::header::{End, Trial};
+use crate::log;
+use crate::sys::child::{self, Command};
+use crate::sys::inherit;
+use anyhow::Result;
+use rustix::fd::{AsRawFd as _, RawFd};
+use rustix::process::{Pid, Signal, kill_process};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::Duration;
+
+/// How long a program may take to say whether it understands the state, and another to begin to serve.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Keeper<'_> {
+    /// Goes on as the program that was found to understand this state, if there is one.
+    pub(super) fn go_over(&mut self) {
+        let header = self.header();
+        if header.end() != End::Upgrade {
+            return;
+        }
+        // It would go on with descriptors of its own otherwise.
+        self.end_spare();
+        let candidate = header.candidate.swap(0, Relaxed);
+        header
+            .previous
+            .store(self.facts.program.unwrap_or(0), Relaxed);
+        let before = self.facts.program.replace(candidate);
+        self.facts.write(self.ledger);
+        let errno = self.again.execute(candidate);
+        // The trial was another execution of the same file.
+        log::error(format_args!(
+            "the other program cannot be executed ({errno}): this one goes on"
+        ));
+        header.previous.store(0, Relaxed);
+        header.set_trial(Trial::DoesNotRun);
+        self.facts.program = before;
+        self.facts.write(self.ledger);
+    }
+
+    /// Tries out the program that a client of the control socket has brought, and has the server end if it will do.
+    pub(super) fn try_candidate(&self) {
+        let header = self.header();
+        let number = header.candidate.load(Acquire);
+        if number <= 2 {
+            return;
+        }
+        let trial = Command::own(TRIAL, &self.file().to_string());
+        let program = inherit::borrow(number);
+        let found = match trial.try_out(program, PATIENCE.as_millis() as u32 / 100) {
+            Some(status) if status.exit_status() == Some(0) => {
+                header.set_end(End::Upgrade);
+                let server = Pid::from_raw(header.server.load(Acquire));
+                server.map(|server| kill_process(server, Signal::KILL));
+                return;
+            }
+            Some(status) if status.exit_status() == Some(OTHER_STATE) => Trial::OtherState,
+            _ => Trial::DoesNotRun,
+        };
+        header.candidate.store(0, Relaxed);
+        header.set_trial(found);
+    }
+
+    fn file(&self) -> RawFd {
+        self.ledger.file().map_or(0, |file| file.as_raw_fd())
+    }
+
+    /// Where this program has just taken another's place: goes back to that one if `server` does not serve in time.
+    pub(super) fn watch_candidate(&mut self, server: Pid) {
+        let header = self.header();
+        let previous = header.previous.load(Relaxed);
+        if previous <= 2 {
+            return;
+        }
+        let begun = self.wait(server, Some(PATIENCE));
+        header.previous.store(0, Relaxed);
+        if let Woken::Begun = begun {
+            header.set_trial(Trial::Serves);
+            inherit::close(previous);
+            return;
+        }
+        child::kill(server);
+        header.set_trial(Trial::DidNotServe);
+        let failed = self.facts.program.replace(previous);
+        self.facts.write(self.ledger);
+        let errno = self.again.execute(previous);
+        log::error(format_args!(
+            "the program before this one cannot be executed ({errno})"
+        ));
+        self.facts.program = failed;
+        self.facts.write(self.ledger);
+    }
+
+    /// Makes the server with which a program begins that has taken another's place.
+    ///
+    /// # Errors
+    /// No process can be made.
+    pub(super) fn resume(&mut self) -> Result<Pid> {
+        let server = self.make()?;
+        self.watch_candidate(server);
+        Ok(server)
+    }
+}
