@@ -125,6 +125,7 @@ impl Fs {
         settings: Settings,
     ) -> Result<Fs, NotBegun> {
         crate::sys::xattr::prepare();
+        let journal = journal::Journal::over(ledger)?;
         let restored = configuration::Restored::over(ledger)?;
         let rules = restored.rules();
         let lower = Arc::new(Lower::over(
@@ -149,7 +150,7 @@ impl Fs {
                 settings.open_limit.unwrap_or(settings.dir_limit * OPENS),
             ),
             configuration: Configuration::new(lower.clone(), restored, settings.mountpoint.clone()),
-            enforcer: Enforcer::new(lower.clone(), settings.mountpoint.clone()),
+            enforcer: Enforcer::new(lower.clone(), journal, settings.mountpoint.clone()),
             explain: Explainer::new(lower.clone(), &settings),
             lower,
             notices,

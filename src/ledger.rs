@@ -27,6 +27,7 @@ pub(crate) mod header;
 pub(crate) mod log;
 pub(crate) mod node;
 mod prose;
+pub(crate) mod ring;
 pub(crate) mod table;
 mod text;
 pub(crate) mod words;
@@ -84,6 +85,14 @@ pub(crate) enum Region {
     LargeFlights,
     /// The messages, in the order of those, each in a piece of [`flight::MESSAGES`].
     Messages,
+    /// What has been counted since when: see `session::meter`.
+    Meters,
+    /// When things began: see there.
+    Beginnings,
+    /// The [ring](ring::Ring) of what enforcement has done: see `fs::journal`.
+    Journal,
+    /// That of the servers that there have been.
+    Restarts,
 }
 
 /// The most nodes that may be known. Addresses are set aside for them, memory is not.
@@ -91,6 +100,13 @@ const NODES: usize = if cfg!(target_pointer_width = "64") {
     1 << 24
 } else {
     1 << 19
+};
+
+/// Room for meters, in bytes: one has some 350 KiB, and a thread has one.
+const METERS: usize = if cfg!(target_pointer_width = "64") {
+    512 << 20
+} else {
+    64 << 20
 };
 
 /// Room for the configuration's log, in bytes: two halves.
@@ -120,6 +136,10 @@ const REGIONS: &[(Region, usize)] = &[
     flight::records(1),
     flight::records(2),
     (Region::Messages, flight::messages()),
+    (Region::Meters, METERS),
+    (Region::Beginnings, 4096),
+    (Region::Journal, 4 << 20),
+    (Region::Restarts, 64 * 1024),
 ];
 
 /// Bytes of a ledger.

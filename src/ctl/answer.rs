@@ -3,12 +3,12 @@
 use super::Control;
 use super::report::{
     Enforcement, Init, JournalReport, ObjectReport, Op, OverrideReport, PassthroughReport,
-    RequestReport, SinceReset, Stats, ThreadReport, Which,
+    RequestReport, RestartReport, SinceReset, Stats, ThreadReport, Which,
 };
 use super::wire::Query;
 use crate::fs::ids::NodeId;
 use crate::fs::ids::Side;
-use crate::fs::journal::Deed;
+use crate::fs::journal::{Deed, Restart};
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
 use crate::mutex::lock;
@@ -23,7 +23,7 @@ use std::ffi::CString;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How many of a path's last enforcements `which` tells.
 const LAST: usize = 5;
@@ -196,9 +196,17 @@ impl Control {
 
     fn journal(&self) -> JournalReport {
         let journal = self.session.fs.enforcer.journal();
+        let (restarts, restarted) = journal.restarts();
+        let restart = |restart: &Restart| RestartReport {
+            time: seconds_since_1970(restart.time),
+            why: printable(&restart.why),
+            stall: restart.stall.as_secs_f64(),
+        };
         JournalReport {
             total: journal.total(),
             entries: journal.entries().iter().map(enforcement).collect(),
+            restarted,
+            restarts: restarts.iter().map(restart).collect(),
         }
     }
 }
@@ -273,10 +281,14 @@ fn ops(snapshot: &Snapshot) -> Vec<Op> {
         .collect()
 }
 
+fn seconds_since_1970(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs_f64()
+}
+
 fn enforcement(entry: &Deed) -> Enforcement {
-    let time = entry.time.duration_since(UNIX_EPOCH).unwrap_or_default();
     Enforcement {
-        time: time.as_secs_f64(),
+        time: seconds_since_1970(entry.time),
         path: format!("/{}", printable(&entry.path)),
         kind: entry.kind.word().to_owned(),
         side: side_word(entry.side).to_owned(),

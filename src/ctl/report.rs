@@ -233,6 +233,23 @@ pub struct JournalReport {
     pub total: u64,
     /// The newest, oldest first.
     pub entries: Vec<Enforcement>,
+    /// How many servers have taken another one's place since the mount was made.
+    #[serde(default)]
+    pub restarted: u64,
+    /// The newest of those, oldest first.
+    #[serde(default)]
+    pub restarts: Vec<RestartReport>,
+}
+
+/// One server in place of another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RestartReport {
+    /// When it began to serve, in seconds since 1970.
+    pub time: f64,
+    /// Why there is another one.
+    pub why: String,
+    /// How long nobody served, in seconds.
+    pub stall: f64,
 }
 
 /// One enforcement of an override.

@@ -118,9 +118,21 @@ pub(crate) fn journal(how: &How, args: &JournalArgs) -> Result<ExitCode> {
             out.push_str(&format!("{} {}\n", entry.path, enforcement(entry)));
         }
         let left_out = journal.total.saturating_sub(journal.entries.len() as u64);
+        for restart in &journal.restarts {
+            let (age, stall) = (age(restart.time), duration(restart.stall));
+            let why = &restart.why;
+            out.push_str(&format!(
+                "restarted {age} ago: {why}; nobody served for {stall}\n"
+            ));
+        }
+        let left_out = left_out
+            + journal
+                .restarted
+                .saturating_sub(journal.restarts.len() as u64);
         if journal.total == 0 {
             out.push_str("no override has been enforced since the start\n");
-        } else if left_out > 0 {
+        }
+        if left_out > 0 {
             out.push_str(&format!("{left_out} older ones are not kept\n"));
         }
         out
@@ -128,12 +140,16 @@ pub(crate) fn journal(how: &How, args: &JournalArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn enforcement(entry: &Enforcement) -> String {
+/// How long `time` is past, in words.
+fn age(time: f64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let age = (now.unwrap_or_default().as_secs_f64() - entry.time).max(0.0);
+    duration((now.unwrap_or_default().as_secs_f64() - time).max(0.0))
+}
+
+fn enforcement(entry: &Enforcement) -> String {
     format!(
         "{} ago, {} ({}): {}",
-        duration(age),
+        age(entry.time),
         entry.kind,
         entry.side,
         entry.text

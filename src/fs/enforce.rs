@@ -55,12 +55,12 @@ pub struct Enforcer {
 }
 
 impl Enforcer {
-    /// Of the overrides in force on `lower`, which is mounted at `mountpoint`.
-    pub(crate) fn new(lower: Arc<Lower>, mountpoint: Box<[u8]>) -> Enforcer {
+    /// Of the overrides in force on `lower`, which is mounted at `mountpoint`; what it does goes to `journal`.
+    pub(crate) fn new(lower: Arc<Lower>, journal: Journal, mountpoint: Box<[u8]>) -> Enforcer {
         Enforcer {
             lower,
             mountpoint,
-            journal: Journal::default(),
+            journal,
             seen: HashIndex::default(),
         }
     }

@@ -1,18 +1,25 @@
 //! What enforcement has done, for whoever asks why a change of theirs did not last (contract P6).
 
+mod written;
+
 use super::ids::Side;
 use super::rules::OverrideKind;
 use super::stat::Stat;
+use crate::ledger::ring::Ring;
+use crate::ledger::{Ledger, Region, Unreadable};
 use crate::mutex::lock;
 use crate::printable::plain;
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Mutex;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// How many entries are kept, the newest.
 pub(crate) const JOURNAL_MAX: usize = 256;
+
+/// How many restarts are kept, the newest.
+pub(crate) const RESTARTS_MAX: usize = 64;
 
 /// A process as it was when it did something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,112 +184,102 @@ impl fmt::Display for Deed {
     }
 }
 
-/// The newest [`JOURNAL_MAX`] entries.
-#[derive(Debug, Default)]
-pub struct Journal(Mutex<Newest>);
+/// One server in place of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// When the new one began to serve.
+    pub time: SystemTime,
+    /// Why there is a new one, in words.
+    pub why: Box<[u8]>,
+    /// How long nobody served.
+    pub stall: Duration,
+}
+
+/// What has happened: the newest [`JOURNAL_MAX`] enforcements and [`RESTARTS_MAX`] restarts. A successor goes on with it.
+#[derive(Debug)]
+pub struct Journal {
+    newest: Mutex<Newest>,
+    kept: Ring,
+    kept_restarts: Ring,
+}
 
 #[derive(Debug, Default)]
 struct Newest {
     entries: VecDeque<Deed>,
     total: u64,
+    restarts: VecDeque<Restart>,
+    all_restarts: u64,
 }
 
 impl Journal {
+    /// The journal that `ledger` holds.
+    ///
+    /// # Errors
+    /// [`Unreadable::Broken`].
+    pub(crate) fn over(ledger: &'static Ledger) -> Result<Journal, Unreadable> {
+        let kept = Ring::over(ledger, Region::Journal, JOURNAL_MAX);
+        let kept_restarts = Ring::over(ledger, Region::Restarts, RESTARTS_MAX);
+        let mut newest = Newest::default();
+        let broken = || Unreadable::Broken("the journal");
+        for (number, bytes) in kept.all() {
+            newest.total = number;
+            newest
+                .entries
+                .push_back(written::deed(&bytes).ok_or_else(broken)?);
+        }
+        for (number, bytes) in kept_restarts.all() {
+            newest.all_restarts = number;
+            newest
+                .restarts
+                .push_back(written::restart(&bytes).ok_or_else(broken)?);
+        }
+        Ok(Journal {
+            newest: Mutex::new(newest),
+            kept,
+            kept_restarts,
+        })
+    }
+
     /// Adds an entry; the oldest gives way.
     pub(crate) fn add(&self, entry: Deed) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.newest);
         if state.entries.len() >= JOURNAL_MAX {
             state.entries.pop_front();
         }
+        state.total = state.total.saturating_add(1);
+        self.kept.put(state.total, written::of_deed(&entry).bytes());
         state.entries.push_back(entry);
-        state.total += 1;
     }
 
-    /// The entries, the oldest first.
+    /// Notes that a server has taken the place of another one.
+    #[allow(dead_code)] // A successor calls it.
+    pub(crate) fn restarted(&self, restart: Restart) {
+        let mut state = lock(&self.newest);
+        if state.restarts.len() >= RESTARTS_MAX {
+            state.restarts.pop_front();
+        }
+        state.all_restarts = state.all_restarts.saturating_add(1);
+        self.kept_restarts
+            .put(state.all_restarts, written::of_restart(&restart).bytes());
+        state.restarts.push_back(restart);
+    }
+
+    /// The enforcements, the oldest first.
     pub fn entries(&self) -> Vec<Deed> {
-        lock(&self.0).entries.iter().cloned().collect()
+        lock(&self.newest).entries.iter().cloned().collect()
     }
 
-    /// How many entries there have ever been.
+    /// How many enforcements there have ever been.
     pub fn total(&self) -> u64 {
-        lock(&self.0).total
+        lock(&self.newest).total
+    }
+
+    /// The restarts, the oldest first, and how many there have ever been.
+    pub fn restarts(&self) -> (Vec<Restart>, u64) {
+        let state = lock(&self.newest);
+        (state.restarts.iter().cloned().collect(), state.all_restarts)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::UNIX_EPOCH;
-
-    fn entry(number: usize) -> Deed {
-        Deed {
-            time: UNIX_EPOCH + std::time::Duration::from_millis(1_500),
-            path: format!("file{number}").into_bytes().into(),
-            kind: OverrideKind::Symlink,
-            content: b"/right".as_slice().into(),
-            side: Side::Local,
-            found: Stood::Symlink(b"else\nwhere".as_slice().into()),
-            changed_by: Some(Process {
-                pid: 7,
-                comm: Some(b"ln".as_slice().into()),
-            }),
-            met_by: Some(Process { pid: 8, comm: None }),
-            result: Ok(()),
-        }
-    }
-
-    #[test]
-    fn the_newest_entries_are_kept() {
-        let journal = Journal::default();
-        for number in 0..300 {
-            journal.add(entry(number));
-        }
-        let entries = journal.entries();
-        assert_eq!(entries.len(), JOURNAL_MAX);
-        assert_eq!(*entries[0].path, *b"file44");
-        assert_eq!(*entries[255].path, *b"file299");
-        assert_eq!(journal.total(), 300);
-    }
-
-    #[test]
-    fn an_entry_is_one_line_whatever_names_it_holds() {
-        let mut entry = entry(1);
-        assert_eq!(
-            entry.to_string(),
-            "a symlink to else\\nwhere was there, made by ln[7], met by ?[8]; made a symlink to /right"
-        );
-        entry.found = Stood::Directory;
-        entry.changed_by = None;
-        entry.met_by = None;
-        entry.result = Err(Errno::NOTEMPTY);
-        assert_eq!(
-            entry.to_string(),
-            "a directory was there, met by a change of the configuration; left as it is, for it cannot be made a symlink to \
-             /right: Directory not empty"
-        );
-    }
-
-    #[test]
-    fn who_removed_it_put_nothing_there_and_a_first_injection_undoes_nothing() {
-        let mut entry = entry(1);
-        entry.found = Stood::Nothing;
-        entry.met_by = entry.changed_by.clone();
-        assert_eq!(
-            entry.to_string(),
-            "nothing was there, removed and met by ln[7]; made a symlink to /right"
-        );
-        entry.kind = OverrideKind::Inject;
-        entry.found = Stood::File;
-        entry.changed_by = None;
-        assert_eq!(
-            entry.to_string(),
-            "the text of /right was missing, met by ln[7]; put in"
-        );
-        entry.found = Stood::OldText;
-        entry.met_by = None;
-        assert_eq!(
-            entry.to_string(),
-            "it held text that is configured no more, met by a change of the configuration; taken out"
-        );
-    }
-}
+mod tests;

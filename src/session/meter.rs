@@ -15,47 +15,70 @@ pub(crate) use counts::{Counts, Snapshot};
 pub(crate) use thread::{Done, Meter, Role};
 pub(crate) use watch::{InFlight, Waker};
 
+use crate::ledger::table::Table;
+use crate::ledger::{Ledger, Region, Unreadable};
 use crate::mutex::lock;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use thread::MeterOfThread;
-use zerocopy::FromZeros;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use zerocopy::FromZeros as _;
 
 /// A thread's own meter, for as long as the thread works; the figures stay, and the next thread of that role adds to them.
-pub(crate) struct Seat(Arc<MeterOfThread>);
+pub(crate) struct Seat(&'static Meter);
 
 impl Deref for Seat {
     type Target = Meter;
 
     fn deref(&self) -> &Meter {
-        &self.0.meter
+        self.0
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.tid.store(0, Ordering::Release);
+        self.0.leave();
     }
 }
 
-/// The meters of a session.
+/// The meters of a mount: they lie where a successor goes on with them.
 pub(crate) struct Meters {
-    all: Mutex<Vec<Arc<MeterOfThread>>>,
+    all: Mutex<Vec<&'static Meter>>,
+    table: Table<Meter>,
     /// When counting began, see [`now`].
     pub(crate) since: u64,
 }
 
 impl Default for Meters {
+    /// Meters that no successor goes on with.
     fn default() -> Meters {
-        Meters {
-            all: Mutex::default(),
-            since: now(),
-        }
+        let ledger = Ledger::private().expect("memory for counters");
+        Meters::over(ledger).expect("nothing is in it")
     }
 }
 
 impl Meters {
+    /// The meters that lie in `ledger`, none of which is a thread's of this process.
+    ///
+    /// # Errors
+    /// [`Unreadable::Broken`].
+    pub(crate) fn over(ledger: &'static Ledger) -> Result<Meters, Unreadable> {
+        let table: Table<Meter> = ledger.table(Region::Meters);
+        let all: Vec<&'static Meter> = table.used().map(|(_, meter)| meter).collect();
+        for meter in &all {
+            meter
+                .role()
+                .ok_or(Unreadable::Broken("what is counted is no thread's"))?;
+            meter.leave();
+        }
+        let since = &ledger.words(Region::Beginnings)[0];
+        let begun = since.compare_exchange(0, now(), Ordering::AcqRel, Ordering::Acquire);
+        Ok(Meters {
+            all: Mutex::new(all),
+            table,
+            since: begun.err().unwrap_or_else(|| since.load(Ordering::Acquire)),
+        })
+    }
+
     /// A meter for the calling thread, a worker with place `index`.
     pub(crate) fn sit_at(&self, index: usize) -> Seat {
         let seat = self.sit(Role::Worker);
@@ -70,25 +93,19 @@ impl Meters {
             .get()
             .cast_unsigned();
         let mut all = lock(&self.all);
-        let free = |entry: &&Arc<MeterOfThread>| {
-            entry.role == role
-                && entry
-                    .tid
-                    .compare_exchange(0, tid, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-        };
-        if let Some(entry) = all.iter().find(free) {
-            entry.meter.current.set_place(None);
-            return Seat(entry.clone());
+        let is_free = |meter: &&&Meter| meter.role() == Some(role) && meter.seat(tid);
+        if let Some(meter) = all.iter().find(is_free) {
+            return Seat(meter);
         }
-        let meter = Meter::new_box_zeroed().expect("memory for a thread's counters");
-        let entry = Arc::new(MeterOfThread {
-            meter,
-            role,
-            tid: AtomicU32::new(tid),
-        });
-        all.push(entry.clone());
-        Seat(entry)
+        let meter = match self.table.take() {
+            Some(slot) => self.table.at(slot),
+            // Of more threads than there can well be a successor does not know what the last ones have counted.
+            None => Box::leak(Meter::new_box_zeroed().expect("memory for a thread's counters")),
+        };
+        meter.tid.store(tid, Ordering::Release);
+        meter.role.store(role.code(), Ordering::Release);
+        all.push(meter);
+        Seat(meter)
     }
 
     /// The sums of all meters, and what every thread is at.

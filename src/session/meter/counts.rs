@@ -1,12 +1,11 @@
 //! Counters, added up and read.
 
 use super::buckets::{BUCKETS, bucket_end};
-use super::thread::{ERRNOS, MeterOfThread, ROWS, Role};
+use super::thread::{ERRNOS, Meter, ROWS, Role};
 use super::watch::InFlight;
 use etcfs_proto::Opcode;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The figures of one opcode, all threads together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,22 +41,26 @@ impl Default for Counts {
 }
 
 impl Counts {
-    fn add(&mut self, entry: &MeterOfThread, at: usize) {
-        let row = &entry.meter.rows[at];
+    fn add(&mut self, meter: &Meter, at: usize) {
+        let row = &meter.rows[at];
         for (sum, bucket) in self.buckets.iter_mut().zip(&row.buckets) {
             let n = bucket.load(Ordering::Relaxed);
-            *sum += n;
-            self.count += n;
+            *sum = sum.saturating_add(n);
+            self.count = self.count.saturating_add(n);
         }
-        for (errno, counter) in entry.meter.errors[at].iter().enumerate() {
+        for (errno, counter) in meter.errors[at].iter().enumerate() {
             match counter.load(Ordering::Relaxed) {
                 0 => {}
-                n => *self.errors.entry(errno as i32).or_default() += u64::from(n),
+                n => {
+                    let sum = self.errors.entry(errno as i32).or_default();
+                    *sum = sum.saturating_add(n.into());
+                }
             }
         }
-        self.read += row.read.load(Ordering::Relaxed);
-        self.written += row.written.load(Ordering::Relaxed);
-        self.total_ns += row.total.load(Ordering::Relaxed);
+        let more = |sum: u64, n: &AtomicU64| sum.saturating_add(n.load(Ordering::Relaxed));
+        self.read = more(self.read, &row.read);
+        self.written = more(self.written, &row.written);
+        self.total_ns = more(self.total_ns, &row.total);
         self.max_ns = self.max_ns.max(row.max.load(Ordering::Relaxed));
     }
 
@@ -66,7 +69,7 @@ impl Counts {
         let rank = (self.count as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (bucket, n) in self.buckets.iter().enumerate() {
-            seen += n;
+            seen = n.saturating_add(seen);
             if seen >= rank {
                 return bucket_end(bucket).min(self.max_ns);
             }
@@ -78,7 +81,7 @@ impl Counts {
     pub(crate) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
         let mut seen = 0;
         self.buckets.iter().enumerate().filter_map(move |(at, &n)| {
-            seen += n;
+            seen = n.saturating_add(seen);
             (n > 0).then_some((bucket_end(at), seen))
         })
     }
@@ -132,25 +135,25 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn of(entries: &[Arc<MeterOfThread>]) -> Snapshot {
+    pub(super) fn of(meters: &[&'static Meter]) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for entry in entries {
-            let mut busy_ns = 0;
-            for (at, row) in entry.meter.rows.iter().enumerate() {
+        for meter in meters {
+            let mut busy_ns: u64 = 0;
+            for (at, row) in meter.rows.iter().enumerate() {
                 // The sum of latencies is 0 only where nothing was counted; the rest of such a row is not read, so that
                 // its pages stay without memory.
                 let total = row.total.load(Ordering::Relaxed);
                 if total > 0 {
-                    busy_ns += total;
+                    busy_ns = busy_ns.saturating_add(total);
                     let opcode = Opcode(at as u32);
-                    snapshot.ops.entry(opcode).or_default().add(entry, at);
+                    snapshot.ops.entry(opcode).or_default().add(meter, at);
                 }
             }
             snapshot.threads.push(ThreadFigures {
-                role: entry.role,
-                tid: entry.tid.load(Ordering::Acquire),
+                role: meter.role().unwrap_or(Role::Aside),
+                tid: meter.tid.load(Ordering::Acquire),
                 busy_ns,
-                current: entry.in_flight(),
+                current: meter.in_flight(),
             });
         }
         snapshot

@@ -128,3 +128,57 @@ fn a_watcher_sleeps_until_a_request_begins() {
 }
 
 use std::collections::BTreeMap;
+
+#[test]
+fn a_successor_goes_on_counting() {
+    let ledger = Ledger::private().unwrap();
+    let meters = Meters::over(ledger).unwrap();
+    let seats = [Role::Worker, Role::Aside].map(|role| meters.sit(role));
+    count(&seats[0], Opcode::READ, 1_000_000, 0);
+    count(&seats[1], Opcode::FSYNC, 2_000_000, 5);
+    let had = meters.snapshot();
+    let since = meters.since;
+    std::mem::forget((seats, meters));
+    let meters = Meters::over(ledger).unwrap();
+    assert_eq!(meters.since, since);
+    assert_eq!(meters.snapshot().ops, had.ops);
+    assert!(
+        meters
+            .snapshot()
+            .threads
+            .iter()
+            .all(|thread| thread.tid == 0)
+    );
+    // The meters of threads that are gone are the next ones'.
+    let seat = meters.sit(Role::Aside);
+    count(&seat, Opcode::FSYNC, 1, 5);
+    assert_eq!(meters.snapshot().ops[&Opcode::FSYNC].errors[&5], 2);
+    assert_eq!(meters.snapshot().threads.len(), 2);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn any_bytes_are_counters_or_none(
+        words in proptest::collection::vec((0..44_000_usize, proptest::num::u64::ANY), 0..200),
+        role in 0..4_u64,
+    ) {
+        let ledger = Ledger::private().unwrap();
+        let meters = Meters::over(ledger).unwrap();
+        drop(meters.sit(Role::Worker));
+        let all = ledger.words(Region::Meters);
+        for (at, word) in words {
+            all[at].store(word, Ordering::Relaxed);
+        }
+        all[0].store(role, Ordering::Relaxed);
+        if let Ok(meters) = Meters::over(ledger) {
+            let snapshot = meters.snapshot();
+            for counts in snapshot.ops.values() {
+                counts.quantile(0.5);
+                counts.cumulative().count();
+                let _ = snapshot.since(&snapshot);
+            }
+        }
+    }
+}

@@ -3,9 +3,10 @@
 use super::buckets::{BUCKETS, bucket};
 use super::clock::now;
 use super::watch::{Current, InFlight};
+use crate::ledger::table::Record;
 use etcfs_proto::{Frame, Opcode};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use zerocopy::FromZeros;
+use zerocopy::FromBytes;
 
 /// Rows of a meter: opcodes by number, and in the last row all others and what could not be read as a request.
 pub(super) const ROWS: usize = 64;
@@ -20,7 +21,7 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 /// The figures of one opcode.
-#[derive(FromZeros)]
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct OpcodeRow {
     /// Sum of latencies, ns.
@@ -36,9 +37,13 @@ pub(super) struct OpcodeRow {
 
 /// What one thread has counted. About 350 KiB of zeros, of which only the pages of opcodes in use take memory: for an alignment
 /// above that of malloc(3) the allocator would have to write them all.
-#[derive(FromZeros)]
+#[derive(FromBytes)]
 #[repr(C)]
 pub(crate) struct Meter {
+    /// Its [`Role`], by number from 1; 0: the meter is nobody's, and nothing has been counted.
+    pub(super) role: AtomicU32,
+    /// The thread's id; 0 while no thread has this meter.
+    pub(super) tid: AtomicU32,
     /// Keeps `current` off the cache lines of what lies before.
     _apart: [u64; 16],
     pub(super) current: Current,
@@ -123,17 +128,43 @@ pub(crate) enum Role {
     Aside,
 }
 
-/// A meter with its place in the list.
-pub(super) struct MeterOfThread {
-    pub(super) meter: Box<Meter>,
-    pub(super) role: Role,
-    /// The thread's id; 0 while no thread has this meter.
-    pub(super) tid: AtomicU32,
+impl Role {
+    /// As it stands in a meter.
+    pub(super) fn code(self) -> u32 {
+        self as u32 + 1
+    }
 }
 
-impl MeterOfThread {
+impl Record for Meter {
+    fn is_used(&self) -> bool {
+        self.role.load(Ordering::Acquire) != 0
+    }
+}
+
+impl Meter {
+    /// What kind of thread it belongs to. `None`: of none that there is.
+    pub(super) fn role(&self) -> Option<Role> {
+        let code = self.role.load(Ordering::Acquire);
+        [Role::Worker, Role::Aside]
+            .into_iter()
+            .find(|role| role.code() == code)
+    }
+
+    /// What its thread is at.
     pub(super) fn in_flight(&self) -> Option<InFlight> {
-        let tid = self.tid.load(Ordering::Acquire);
-        self.meter.current.read(tid)
+        self.current.read(self.tid.load(Ordering::Acquire))
+    }
+
+    /// Takes it for thread `tid` if no thread has it.
+    pub(super) fn seat(&self, tid: u32) -> bool {
+        let (free, none) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.tid.compare_exchange(0, tid, free, none).is_ok()
+    }
+
+    /// Says that its thread, which was at something or not, is gone.
+    pub(super) fn leave(&self) {
+        self.current.end();
+        self.current.set_place(None);
+        self.tid.store(0, Ordering::Release);
     }
 }

@@ -5,7 +5,7 @@ use etcfs_proto::abi::InHeader;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
-use zerocopy::FromZeros;
+use zerocopy::FromBytes;
 
 /// One request being worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl InFlight {
 
 /// A request as its thread publishes it. `unique` is 0 while the other fields change: the kernel numbers from 2 on and
 /// uses no number twice, so who reads the same number before and after has read one request.
-#[derive(FromZeros)]
+#[derive(FromBytes)]
 #[repr(C)]
 pub(super) struct Current {
     unique: AtomicU64,
