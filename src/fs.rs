@@ -166,9 +166,7 @@ impl Fs {
 
     /// The numbers of all descriptors that `ledger` names, for [`Inherited::keep`].
     pub(crate) fn descriptors_in(ledger: &'static Ledger) -> Vec<RawFd> {
-        let mut named = ledger.named_descriptors();
-        named.extend(locks::Locks::descriptors_in(ledger));
-        named
+        ledger.named_descriptors()
     }
 
     /// Carries out `commands`, all or none. Text that is no longer injected leaves its file before this returns (contract

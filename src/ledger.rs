@@ -24,6 +24,7 @@ pub(crate) mod flight;
 mod free;
 pub(crate) mod handle;
 pub(crate) mod header;
+pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod node;
 mod prose;
@@ -37,6 +38,7 @@ use crate::sys::slots::Slots;
 use backing::BackingRecord;
 use handle::HandleRecord;
 use header::Header;
+use lock::OwnerRecord;
 use node::{Aside, NodeRecord, NodeTable};
 use rustix::fd::{BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -269,6 +271,7 @@ impl Ledger {
         self.name::<NodeRecord>(Region::Nodes, &mut named);
         self.name::<HandleRecord>(Region::Handles, &mut named);
         self.name::<BackingRecord>(Region::Backing, &mut named);
+        self.name::<OwnerRecord>(Region::LockOwners, &mut named);
         named
     }
 

@@ -28,7 +28,6 @@ mod in_use;
 mod keeper;
 mod kept;
 mod ranges;
-mod record;
 mod restore;
 mod table;
 mod wait;

@@ -100,7 +100,7 @@ impl Session {
             ledger,
             resends: AtomicBool::new(true),
             crew: Crew::default(),
-            meters: Meters::default(),
+            meters: Meters::over(ledger),
             waker: Waker::default(),
             interrupts: Interrupts::default(),
             waiters: Arc::default(),

@@ -16,7 +16,7 @@ pub(crate) use thread::{Done, Meter, Role};
 pub(crate) use watch::{InFlight, Waker};
 
 use crate::ledger::table::Table;
-use crate::ledger::{Ledger, Region, Unreadable};
+use crate::ledger::{Ledger, Region};
 use crate::mutex::lock;
 use std::ops::Deref;
 use std::sync::Mutex;
@@ -48,35 +48,22 @@ pub(crate) struct Meters {
     pub(crate) since: u64,
 }
 
-impl Default for Meters {
-    /// Meters that no successor goes on with.
-    fn default() -> Meters {
-        let ledger = Ledger::private().expect("memory for counters");
-        Meters::over(ledger).expect("nothing is in it")
-    }
-}
-
 impl Meters {
-    /// The meters that lie in `ledger`, none of which is a thread's of this process.
-    ///
-    /// # Errors
-    /// [`Unreadable::Broken`].
-    pub(crate) fn over(ledger: &'static Ledger) -> Result<Meters, Unreadable> {
+    /// The meters that lie in `ledger`, none of which is a thread's of this process. Any bytes are counters; those of no known
+    /// role are added up with the others, and are nobody's to count on.
+    pub(crate) fn over(ledger: &'static Ledger) -> Meters {
         let table: Table<Meter> = ledger.table(Region::Meters);
         let all: Vec<&'static Meter> = table.used().map(|(_, meter)| meter).collect();
         for meter in &all {
-            meter
-                .role()
-                .ok_or(Unreadable::Broken("what is counted is no thread's"))?;
             meter.leave();
         }
         let since = &ledger.words(Region::Beginnings)[0];
         let begun = since.compare_exchange(0, now(), Ordering::AcqRel, Ordering::Acquire);
-        Ok(Meters {
+        Meters {
             all: Mutex::new(all),
             table,
             since: begun.err().unwrap_or_else(|| since.load(Ordering::Acquire)),
-        })
+        }
     }
 
     /// A meter for the calling thread, a worker with place `index`.

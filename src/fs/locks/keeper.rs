@@ -1,7 +1,7 @@
 //! What a thread sleeps on that looks after things while nobody asks: the ends of processes, and what has changed and is to
 //! be looked at. `K` names the things.
 
-use super::record::KeptWatch;
+use crate::ledger::lock::KeptWatch;
 use crate::mutex::lock;
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};

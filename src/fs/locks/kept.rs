@@ -10,11 +10,12 @@
 //! was noted. What they cover together is never less than what is held outside of the range.
 
 use super::ask::Owner;
-use super::record::{
-    ChangeRecord, HandleRecord, KeptWatch, NONE, OwnerRecord, RangeRecord, UNLOCK, WRITABLE, code,
-};
 use crate::fs::ids::NodeId;
 use crate::ledger::crash::point;
+use crate::ledger::lock::{
+    ChangeRecord, KeptWatch, LockHandleRecord, NONE, OwnerRecord, RangeRecord, UNLOCK, WRITABLE,
+    code,
+};
 use crate::ledger::table::Table;
 use crate::ledger::{Ledger, Region};
 use crate::sys::lock::{Kind, Range};
@@ -26,7 +27,7 @@ use std::sync::atomic::Ordering;
 pub(super) struct Kept {
     pub(super) owners: Table<OwnerRecord>,
     pub(super) ranges: Table<RangeRecord>,
-    pub(super) handles: Table<HandleRecord>,
+    pub(super) handles: Table<LockHandleRecord>,
     pub(super) changes: Table<ChangeRecord>,
 }
 

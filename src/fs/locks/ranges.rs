@@ -1,7 +1,7 @@
 //! The POSIX locks of one owner on one file: ranges that never overlap.
 
 use super::kept::KeptOwner;
-use super::record::NONE;
+use crate::ledger::lock::NONE;
 use crate::sys::lock::{Kind, Range};
 use std::collections::BTreeMap;
 

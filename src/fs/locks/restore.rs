@@ -10,17 +10,17 @@ use super::ask::{Owner, WHOLE};
 use super::holder::{Description, Holder, Locked, Watch};
 use super::kept::{Kept, KeptOwner};
 use super::ranges::Ranges;
-use super::record::KeptWatch;
 use crate::fs::budget::Account;
 use crate::fs::ids::NodeId;
 use crate::ledger::crash::point;
+use crate::ledger::lock::{KeptWatch, OwnerRecord};
 use crate::ledger::{Ledger, Unreadable};
 use crate::mutex::lock;
 use crate::sys::inherit::Inherited;
 use crate::sys::lock as sys;
 use crate::sys::lock::{Kind, Range};
 use arc_swap::ArcSwap;
-use rustix::fd::{AsFd as _, BorrowedFd, RawFd};
+use rustix::fd::{AsFd as _, BorrowedFd};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,16 +37,6 @@ struct Found {
 }
 
 impl Locks {
-    /// The descriptors that records in `ledger` name: see [`Inherited::keep`].
-    #[allow(dead_code)] // Whoever makes a successor asks.
-    pub(crate) fn descriptors_in(ledger: &'static Ledger) -> Vec<RawFd> {
-        let kept = Kept::over(ledger);
-        let owners = kept.owners.used();
-        owners
-            .flat_map(|(_, record)| record.descriptors())
-            .collect()
-    }
-
     /// The locks that `ledger` says are held, through descriptors that a predecessor has left; at most `most` descriptors
     /// will be used for them.
     ///
@@ -61,9 +51,7 @@ impl Locks {
         let mut found = locks.kept.found()?;
         let mut had = 0;
         for (slot, record) in locks.kept.owners.used() {
-            let owner = record
-                .owner()
-                .ok_or(Unreadable::Broken("a lock is nobody's"))?;
+            let owner = owner_of(record).ok_or(Unreadable::Broken("a lock is nobody's"))?;
             let node = NodeId(record.node.load(Ordering::Relaxed));
             had = had.max(record.since.load(Ordering::Relaxed).saturating_add(1));
             let found = found.remove(&slot).unwrap_or_default();
@@ -151,6 +139,16 @@ fn of<'a>(
 ) -> Result<&'a mut Found, Unreadable> {
     let owner = found.get_mut(&owner.load(Ordering::Relaxed));
     owner.ok_or(Unreadable::Broken("what is locked is nobody's"))
+}
+
+/// Whose it is. `None`: nobody's that can be.
+fn owner_of(record: &OwnerRecord) -> Option<Owner> {
+    let number = record.number.load(Ordering::Relaxed);
+    match record.state.load(Ordering::Acquire) {
+        1 => Some(Owner::Posix(number)),
+        2 => Some(Owner::Flock(number)),
+        _ => None,
+    }
 }
 
 impl Kept {

@@ -28,7 +28,7 @@ fn count(meter: &Meter, opcode: Opcode, ns: u64, errno: i32) {
 
 #[test]
 fn figures_of_all_threads_add_up_and_stay_when_a_thread_ends() {
-    let meters = Meters::default();
+    let meters = Meters::over(Ledger::private().unwrap());
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
@@ -55,7 +55,7 @@ fn figures_of_all_threads_add_up_and_stay_when_a_thread_ends() {
 
 #[test]
 fn a_difference_holds_what_came_after() {
-    let meters = Meters::default();
+    let meters = Meters::over(Ledger::private().unwrap());
     let seat = meters.sit(Role::Worker);
     count(&seat, Opcode::READ, 5_000_000_000, 5);
     let earlier = meters.snapshot();
@@ -70,7 +70,7 @@ fn a_difference_holds_what_came_after() {
 
 #[test]
 fn quantiles_lie_within_a_sixteenth() {
-    let meters = Meters::default();
+    let meters = Meters::over(Ledger::private().unwrap());
     let seat = meters.sit(Role::Worker);
     for ms in 1..=1000 {
         count(&seat, Opcode::READ, ms * 1_000_000, 0);
@@ -87,7 +87,7 @@ fn quantiles_lie_within_a_sixteenth() {
 #[test]
 fn a_request_is_seen_while_it_lasts() {
     use etcfs_proto::abi::InHeader;
-    let meters = Meters::default();
+    let meters = Meters::over(Ledger::private().unwrap());
     let seat = meters.sit(Role::Worker);
     assert_eq!(meters.in_flight(), []);
     let head = InHeader {
@@ -132,14 +132,14 @@ use std::collections::BTreeMap;
 #[test]
 fn a_successor_goes_on_counting() {
     let ledger = Ledger::private().unwrap();
-    let meters = Meters::over(ledger).unwrap();
+    let meters = Meters::over(ledger);
     let seats = [Role::Worker, Role::Aside].map(|role| meters.sit(role));
     count(&seats[0], Opcode::READ, 1_000_000, 0);
     count(&seats[1], Opcode::FSYNC, 2_000_000, 5);
     let had = meters.snapshot();
     let since = meters.since;
     std::mem::forget((seats, meters));
-    let meters = Meters::over(ledger).unwrap();
+    let meters = Meters::over(ledger);
     assert_eq!(meters.since, since);
     assert_eq!(meters.snapshot().ops, had.ops);
     assert!(
@@ -165,20 +165,20 @@ proptest::proptest! {
         role in 0..4_u64,
     ) {
         let ledger = Ledger::private().unwrap();
-        let meters = Meters::over(ledger).unwrap();
+        let meters = Meters::over(ledger);
         drop(meters.sit(Role::Worker));
         let all = ledger.words(Region::Meters);
         for (at, word) in words {
             all[at].store(word, Ordering::Relaxed);
         }
         all[0].store(role, Ordering::Relaxed);
-        if let Ok(meters) = Meters::over(ledger) {
-            let snapshot = meters.snapshot();
-            for counts in snapshot.ops.values() {
-                counts.quantile(0.5);
-                counts.cumulative().count();
-                let _ = snapshot.since(&snapshot);
-            }
+        let meters = Meters::over(ledger);
+        let snapshot = meters.snapshot();
+        for counts in snapshot.ops.values() {
+            counts.quantile(0.5);
+            counts.cumulative().count();
+            let _ = snapshot.since(&snapshot);
         }
+        drop(meters.sit(Role::Worker));
     }
 }

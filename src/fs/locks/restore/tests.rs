@@ -108,7 +108,7 @@ proptest! {
                 world.set(&locks, &ask).unwrap();
             }
         }
-        let named = Locks::descriptors_in(world.ledger);
+        let named = world.ledger.named_descriptors();
         std::mem::forget(locks);
         for (region, at, word) in words {
             let region = REGIONS[region];

@@ -1,7 +1,7 @@
 use super::super::*;
 use crate::fs::locks::ask::Ask;
 use crate::fs::locks::in_use::Use;
-use rustix::fd::{AsRawFd as _, OwnedFd};
+use rustix::fd::{AsRawFd as _, OwnedFd, RawFd};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use std::fs::File;
@@ -27,7 +27,7 @@ impl World {
 
     /// The locks after whoever had them was killed.
     pub(super) fn restored(&self) -> Arc<Locks> {
-        let named = Locks::descriptors_in(self.ledger);
+        let named = self.ledger.named_descriptors();
         let inherited = Inherited::of(named);
         let locks = Locks::over(self.ledger, &inherited, 1000).unwrap();
         inherited.close_rest();
@@ -37,7 +37,7 @@ impl World {
     /// As [`Inherited::keep`] closes what no record names, of this file.
     pub(super) fn close_unnamed(&self) {
         use std::os::unix::fs::MetadataExt as _;
-        let mut kept = Locks::descriptors_in(self.ledger);
+        let mut kept = self.ledger.named_descriptors();
         kept.push(self.file.as_raw_fd());
         let ino = rustix::fs::fstat(&*self.file).unwrap().st_ino;
         let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -104,7 +104,7 @@ impl World {
             noted.sort_unstable();
             let (below, flocked) = below(holder.description.load().fd.as_raw_fd());
             assert_eq!((&noted, locked.flocked), (&below, flocked), "{owner:?}");
-            assert_eq!(holder.kept.record().owner(), Some(owner));
+            assert_eq!(owner_of(holder.kept.record()), Some(owner));
             let through: Vec<u64> = locked.handles.keys().copied().collect();
             for &fh in &through {
                 assert!(table.through.contains(&(fh, owner)));

@@ -1,17 +1,16 @@
-//! The records of locks, as they lie in the ledger.
+//! The records of locks. How they change, and what may be found half changed, says `fs::locks::kept`.
 
-use super::ask::Owner;
-use crate::ledger::table::Record;
+use super::table::Record;
 use crate::sys::lock::{Kind, Range};
 use rustix::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zerocopy::FromBytes;
 
 /// No record.
-pub(super) const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// Set in [`OwnerRecord::description`] where it is open for writing.
-pub(super) const WRITABLE: u32 = 1 << 31;
+pub(crate) const WRITABLE: u32 = 1 << 31;
 
 /// [`OwnerRecord::watch`]: nobody has looked, it is nobody's, and from here on the descriptor's number, with the process
 /// above it.
@@ -22,61 +21,61 @@ const PROCESS: u64 = 2;
 /// Whose description it is, and what it is.
 #[derive(FromBytes)]
 #[repr(C)]
-pub(super) struct OwnerRecord {
-    /// 1: of [`Owner::Posix`], 2: of [`Owner::Flock`].
-    pub(super) state: AtomicU32,
+pub(crate) struct OwnerRecord {
+    /// 1: of a table of descriptors or an open file, for ranges, 2: of an open file, for `flock(2)`.
+    pub(crate) state: AtomicU32,
     /// Its descriptor, with [`WRITABLE`] or without.
-    pub(super) description: AtomicU32,
-    pub(super) number: AtomicU64,
-    pub(super) node: AtomicU64,
+    pub(crate) description: AtomicU32,
+    pub(crate) number: AtomicU64,
+    pub(crate) node: AtomicU64,
     /// The user who is charged.
-    pub(super) uid: AtomicU32,
+    pub(crate) uid: AtomicU32,
     /// The process that locked the last range.
-    pub(super) pid: AtomicU32,
+    pub(crate) pid: AtomicU32,
     /// When the first of what is held was locked.
-    pub(super) since: AtomicU64,
-    pub(super) watch: AtomicU64,
+    pub(crate) since: AtomicU64,
+    pub(crate) watch: AtomicU64,
     /// What is held with `flock(2)`: 0: nothing, otherwise a kind's code.
-    pub(super) flocked: AtomicU32,
+    pub(crate) flocked: AtomicU32,
     unused: AtomicU32,
 }
 
 /// A locked range.
 #[derive(FromBytes)]
 #[repr(C)]
-pub(super) struct RangeRecord {
+pub(crate) struct RangeRecord {
     /// A kind's code.
-    pub(super) state: AtomicU32,
-    pub(super) owner: AtomicU32,
-    pub(super) first: AtomicU64,
-    pub(super) last: AtomicU64,
+    pub(crate) state: AtomicU32,
+    pub(crate) owner: AtomicU32,
+    pub(crate) first: AtomicU64,
+    pub(crate) last: AtomicU64,
 }
 
 /// A handle through which an owner has locked ranges.
 #[derive(FromBytes)]
 #[repr(C)]
-pub(super) struct HandleRecord {
-    pub(super) state: AtomicU32,
-    pub(super) owner: AtomicU32,
-    pub(super) fh: AtomicU64,
+pub(crate) struct LockHandleRecord {
+    pub(crate) state: AtomicU32,
+    pub(crate) owner: AtomicU32,
+    pub(crate) fh: AtomicU64,
 }
 
 /// A lower lock that is being changed.
 #[derive(FromBytes)]
 #[repr(C)]
-pub(super) struct ChangeRecord {
+pub(crate) struct ChangeRecord {
     /// A kind's code, or [`UNLOCK`].
-    pub(super) state: AtomicU32,
-    pub(super) owner: AtomicU32,
-    pub(super) first: AtomicU64,
-    pub(super) last: AtomicU64,
+    pub(crate) state: AtomicU32,
+    pub(crate) owner: AtomicU32,
+    pub(crate) first: AtomicU64,
+    pub(crate) last: AtomicU64,
 }
 
 /// [`ChangeRecord::state`]: the lock is given up.
-pub(super) const UNLOCK: u32 = 3;
+pub(crate) const UNLOCK: u32 = 3;
 
 /// A kind's code.
-pub(super) fn code(kind: Kind) -> u32 {
+pub(crate) fn code(kind: Kind) -> u32 {
     match kind {
         Kind::Shared => 1,
         Kind::Exclusive => 2,
@@ -101,11 +100,24 @@ macro_rules! records {
         })*
     };
 }
-records!(OwnerRecord, RangeRecord, HandleRecord, ChangeRecord);
+records!(RangeRecord, LockHandleRecord, ChangeRecord);
+
+impl Record for OwnerRecord {
+    fn is_used(&self) -> bool {
+        self.state.load(Ordering::Acquire) != 0
+    }
+
+    fn name_descriptors(&self, named: &mut Vec<RawFd>) {
+        named.push(self.description().0);
+        if let KeptWatch::Process(_, fd) = self.watch() {
+            named.push(fd);
+        }
+    }
+}
 
 /// With which process an owner's locks end, as it is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeptWatch {
+pub(crate) enum KeptWatch {
     /// Nobody has looked.
     Unknown,
     /// With none.
@@ -116,7 +128,7 @@ pub(super) enum KeptWatch {
 
 impl KeptWatch {
     /// As it stands in a record.
-    pub(super) fn word(self) -> u64 {
+    pub(crate) fn word(self) -> u64 {
         match self {
             KeptWatch::Unknown => UNKNOWN,
             KeptWatch::Nobodys => NOBODYS,
@@ -137,49 +149,29 @@ impl KeptWatch {
 }
 
 impl OwnerRecord {
-    /// Whose it is. `None`: nobody's that can be.
-    pub(super) fn owner(&self) -> Option<Owner> {
-        let number = self.number.load(Ordering::Relaxed);
-        match self.state.load(Ordering::Acquire) {
-            1 => Some(Owner::Posix(number)),
-            2 => Some(Owner::Flock(number)),
-            _ => None,
-        }
-    }
-
     /// Its descriptor, and whether that is open for writing.
-    pub(super) fn description(&self) -> (RawFd, bool) {
+    pub(crate) fn description(&self) -> (RawFd, bool) {
         let word = self.description.load(Ordering::Relaxed);
         ((word & !WRITABLE) as RawFd, word & WRITABLE != 0)
     }
 
     /// With which process its locks end.
-    pub(super) fn watch(&self) -> KeptWatch {
+    pub(crate) fn watch(&self) -> KeptWatch {
         KeptWatch::of(self.watch.load(Ordering::Relaxed))
     }
 
     /// What is held with `flock(2)`; `Err`: no code that can be.
-    pub(super) fn flocked(&self) -> Result<Option<Kind>, ()> {
+    pub(crate) fn flocked(&self) -> Result<Option<Kind>, ()> {
         match self.flocked.load(Ordering::Relaxed) {
             0 => Ok(None),
             code => kind_of(code).map(Some).ok_or(()),
         }
     }
-
-    /// The descriptors that it names.
-    #[allow(dead_code)] // Whoever makes a successor asks.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let watched = match self.watch() {
-            KeptWatch::Process(_, fd) => Some(fd),
-            KeptWatch::Unknown | KeptWatch::Nobodys => None,
-        };
-        std::iter::once(self.description().0).chain(watched)
-    }
 }
 
 impl RangeRecord {
     /// What is locked, and how. `None`: nothing that can be.
-    pub(super) fn range(&self) -> Option<(Range, Kind)> {
+    pub(crate) fn range(&self) -> Option<(Range, Kind)> {
         let kind = kind_of(self.state.load(Ordering::Acquire))?;
         Some((range_of(&self.first, &self.last)?, kind))
     }
@@ -187,7 +179,7 @@ impl RangeRecord {
 
 impl ChangeRecord {
     /// What is changed, and to what. `None`: nothing that can be.
-    pub(super) fn change(&self) -> Option<(Range, Option<Kind>)> {
+    pub(crate) fn change(&self) -> Option<(Range, Option<Kind>)> {
         let to = match self.state.load(Ordering::Acquire) {
             UNLOCK => None,
             code => Some(kind_of(code)?),
