@@ -39,6 +39,7 @@ pub(crate) use waiters::MAX_LOCK_WAITERS;
 pub(crate) use way::Way;
 
 use crate::fs::backing::registry::Reach;
+use crate::ledger::Ledger;
 use lone_caller::Turns;
 use meter::InFlight;
 use rustix::thread::CpuSet;
@@ -46,6 +47,11 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use worker::Post;
+
+/// The requests that a server was working on when it ended, in words.
+pub(crate) fn left(ledger: &'static Ledger) -> Vec<String> {
+    flights::Flights::in_words(ledger)
+}
 
 impl Session {
     /// Lets the kernel do with lower files itself what `reach` says, if INIT agreed on that.

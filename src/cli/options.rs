@@ -64,6 +64,8 @@ pub struct Options {
     pub(crate) noforget: bool,
     /// Whether another process keeps the descriptors, so that the mount outlives the one that serves; none: nobody said.
     pub(crate) keeper: Option<bool>,
+    /// How many servers may die within 10 s until the keeper takes the mount away; 0: as many as like.
+    pub(crate) max_deaths: u8,
     /// What `ETCFS_KEEPER` said, if that is neither yes nor no.
     pub(crate) odd_keeper: Option<OsString>,
     /// TERM and HUP, which shutdown sends to all, do not end the daemon.
@@ -95,6 +97,7 @@ impl Default for Options {
             watchdog: 10,
             noforget: false,
             keeper: None,
+            max_deaths: 5,
             odd_keeper: None,
             survive_shutdown: false,
             legacy_global: false,

@@ -101,6 +101,10 @@ pub(super) const ROWS: &[OptionRow] = &[
         "keeper",
         Value("yes|no", |o, v| yes_or_no(v).map(|v| o.keeper = Some(v))),
     ),
+    row(
+        "max_deaths",
+        Value("N", |o, v| deaths(v).map(|v| o.max_deaths = v)),
+    ),
     row("survive_shutdown", Nothing(|o| o.survive_shutdown = true)),
     row("debug", Nothing(Options::set_debug)),
     // The kernel's and mount(8)'s.
@@ -294,6 +298,13 @@ fn waiters(value: &OsStr) -> Result<usize, &'static str> {
         .filter(|n| (1..=100_000).contains(n))
         .map(|n| n as usize)
         .ok_or("a number from 1 to 100000")
+}
+
+fn deaths(value: &OsStr) -> Result<u8, &'static str> {
+    number(value)
+        .filter(|n| (0..=64).contains(n))
+        .map(|n| n as u8)
+        .ok_or("a number from 0 to 64")
 }
 
 fn copied(value: &OsStr) -> Result<u64, &'static str> {

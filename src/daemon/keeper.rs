@@ -11,7 +11,7 @@ use super::server;
 use crate::cli::Options;
 use crate::fs::Fs;
 use crate::ledger::Ledger;
-use crate::ledger::header::{End, Header};
+use crate::ledger::header::{End, Header, MOST_DEATHS};
 use crate::log;
 use crate::mount::Attached;
 use crate::sys::child::{self, Command, Half};
@@ -23,10 +23,7 @@ use rustix::process::{Pid, WaitStatus};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-/// So many servers may die of themselves within [`WINDOW`]; then something is wrong that a further one will not mend.
-const DEATHS: usize = 5;
-
-/// See [`DEATHS`].
+/// Within this time `max_deaths` servers may die: then something is wrong that a further one will not mend.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// How long a mount goes without a keeper. Whoever ends all processes, one after the other, shall not find a new one.
@@ -195,9 +192,12 @@ impl<'a> Keeper<'a> {
         self.note_end(gone);
         let why = match gone {
             Gone::Failed | Gone::Unreadable => Some(self.words()),
-            Gone::Died(_) if self.dies_too_often() => {
-                Some("its servers die again and again".to_owned())
-            }
+            Gone::Died(_) if self.dies_too_often() => Some(format!(
+                "{} servers have died within {} s, the last one over {} (-o max_deaths=N allows more)",
+                self.options.max_deaths,
+                WINDOW.as_secs(),
+                self.last_requests()
+            )),
             _ => None,
         };
         let made = match why {
@@ -371,15 +371,28 @@ impl<'a> Keeper<'a> {
         header.ended_at.store(now(), Release);
     }
 
-    /// True if this death is the last of [`DEATHS`] within [`WINDOW`].
+    /// True if this death is one too many: see the option `max_deaths`.
     fn dies_too_often(&self) -> bool {
         let deaths = &self.header().deaths;
-        for at in 1..DEATHS {
+        for at in 1..MOST_DEATHS {
             deaths[at - 1].store(deaths[at].load(Relaxed), Relaxed);
         }
-        deaths[DEATHS - 1].store(now(), Relaxed);
-        let first = deaths[0].load(Relaxed);
+        deaths[MOST_DEATHS - 1].store(now(), Relaxed);
+        let most = usize::from(self.options.max_deaths).min(MOST_DEATHS);
+        let first = match most {
+            0 => 0,
+            most => deaths[MOST_DEATHS - most].load(Relaxed),
+        };
         first != 0 && now().saturating_sub(first) < WINDOW.as_nanos() as u64
+    }
+
+    /// What the last server was working on, as far as it can be read.
+    fn last_requests(&self) -> String {
+        let left = crate::session::left(self.ledger);
+        match left.is_empty() {
+            true => "no request".to_owned(),
+            false => left.join(", "),
+        }
     }
 
     /// Takes the mount away: nobody is left to serve it.

@@ -6,6 +6,9 @@ use zerocopy::FromBytes;
 /// `etcfsldg`, as a number.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"etcfsldg");
 
+/// How many deaths of servers are remembered.
+pub(crate) const MOST_DEATHS: usize = 64;
+
 /// The first page of a ledger.
 #[derive(Debug, FromBytes)]
 #[repr(C)]
@@ -42,7 +45,7 @@ pub(crate) struct Header {
     /// See `status`.
     pub(crate) ended_at: AtomicU64,
     /// When the latest servers died of themselves, ns of the monotonic clock, the oldest first.
-    pub(crate) deaths: [AtomicU64; 5],
+    pub(crate) deaths: [AtomicU64; MOST_DEATHS],
     /// The signal upon which all is to end, for a keeper that cannot unmount by itself; 0: none.
     pub(crate) signal: AtomicI32,
     /// The descriptor of a program that is to take this one's place; 0: none.

@@ -5,6 +5,7 @@ use super::head;
 use super::pieces::{Piece, Pieces};
 use crate::ledger::Ledger;
 use crate::ledger::flight::{Flight, MESSAGES};
+use etcfs_proto::Frame;
 use std::sync::Arc;
 
 /// The class of the pieces that threads read into.
@@ -57,6 +58,23 @@ impl Flights {
         // From here on a successor finds it there, and before it has found it here.
         flight.hand_on(head::unique_of(message).unwrap_or(0));
         buffer
+    }
+
+    /// What those requests are that a process was working on which has ended, in words.
+    pub(crate) fn in_words(ledger: &'static Ledger) -> Vec<String> {
+        let words = |buffer: &Buffer| {
+            let frame = Frame::cut(buffer.bytes()).ok()?;
+            let head = frame.head;
+            Some(format!(
+                "{} of node {} for pid {} uid {}",
+                frame.opcode(),
+                head.nodeid,
+                head.pid,
+                head.uid
+            ))
+        };
+        let left = Flights::over(ledger).left();
+        left.iter().filter_map(words).collect()
     }
 
     /// What a predecessor has left, each with its message. To be called before anything else.
