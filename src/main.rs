@@ -6,7 +6,11 @@ use etcfs::cli::{HELP, Options, Parsed, asked_of_mount};
 use etcfs::daemon;
 use etcfs::printable::{plain, tame};
 use etcfs::sys::background::{Forked, Readiness, background};
+use etcfs::sys::heap::Patient;
 use etcfs::sys::signals::{self, Signals};
+
+#[global_allocator]
+static HEAP: Patient = Patient;
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args_os().skip(1)) {

@@ -10,7 +10,7 @@ pub(crate) mod dev;
 pub(crate) mod file_handle;
 pub mod fileattr;
 pub(crate) mod final_kill;
-pub(crate) mod heap;
+pub mod heap;
 pub(crate) mod inherit;
 pub mod lease;
 pub(crate) mod limits;

@@ -15,6 +15,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("SECURITY", include_str!("topics/security.txt")),
     ("COSTS", include_str!("topics/costs.txt")),
     ("SHUTDOWN", include_str!("topics/shutdown.txt")),
+    ("FAULTS", include_str!("topics/faults.txt")),
 ];
 
 /// etcfs(8).

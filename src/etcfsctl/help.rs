@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 /// What is explained besides the commands: name, one line, text.
-const TOPICS: [(&str, &str, &str); 7] = [
+const TOPICS: [(&str, &str, &str); 8] = [
     (
         "limits",
         "what differs from a native file system, and what to do instead",
@@ -41,6 +41,11 @@ const TOPICS: [(&str, &str, &str); 7] = [
         "shutdown",
         "how the daemon outlives the services that read the mount while they stop",
         include_str!("../docs/topics/shutdown.txt"),
+    ),
+    (
+        "faults",
+        "what callers get when something beneath or around the daemon fails",
+        include_str!("../docs/topics/faults.txt"),
     ),
 ];
 

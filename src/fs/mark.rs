@@ -1,7 +1,7 @@
 //! Whether an object has changed between two looks at it.
 
 use super::stat::Stat;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::time::Duration;
 
 /// How old a change must be for a look to prove that there was none after it. Change times advance in steps of the
@@ -43,9 +43,42 @@ impl Mark {
 
     /// True if a later change cannot have this mark too.
     pub(crate) fn is_settled(&self) -> bool {
-        let now = clock_gettime(ClockId::Realtime);
+        self.is_settled_at(clock_gettime(ClockId::Realtime))
+    }
+
+    /// The same at another moment. A change that is still to come, as one from before the clock was set back, is as far from
+    /// one that is made at this moment as one that lies back.
+    fn is_settled_at(&self, now: Timespec) -> bool {
         let then = Duration::new(self.ctime.0.max(0).unsigned_abs(), self.ctime.1);
         let now = Duration::new(now.tv_sec.max(0).unsigned_abs(), now.tv_nsec as u32);
-        now.saturating_sub(then) > SETTLED
+        now.abs_diff(then) > SETTLED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_settled_when_the_clock_is_elsewhere_be_it_set_back() {
+        let mark = Mark {
+            dev: 1,
+            ino: 2,
+            size: 3,
+            mtime: (1000, 0),
+            ctime: (1000, 500_000_000),
+        };
+        for (tv_sec, tv_nsec, settled) in [
+            (1000, 500_000_000, false),
+            (1000, 510_000_000, false),
+            (1000, 490_000_000, false),
+            (1000, 530_000_000, true),
+            (2000, 0, true),
+            (1000, 470_000_000, true),
+            (1000 - 86_400, 0, true),
+        ] {
+            let now = Timespec { tv_sec, tv_nsec };
+            assert_eq!(mark.is_settled_at(now), settled, "{tv_sec}.{tv_nsec:09}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! so that nobody waits for it and an idle daemon is not woken for it.
 
 use crate::fs::node::Nodes;
+use crate::log;
 use crate::sys::heap;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub(super) struct Tidied {
     steps: u64,
     nodes: usize,
     at: Instant,
+    /// How many allocations have waited so far.
+    waited: u64,
 }
 
 impl Default for Tidied {
@@ -25,6 +28,7 @@ impl Default for Tidied {
             steps: 0,
             nodes: 0,
             at: Instant::now(),
+            waited: 0,
         }
     }
 }
@@ -34,6 +38,7 @@ impl Tidied {
     pub(super) fn now(&mut self, steps: u64, nodes: &Nodes) {
         let known = nodes.count();
         let gone = std::mem::replace(&mut self.nodes, known).saturating_sub(known);
+        self.tell();
         if gone >= GONE || steps.wrapping_sub(self.steps) >= UNTIDY {
             (self.steps, self.at) = (steps, Instant::now());
             heap::give_back();
@@ -42,9 +47,22 @@ impl Tidied {
 
     /// Something is.
     pub(super) fn at_last(&mut self, steps: u64, nodes: &Nodes) {
+        self.tell();
         if self.at.elapsed() >= LATEST {
             self.at = Instant::now();
             self.now(steps, nodes);
+        }
+    }
+
+    /// What could not be told while there was no memory to tell it with.
+    fn tell(&mut self) {
+        let waited = heap::waited();
+        if waited != self.waited {
+            log::warn(format_args!(
+                "memory was short: requests have waited {} times for some",
+                waited - self.waited
+            ));
+            self.waited = waited;
         }
     }
 }

@@ -76,10 +76,15 @@ impl Bases {
 
     /// Another stratum: a tmpfs of its own for the local directory, and the same global directory.
     pub fn second(&self, env: &Env, name: &str) -> Self {
+        Self::beside(env, name, &self.global)
+    }
+
+    /// Another stratum, whose global directory is given.
+    pub fn beside(env: &Env, name: &str, global: &Path) -> Self {
         let bases = Self {
             fs: env.dir(name),
             below: env.dir(&format!("{name}-below")),
-            global: self.global.clone(),
+            global: global.to_owned(),
         };
         bases.mount(env, Lower::Tmpfs);
         bases

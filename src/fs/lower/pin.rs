@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use std::sync::Arc;
 
 /// So many seconds after a change every further one has another change time.
-const SETTLED: i64 = 2;
+const SETTLED: u64 = 2;
 
 /// A lower object that cannot be exchanged for another while this lives.
 pub(crate) enum Pinned {
@@ -145,8 +145,9 @@ impl Lower {
     /// state that lies long back, by the kernel's own clock, can be told from every later one by its change time.
     pub(crate) fn note_no_acl(&self, node: &Node, pinned: &Pinned, before: &Stat) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        let lies_back = before.0.stx_ctime.tv_sec < now.tv_sec - SETTLED;
-        if !node.is_dir() && lies_back && is_of_its_maker(pinned.as_fd()) {
+        // Or far ahead, from before the clock was set back.
+        let is_settled = before.0.stx_ctime.tv_sec.abs_diff(now.tv_sec) > SETTLED;
+        if !node.is_dir() && is_settled && is_of_its_maker(pinned.as_fd()) {
             node.set_no_acl(before.changed());
         }
     }
