@@ -43,7 +43,7 @@ fn stopped_callers_wait_and_other_mounts_go_on_and_nothing_is_lost() {
             Box::new(|| fs::create_dir(mnt.join("dir"))),
             Box::new(|| {
                 fs::read_dir(mnt.join("shared"))
-                    .and_then(|list| list.map(|entry| entry.map(drop)).collect())
+                    .and_then(|mut list| list.try_for_each(|entry| entry.map(drop)))
             }),
             Box::new(|| as_user(&crate::user(), || fs::write(mnt.join("shared/u"), "user's"))),
         ];
