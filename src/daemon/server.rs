@@ -10,6 +10,7 @@ use crate::ledger::{Ledger, Region, Unreadable};
 use crate::log;
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{self, Signals};
+use crate::sys::stop;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -33,6 +34,7 @@ pub(super) struct Start<'a> {
 /// Serves until the connection ends, or the process is killed. `first`: nobody has served this mount before.
 pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
     let header = start.ledger.header();
+    stop::is_server(header.servers.load(Relaxed));
     let inherited = match first {
         true => Inherited::of(start.facts.descriptors()),
         false => {

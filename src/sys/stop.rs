@@ -30,7 +30,7 @@ pub(crate) enum Point {
 }
 
 /// All of them.
-#[cfg(test)]
+#[cfg(debug_assertions)]
 pub(crate) const ALL: [Point; 11] = [
     Point::Read,
     Point::Cut,
@@ -67,15 +67,20 @@ pub(crate) fn resends_nothing() -> bool {
     false
 }
 
+/// The process is server number `n` of its mount, and may be told by the environment where to kill itself.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn is_server(_: u32) {}
+
 #[cfg(debug_assertions)]
-pub(crate) use armed::{at, enlist, request, resends_nothing};
+pub(crate) use armed::{at, enlist, is_server, request, resends_nothing};
 
 #[cfg(test)]
 pub(crate) use armed::{arm, stopped, stopped_readers};
 
 #[cfg(debug_assertions)]
 mod armed {
-    use super::Point;
+    use super::{ALL, Point};
     use std::cell::Cell;
     use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
@@ -92,6 +97,8 @@ mod armed {
     static READERS: AtomicUsize = AtomicUsize::new(0);
     /// The process kills itself instead.
     static KILLS: AtomicBool = AtomicBool::new(false);
+    /// It happens in every thread, not only in those that read requests.
+    static ANYWHERE: AtomicBool = AtomicBool::new(true);
 
     thread_local! {
         /// Which server's the thread is.
@@ -118,12 +125,14 @@ mod armed {
         let is_there = PLACE.load(Ordering::Relaxed) == place
             && OPCODE.load(Ordering::Relaxed) == AT.get()
             && own == SERVER.load(Ordering::Relaxed)
+            && (READS.get() || ANYWHERE.load(Ordering::Relaxed))
             && PLACE
                 .compare_exchange(place, 0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok();
         if is_there {
             if KILLS.load(Ordering::Relaxed) {
-                std::process::abort();
+                let own = rustix::process::getpid();
+                let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
             }
             DEAD.store(own, Ordering::Release);
             SERVER.fetch_add(1, Ordering::AcqRel);
@@ -135,6 +144,28 @@ mod armed {
                 std::thread::park();
             }
         }
+    }
+
+    /// `ETCFS_TEST_KILLS` has an entry for each server, such as `Begun:9` for MKDIR in a thread that
+    /// reads requests, or `Begun:43*` for FALLOCATE in any.
+    pub(crate) fn is_server(n: u32) {
+        let Ok(kills) = std::env::var("ETCFS_TEST_KILLS") else {
+            return;
+        };
+        let entry = kills.split(',').nth(n.saturating_sub(1) as usize);
+        let Some((point, opcode)) = entry.and_then(|entry| entry.split_once(':')) else {
+            return;
+        };
+        let anywhere = opcode.strip_suffix('*');
+        ANYWHERE.store(anywhere.is_some(), Ordering::Relaxed);
+        let opcode = anywhere.unwrap_or(opcode);
+        let point = ALL.iter().find(|known| format!("{known:?}") == point);
+        KILLS.store(true, Ordering::Relaxed);
+        OPCODE.store(opcode.parse().unwrap_or(0), Ordering::Relaxed);
+        PLACE.store(
+            point.map_or(0, |point| *point as u32 + 1),
+            Ordering::Release,
+        );
     }
 
     pub(crate) fn resends_nothing() -> bool {

@@ -50,6 +50,15 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
+    /// Of a directory that a predecessor has read: where the descriptor stands is not known.
+    pub(crate) fn inherited() -> Ahead {
+        Ahead {
+            begin: u64::MAX,
+            moved: true,
+            ..Ahead::default()
+        }
+    }
+
     /// Goes to the entry behind `cookie`, and lets go of what lies before it. Entries read earlier serve again, except
     /// from the directory's very beginning if `afresh`, which rewinddir(3) demands.
     ///

@@ -1,6 +1,7 @@
 //! What a predecessor has left open.
 
 use super::{NO_DESCRIPTOR, Opens};
+use crate::fs::handle::ahead::Ahead;
 use crate::fs::handle::{Dir, File};
 use crate::fs::ids::NodeId;
 use crate::fs::node::Node;
@@ -81,7 +82,7 @@ impl Opens {
                 let dir = Dir {
                     fd: take(open.fd)?,
                     merge: OnceLock::new(),
-                    ahead: Mutex::default(),
+                    ahead: Mutex::new(Ahead::inherited()),
                     held: Some(self.descriptors.hold_again(fh)),
                 };
                 handles.add_dir(fh, dir, Some(record));
