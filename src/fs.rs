@@ -125,6 +125,8 @@ impl Fs {
         settings: Settings,
     ) -> Result<Fs, NotBegun> {
         crate::sys::xattr::prepare();
+        staging::left::remove_left(ledger, inherited);
+        staging::living::write_down_in(ledger);
         let journal = journal::Journal::over(ledger)?;
         let restored = configuration::Restored::over(ledger)?;
         let rules = restored.rules();

@@ -27,6 +27,7 @@ pub(crate) mod header;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod node;
+pub(crate) mod place;
 mod prose;
 pub(crate) mod ring;
 pub(crate) mod table;
@@ -40,6 +41,7 @@ use handle::HandleRecord;
 use header::Header;
 use lock::OwnerRecord;
 use node::{Aside, NodeRecord, NodeTable};
+use place::PlaceRecord;
 use rustix::fd::{BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use std::fmt;
@@ -95,6 +97,8 @@ pub(crate) enum Region {
     Journal,
     /// That of the servers that there have been.
     Restarts,
+    /// [`place::PlaceRecord`].
+    Places,
 }
 
 /// The most nodes that may be known. Addresses are set aside for them, memory is not.
@@ -142,6 +146,7 @@ const REGIONS: &[(Region, usize)] = &[
     (Region::Beginnings, 4096),
     (Region::Journal, 4 << 20),
     (Region::Restarts, 64 * 1024),
+    (Region::Places, 64 * 1024),
 ];
 
 /// Bytes of a ledger.
@@ -272,6 +277,7 @@ impl Ledger {
         self.name::<HandleRecord>(Region::Handles, &mut named);
         self.name::<BackingRecord>(Region::Backing, &mut named);
         self.name::<OwnerRecord>(Region::LockOwners, &mut named);
+        self.name::<PlaceRecord>(Region::Places, &mut named);
         named
     }
 

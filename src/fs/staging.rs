@@ -11,7 +11,10 @@
 //! another directory of root's own, which root alone can enter, under its name. The daemon then makes its object in that
 //! one for a moment, under a name that nobody can foresee.
 
-use temp_names::{fresh_name, is_hidden, with_fresh_name};
+use living::Living;
+use temp_names::{fresh_number, is_hidden, name_of, with_fresh_number};
+pub(in crate::fs) mod left;
+pub(in crate::fs) mod living;
 pub mod sweep;
 pub(crate) mod temp_names;
 
@@ -36,6 +39,8 @@ pub(crate) struct Staging<'a> {
     /// The object has gone where it should.
     empty: Cell<bool>,
     stays: bool,
+    /// Ends when all that is to go has gone.
+    _living: Living,
 }
 
 impl<'a> Staging<'a> {
@@ -48,23 +53,28 @@ impl<'a> Staging<'a> {
         // The umask of a worker is the last caller's.
         set_umask(0o077);
         let mode = Mode::RWXU;
-        let name = with_fresh_name(&mut |name| rustix::fs::mkdirat(within, name, mode))?;
-        let verified = enter(within, &name, &Stat::of(within)?);
-        match (verified, fresh_name()) {
-            (Ok(dir), Ok(object)) => Ok(Staging {
+        let object = fresh_number()?;
+        let (number, living) = with_fresh_number(&mut |number| {
+            let living = Living::begin(within, Some(number), object);
+            rustix::fs::mkdirat(within, &*name_of(number), mode).map(|()| living)
+        })?;
+        let name = name_of(number);
+        match enter(within, &name, &Stat::of(within)?) {
+            Ok(dir) => Ok(Staging {
                 within,
                 name: Some(name),
                 dir,
-                object,
+                object: name_of(object),
                 empty: Cell::new(false),
                 stays: false,
+                _living: living,
             }),
-            (verified, _) => {
+            Err(errno) => {
                 // What somebody has put in its place stays. So does what was made, wherever that is now.
                 if Stat::at(within, &name).is_ok_and(|stat| is_ours(&stat)) {
                     let _ = rustix::fs::unlinkat(within, &*name, AtFlags::REMOVEDIR);
                 }
-                Err(verified.err().unwrap_or(Errno::AGAIN))
+                Err(errno)
             }
         }
     }
@@ -76,14 +86,18 @@ impl<'a> Staging<'a> {
     /// As [`Staging::within`], but for ENOSPC and EDQUOT.
     pub(crate) fn within_or_beside(within: BorrowedFd<'a>) -> Result<Staging<'a>, Errno> {
         match Staging::within(within) {
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::MLINK) => Ok(Staging {
-                within,
-                name: None,
-                dir: rustix::io::fcntl_dupfd_cloexec(within, 0)?,
-                object: fresh_name()?,
-                empty: Cell::new(false),
-                stays: false,
-            }),
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::MLINK) => {
+                let object = fresh_number()?;
+                Ok(Staging {
+                    within,
+                    name: None,
+                    dir: rustix::io::fcntl_dupfd_cloexec(within, 0)?,
+                    object: name_of(object),
+                    empty: Cell::new(false),
+                    stays: false,
+                    _living: Living::begin(within, None, object),
+                })
+            }
             made => made,
         }
     }

@@ -39,6 +39,13 @@ impl Inherited {
             .then(|| unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
+    /// Another descriptor of the same open file. `None`: it is not open, or was taken over.
+    pub(crate) fn duplicate(&self, fd: RawFd) -> Option<OwnedFd> {
+        let left = lock(&self.0);
+        let left = left.contains(&fd).then(|| borrow(fd));
+        rustix::io::fcntl_dupfd_cloexec(left?, 3).ok()
+    }
+
     /// Closes what nobody has taken over.
     pub(crate) fn close_rest(&self) {
         let rest = std::mem::take(&mut *lock(&self.0));

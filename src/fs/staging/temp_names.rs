@@ -7,7 +7,7 @@
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{ClockId, clock_gettime};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 /// What hidden names begin with, on both sides and in every directory.
 pub(crate) const PREFIX: &[u8] = b".etcfs-hidden-";
@@ -17,12 +17,12 @@ pub(crate) fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// A hidden name that nobody can foresee and that is free, but for a chance of 1 in 2^64. 30 bytes. Early at boot, when the
+/// The end of a hidden name that nobody can foresee and that is free, but for a chance of 1 in 2^64. Early at boot, when the
 /// kernel has no randomness and etcfs is started (contract D1), it only is free: there are no users who could foresee it.
 ///
 /// # Errors
 /// ENOSYS.
-pub(crate) fn fresh_name() -> Result<CString, Errno> {
+pub(crate) fn fresh_number() -> Result<u64, Errno> {
     let mut bytes = [0; 8];
     let drawn = match getrandom(&mut bytes, GetRandomFlags::NONBLOCK) {
         // Linux 5.6.
@@ -37,23 +37,29 @@ pub(crate) fn fresh_name() -> Result<CString, Errno> {
         }
         Err(errno) => return Err(errno),
     }
-    let mut name = PREFIX.to_vec();
-    name.extend_from_slice(format!("{:016x}", u64::from_ne_bytes(bytes)).as_bytes());
-    CString::new(name).map_err(|_| Errno::INVAL)
+    // 0 stands for no name.
+    Ok(u64::from_ne_bytes(bytes).max(1))
 }
 
-/// Calls `make` with hidden names until one is free, and returns that name.
+/// The hidden name that ends with `number`. 30 bytes.
+pub(crate) fn name_of(number: u64) -> CString {
+    let mut name = PREFIX.to_vec();
+    name.extend_from_slice(format!("{number:016x}").as_bytes());
+    CString::new(name).unwrap_or_default()
+}
+
+/// Calls `make` with the ends of hidden names until one is free, and returns that one, with what it answers.
 ///
 /// # Errors
 /// What `make` answers; EEXIST only after many tries.
-pub(crate) fn with_fresh_name(
-    make: &mut dyn FnMut(&CStr) -> Result<(), Errno>,
-) -> Result<CString, Errno> {
+pub(crate) fn with_fresh_number<T>(
+    make: &mut dyn FnMut(u64) -> Result<T, Errno>,
+) -> Result<(u64, T), Errno> {
     let mut tries = 0;
     loop {
-        let name = fresh_name()?;
-        match make(&name) {
-            Ok(()) => return Ok(name),
+        let number = fresh_number()?;
+        match make(number) {
+            Ok(made) => return Ok((number, made)),
             Err(Errno::EXIST) if tries < 100 => tries += 1,
             Err(errno) => return Err(errno),
         }
@@ -66,27 +72,31 @@ mod tests {
 
     #[test]
     fn fresh_names_are_hidden_and_no_row() {
-        let mut names: Vec<_> = (0..3).filter_map(|_| fresh_name().ok()).collect();
-        assert!(names.iter().all(|name| is_hidden(name.to_bytes())));
-        let number = |name: &CStr| {
-            let digits = name.to_bytes().get(PREFIX.len()..)?;
-            u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-        };
-        let numbers: Vec<_> = names.iter().filter_map(|name| number(name)).collect();
+        let mut numbers: Vec<_> = (0..3).filter_map(|_| fresh_number().ok()).collect();
         assert_eq!(numbers.len(), 3);
+        assert!(
+            numbers
+                .iter()
+                .all(|&number| is_hidden(name_of(number).to_bytes()))
+        );
         let step = |at: usize| numbers[at + 1].wrapping_sub(numbers[at]);
         assert_ne!(step(0), step(1));
-        names.dedup();
-        assert_eq!(names.len(), 3);
+        numbers.dedup();
+        assert_eq!(numbers.len(), 3);
+        assert_eq!(name_of(0xab).to_bytes(), b".etcfs-hidden-00000000000000ab");
     }
 
     #[test]
     fn a_taken_name_is_not_used() {
         let mut taken = 3;
-        let name = with_fresh_name(&mut |_| {
+        let made = with_fresh_number(&mut |number| {
             taken -= 1;
-            if taken > 0 { Err(Errno::EXIST) } else { Ok(()) }
+            if taken > 0 {
+                Err(Errno::EXIST)
+            } else {
+                Ok(number)
+            }
         });
-        assert!(name.is_ok_and(|name| is_hidden(name.to_bytes())));
+        assert!(made.is_ok_and(|(number, made)| number == made));
     }
 }
