@@ -318,10 +318,11 @@ impl Opens {
         let file = node.handles().remove_file(fh);
         if fh & NO_DESCRIPTOR != 0 {
             node.handles().end_lending(fh);
+        } else if file.is_none() {
+            // A predecessor has closed it.
+            return;
         }
-        if file.is_some() || fh & NO_DESCRIPTOR != 0 {
-            self.descriptors.give_back(fh);
-        }
+        self.descriptors.give_back(fh);
         let registered = file.as_ref().is_none_or(|file| file.registered);
         self.passthrough.end_open(node, registered);
         if let Some(file) = file {

@@ -189,9 +189,11 @@ impl Flight {
         note(&self.given, node, &self.given_of, unique);
     }
 
-    /// The node that was given with the answer to `unique`.
-    pub(crate) fn given(&self, unique: u64) -> Option<u64> {
-        noted(&self.given, &self.given_of, unique)
+    /// The node that was given with the answer to `unique`, which is to be taken back: told once.
+    pub(crate) fn take_given(&self, unique: u64) -> Option<u64> {
+        let node = noted(&self.given, &self.given_of, unique);
+        self.given_of.store(0, Ordering::Release);
+        node
     }
 
     /// Handle `fh` was made for `unique`.
@@ -199,9 +201,11 @@ impl Flight {
         note(&self.handle, fh, &self.handle_of, unique);
     }
 
-    /// The handle that was made for `unique`.
-    pub(crate) fn handle(&self, unique: u64) -> Option<u64> {
-        noted(&self.handle, &self.handle_of, unique)
+    /// The handle that was made for `unique`, which is to be closed: told once.
+    pub(crate) fn take_handle(&self, unique: u64) -> Option<u64> {
+        let fh = noted(&self.handle, &self.handle_of, unique);
+        self.handle_of.store(0, Ordering::Release);
+        fh
     }
 
     /// `unique` is about to take step number `step`, from 1, which is not to be taken twice.
@@ -249,11 +253,14 @@ mod tests {
         assert_eq!(flight.intent(4), None);
         flight.gave(4, 9);
         flight.step(4, 3);
-        assert_eq!((flight.given(4), flight.given(2)), (Some(9), None));
+        assert_eq!(
+            (flight.take_given(4), flight.take_given(4)),
+            (Some(9), None)
+        );
         assert_eq!((flight.steps(4), flight.steps(2)), (3, 0));
         flight.end();
         flight.take();
-        assert_eq!((flight.intent(2), flight.given(4)), (None, None));
+        assert_eq!((flight.intent(2), flight.steps(4)), (None, 0));
     }
 
     #[test]

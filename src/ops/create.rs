@@ -91,7 +91,7 @@ fn is_at(fd: BorrowedFd<'_>, spot: &Spot, name: &CStr) -> bool {
 pub(crate) fn create(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     let args = call.args::<CreateIn>()?;
-    let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
+    let charge = call.charge()?;
     let parent = call.node()?;
     let spot = call
         .fs
@@ -132,7 +132,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> Handled {
 /// TMPFILE: a regular file without a name (`O_TMPFILE`), made in the directory that the request names.
 pub(crate) fn tmpfile(call: &mut Call<'_>) -> Handled {
     let args = call.args::<CreateIn>()?;
-    let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
+    let charge = call.charge()?;
     let parent = call.node()?;
     let spot = call.fs.lower.spot_unnamed(&parent)?;
     let mode = Mode::from_raw_mode(args.mode & 0o7777);
@@ -176,7 +176,6 @@ fn opened_file(
         valid,
     ));
     let opened = call.fs.opens.adopt(node, fd, stat, flags, charge);
-    call.opened(opened.fh);
     // It is as fresh as one that had to be, which is what decides on FLUSH.
     file::put(call, node, &opened, flags | libc::O_EXCL as u32);
 }

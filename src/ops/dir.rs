@@ -14,10 +14,9 @@ use std::sync::Arc;
 /// OPENDIR.
 pub(crate) fn opendir(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
-    let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
+    let charge = call.charge()?;
     let dir = listing::open(&call.fs.lower, &node)?;
     let fh = call.fs.opens.adopt_dir(&node, dir, charge);
-    call.opened(fh);
     call.reply.put(&OpenOut {
         fh,
         open_flags: 0,

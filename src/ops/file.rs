@@ -5,7 +5,7 @@ use crate::fs::backing::Io;
 use crate::fs::handle::File;
 use crate::fs::ids::NodeId;
 use crate::fs::node::Node;
-use crate::fs::opens::Opened;
+use crate::fs::opens::{NO_DESCRIPTOR, Opened};
 use crate::fs::stat::Stat;
 use crate::sys::{creds, proc};
 use etcfs_proto::abi::{
@@ -25,7 +25,7 @@ pub(crate) fn open(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let kill = OpenInFlags::from_bits_retain(args.open_flags).contains(OpenInFlags::KILL_SUIDGID);
     let told = call.actor().told(kill);
-    let charge = call.fs.opens.descriptors.charge(call.frame.head.uid)?;
+    let charge = call.charge()?;
     let opened = call.or_later(call.fs.opens.open(
         &node,
         args.flags,
@@ -39,6 +39,7 @@ pub(crate) fn open(call: &mut Call<'_>) -> Handled {
             Ok(())
         },
     ))?;
+    // With what `Opens` may have added to the number.
     call.opened(opened.fh);
     if args.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
         call.fs.enforcer.note_writer(&node, call.frame.head.pid);
@@ -224,7 +225,13 @@ pub(crate) fn release(call: &mut Call<'_>) -> Handled {
     let args = call.args::<ReleaseIn>()?;
     let node = call.node()?;
     lock::release(call, args);
-    call.fs.opens.close(&node, args.fh);
+    // Of opens without descriptors only the number is known, from which one is not to be taken twice. One that is not taken
+    // off keeps the backing file registered.
+    let unique = call.frame.head.unique;
+    if args.fh & NO_DESCRIPTOR == 0 || call.flight.steps(unique) == 0 {
+        call.flight.step(unique, 1);
+        call.fs.opens.close(&node, args.fh);
+    }
     Ok(())
 }
 

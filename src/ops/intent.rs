@@ -6,9 +6,11 @@
 //! told of anything that a repetition would undo.
 
 use super::Call;
+use crate::fs::budget::Charge;
 use crate::fs::ids::{Key, Side};
 use crate::ledger::flight::BEFORE;
 use crate::sys::stop::{self, Point};
+use rustix::io::Errno;
 
 /// The first word of what was noted: something was.
 const NOTED: u64 = 1;
@@ -16,7 +18,7 @@ const NOTED: u64 = 1;
 /// What a handler notes.
 pub(crate) type Before = [u64; BEFORE - 1];
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     /// The change is about to be made. No system call.
     pub(super) fn begin(&self, before: &[u64]) {
         stop::at(Point::Looked);
@@ -38,6 +40,16 @@ impl Call<'_> {
     /// Notes that a lookup of `node` was counted for the answer.
     pub(super) fn gave(&self, node: u64) {
         self.flight.gave(self.frame.head.unique, node);
+    }
+
+    /// Counts an open of the caller. The number of its handle is noted.
+    ///
+    /// # Errors
+    /// ENFILE.
+    pub(super) fn charge(&self) -> Result<Charge<'a>, Errno> {
+        let head = self.frame.head;
+        let charge = self.fs.opens.descriptors.charge(head.uid)?;
+        Ok(charge.for_request(self.flight, head.unique))
     }
 
     /// Notes that handle `fh` was made for the answer.

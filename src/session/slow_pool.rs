@@ -233,12 +233,8 @@ fn take_back(session: &Session, request: &Buffer) {
     if let Ok(frame) = Frame::cut(request.bytes()) {
         let flight = request.flight();
         let unique = frame.head.unique;
-        ops::take_back(
-            &session.fs,
-            &frame,
-            flight.given(unique),
-            flight.handle(unique),
-        );
+        let (handle, given) = (flight.take_handle(unique), flight.take_given(unique));
+        ops::take_back(&session.fs, &frame, given, handle);
     }
 }
 

@@ -43,13 +43,14 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// The process that serves: the keeper's child.
+/// The process that serves: the keeper's child that has threads.
 fn server(etcfs: &Etcfs) -> Option<i32> {
     let keeper = etcfs.pid().to_string();
     let is_its = |pid: &i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let after = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        after.split(' ').nth(1) == Some(&keeper)
+        let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        after.split(' ').nth(1) == Some(&keeper) && threads() > 1
     };
     let all = std::fs::read_dir("/proc").expect("list /proc").flatten();
     let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

@@ -9,6 +9,7 @@
 //! that are alike share a descriptor.
 
 use super::account::Account;
+use crate::ledger::flight::Flight;
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use rustix::io::Errno;
@@ -95,6 +96,8 @@ pub(crate) struct Descriptors {
 pub(crate) struct Charge<'a> {
     descriptors: &'a Descriptors,
     slot: usize,
+    /// Where the handle's number is noted, and for which request.
+    noted: Option<(&'a Flight, u64)>,
 }
 
 /// One descriptor that is counted, for as long as this lives.
@@ -133,6 +136,7 @@ impl Descriptors {
         Ok(Charge {
             descriptors: self,
             slot,
+            noted: None,
         })
     }
 
@@ -180,7 +184,14 @@ pub(crate) fn handles_of(slot: usize) -> std::ops::Range<u64> {
     slot << SLOT_SHIFT..(slot + 1) << SLOT_SHIFT
 }
 
-impl Charge<'_> {
+impl<'a> Charge<'a> {
+    /// The same for request `unique`, of which `flight` tells a successor: the handle is noted there before there is one.
+    pub(crate) fn for_request(self, flight: &'a Flight, unique: u64) -> Charge<'a> {
+        let mut own = self;
+        own.noted = Some((flight, unique));
+        own
+    }
+
     /// Whose it is.
     pub(crate) fn slot(&self) -> usize {
         self.slot
@@ -206,7 +217,11 @@ impl Charge<'_> {
     }
 
     fn number(&self, number: u64) -> u64 {
-        number & ((1 << SLOT_SHIFT) - 1) | (self.slot as u64) << SLOT_SHIFT
+        let fh = number & ((1 << SLOT_SHIFT) - 1) | (self.slot as u64) << SLOT_SHIFT;
+        if let Some((flight, unique)) = self.noted {
+            flight.opened(unique, fh);
+        }
+        fh
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Point;
 use super::asked::Scenario;
 use crate::fs::Fs;
+use crate::fs::config::parse_line;
 use crate::fs::ids::NodeId;
 use crate::fs::lower::BaseDir;
 use crate::fs::settings::Settings;
@@ -45,6 +46,8 @@ pub(super) struct Outcome {
 
 pub(super) struct World {
     pub(super) dir: PathBuf,
+    /// The global directory, on another file system where there is one.
+    pub(super) global: PathBuf,
     fs: Arc<Fs>,
     ledger: &'static Ledger,
     agreed: Agreed,
@@ -61,6 +64,7 @@ pub(super) struct World {
 impl Drop for World {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
+        let _ = std::fs::remove_dir_all(&self.global);
     }
 }
 
@@ -105,7 +109,7 @@ impl World {
         Outcome {
             was_stopped,
             answer: (scenario.shown)(world.answers[&unique].clone()),
-            tree: tree(&world.dir),
+            tree: [tree(&world.dir), tree(&world.global)].concat(),
             counts: world.counts(),
         }
     }
@@ -114,14 +118,15 @@ impl World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("etcfs-recover-{}-{n}", std::process::id()));
-        for sub in ["local/d", "global"] {
-            std::fs::create_dir_all(dir.join(sub)).unwrap();
-        }
+        let global = Path::new("/dev/shm").join(dir.file_name().unwrap());
+        std::fs::create_dir_all(dir.join("local/d")).unwrap();
+        std::fs::create_dir_all(&global).unwrap();
+        std::fs::write(global.join("shared"), "global").unwrap();
         std::fs::write(dir.join("local/f"), "text").unwrap();
         std::fs::write(dir.join("local/g"), "other").unwrap();
-        let base = |name: &str| {
+        let base = |path: &Path| {
             let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = rustix::fs::open(dir.join(name), flags, Mode::empty());
+            let fd = rustix::fs::open(path, flags, Mode::empty());
             BaseDir::new(&fd.unwrap()).unwrap()
         };
         let settings = Settings {
@@ -131,11 +136,16 @@ impl World {
             privileged: true,
             ..Settings::default()
         };
-        let fs = Arc::new(Fs::new(base("local"), base("global"), settings).unwrap());
+        let fs = Fs::new(base(&dir.join("local")), base(&global), settings).unwrap();
+        let rules = ["add_global /shared", "add_global /fresh"];
+        let rules = rules.map(|line| parse_line(line.as_bytes()).unwrap());
+        fs.change_config(&rules).unwrap();
+        let fs = Arc::new(fs);
         let kind = (AddressFamily::UNIX, SocketType::SEQPACKET);
         let (socket, dev) = socketpair(kind.0, kind.1, SocketFlags::CLOEXEC, None).unwrap();
         World {
             dir,
+            global,
             fs,
             ledger: Ledger::create().unwrap(),
             agreed: negotiate(&crate::session::fake::offer(), &Wish::default()).unwrap(),

@@ -205,6 +205,32 @@ pub(super) static SCENARIOS: &[Scenario] = &[
         same,
     ),
     scenario(
+        "RENAME to the other side",
+        |w| {
+            w.look_up("f");
+            let names = b"f\0fresh\0";
+            (Opcode::RENAME, 1, body(&RenameIn { newdir: 1 }, names))
+        },
+        same,
+    ),
+    scenario(
+        "RENAME over a file of the other side",
+        |w| {
+            w.look_up("f");
+            let names = b"f\0shared\0";
+            (Opcode::RENAME, 1, body(&RenameIn { newdir: 1 }, names))
+        },
+        same,
+    ),
+    scenario(
+        "RENAME2 from the other side, not over anything",
+        |_| {
+            let flags = libc::RENAME_NOREPLACE;
+            (Opcode::RENAME2, 1, rename_of(1, flags, b"shared\0new\0"))
+        },
+        same,
+    ),
+    scenario(
         "RENAME of nothing",
         |_| (Opcode::RENAME, 1, body(&RenameIn { newdir: 1 }, b"no\0g\0")),
         same,
