@@ -122,7 +122,7 @@ impl Control {
         let ask = match len {
             0 => return,
             len if len > ASK_MAX => Err(format!("a request has at most {ASK_MAX} bytes")),
-            len => wire::read_ask(&message[..len]),
+            len => wire::read_query(&message[..len]),
         };
         match ask {
             Ok(Query::Log(filter)) => self.stream(client, filter, false),

@@ -105,11 +105,11 @@ impl Head {
     }
 }
 
-/// Reads an ask.
+/// Reads a query. A fuzz target does, too.
 ///
 /// # Errors
 /// The sentence for the client.
-pub(crate) fn read_ask(message: &[u8]) -> Result<Query, String> {
+pub fn read_query(message: &[u8]) -> Result<Query, String> {
     let own = env!("CARGO_PKG_VERSION");
     let version: Version = serde_json::from_slice(message)
         .map_err(|error| format!("the daemon (version {own}) cannot read the request: {error}"))?;
@@ -125,7 +125,7 @@ pub(crate) fn read_ask(message: &[u8]) -> Result<Query, String> {
 }
 
 /// The message that asks `ask`.
-pub fn write_ask(ask: &Query) -> Vec<u8> {
+pub fn write_query(ask: &Query) -> Vec<u8> {
     #[derive(Serialize)]
     struct Whole<'a> {
         etcfs: u32,
@@ -163,24 +163,24 @@ mod tests {
             Query::Doctor,
             Query::Record { data: true },
         ] {
-            assert_eq!(read_ask(&write_ask(&ask)), Ok(ask));
+            assert_eq!(read_query(&write_query(&ask)), Ok(ask));
         }
     }
 
     #[test]
     fn another_version_is_told_so() {
-        let error = read_ask(br#"{"etcfs":2,"ask":"stats"}"#).expect_err("version 2");
+        let error = read_query(br#"{"etcfs":2,"ask":"stats"}"#).expect_err("version 2");
         assert!(
             error.contains("version 1") && error.contains("version 2"),
             "{error}"
         );
-        let error = read_ask(br#"{"etcfs":1,"ask":"dance"}"#).expect_err("no such ask");
+        let error = read_query(br#"{"etcfs":1,"ask":"dance"}"#).expect_err("no such ask");
         assert!(error.contains("dance"), "{error}");
     }
 
     #[test]
     fn unknown_fields_are_skipped() {
-        let ask = read_ask(br#"{"etcfs":1,"ask":"log","pid":3,"shape":"round"}"#);
+        let ask = read_query(br#"{"etcfs":1,"ask":"log","pid":3,"shape":"round"}"#);
         assert!(
             matches!(ask, Ok(Query::Log(Filter { pid: Some(3), .. }))),
             "{ask:?}"
@@ -190,7 +190,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_are_refused_in_words(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            prop_assert!(read_ask(&bytes).is_err());
+            prop_assert!(read_query(&bytes).is_err());
         }
     }
 }

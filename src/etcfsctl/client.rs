@@ -66,7 +66,7 @@ impl Connection {
             timeout,
             buffer: vec![0; MESSAGE_MAX],
         };
-        let message = wire::write_ask(ask);
+        let message = wire::write_query(ask);
         match send(&connection.socket, &message, SendFlags::NOSIGNAL) {
             // A daemon that hangs up has said why.
             Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => {}

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How often each operation is counted: too seldom for a row of requests after which a worker tells the thread that
-/// follows a lone caller, which is one more call (`session/turns`).
+/// follows a lone caller, which is one more call (`session/lone_caller`).
 const TIMES: usize = 10;
 
 struct Budget {

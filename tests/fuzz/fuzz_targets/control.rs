@@ -2,11 +2,11 @@
 //! understood and means the same when written again, or refused in one line.
 #![no_main]
 
-use etcfs::ctl::wire::{read_ask, write_ask};
+use etcfs::ctl::wire::{read_query, write_query};
 
 fn read(message: &[u8]) {
-    match read_ask(message) {
-        Ok(ask) => assert_eq!(read_ask(&write_ask(&ask)), Ok(ask)),
+    match read_query(message) {
+        Ok(ask) => assert_eq!(read_query(&write_query(&ask)), Ok(ask)),
         Err(line) => assert!(!line.is_empty() && !line.contains('\n'), "{line:?}"),
     }
 }
