@@ -51,7 +51,7 @@ pub(super) fn now() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// How a process has ended, as a number: see [`Header::status`].
+/// How a process has ended, as a number: see [`crate::ledger::header::Header::status`].
 pub(super) fn number_of(status: WaitStatus) -> i32 {
     let code = status.exit_status().map_or(0, |code| -code);
     status.terminating_signal().unwrap_or(code)

@@ -152,7 +152,7 @@ impl Nodes {
         self.note(node, parent, name);
     }
 
-    /// How often a directory was found elsewhere than before; part of a [`PlaceEpoch`].
+    /// How often a directory was found elsewhere than before; part of a [`one::PlaceEpoch`].
     pub(crate) fn moves(&self) -> u64 {
         self.moves.load(Ordering::Acquire)
     }

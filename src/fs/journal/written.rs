@@ -12,7 +12,7 @@ const PATH: u32 = 2;
 const KIND: u32 = 3;
 const CONTENT: u32 = 4;
 const SIDE: u32 = 5;
-/// One of [`STOOD`]; what a symlink led to, or which file type it was.
+/// Which [`Stood`]; what a symlink led to, or which file type it was.
 const FOUND: u32 = 6;
 const TARGET: u32 = 7;
 const TYPE: u32 = 8;

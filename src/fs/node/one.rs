@@ -181,7 +181,7 @@ impl Node {
         self.record().set_pages(false)
     }
 
-    /// Which ids the kernel was last told that the file gives to who runs it: see [`super::grants`].
+    /// Which ids the kernel was last told that the file gives to who runs it: see [`crate::fs::grants`].
     pub(crate) fn told_ids(&self) -> &AtomicU16 {
         &self.record().told_ids
     }
