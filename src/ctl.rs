@@ -9,9 +9,11 @@ mod doctor;
 pub mod door;
 mod live;
 mod relay;
+mod replace;
 pub mod report;
 pub mod wire;
 
+use crate::ledger::header::Header;
 use crate::log;
 use crate::session::Session;
 use crate::session::meter::Snapshot;
@@ -22,6 +24,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::process::Pid;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -45,6 +48,8 @@ pub(crate) struct Start {
     pub(crate) wished: InitFlags,
     /// Passthrough was asked for.
     pub(crate) passthrough: bool,
+    /// What the keeper reads, if there is one.
+    pub(crate) keeper: Option<&'static Header>,
 }
 
 /// What the threads here share.
@@ -55,6 +60,8 @@ struct Control {
     reset: Mutex<Option<(u64, Snapshot)>>,
     clients: AtomicUsize,
     listeners: AtomicUsize,
+    /// Held while a program is tried out.
+    upgrading: Mutex<()>,
 }
 
 /// Starts the thread that serves the door. Without one the mount works all the same; that is logged.
@@ -65,6 +72,7 @@ pub(crate) fn serve(session: &Arc<Session>, door: Door, start: Start) {
         reset: Mutex::default(),
         clients: AtomicUsize::new(0),
         listeners: AtomicUsize::new(0),
+        upgrading: Mutex::default(),
     });
     let started = thread("etcfs-ctl", move || control.accept(&door));
     if let Err(error) = started {
@@ -128,6 +136,8 @@ impl Control {
             Ok(Query::Log(filter)) => self.stream(client, filter, false),
             Ok(Query::Trace(filter)) => self.stream(client, filter, true),
             Ok(Query::Record { data }) => self.record(client, data),
+            Ok(Query::Restart) => self.restart(client),
+            Ok(Query::Upgrade { program }) => self.upgrade(client, program),
             Ok(ask) => match self.answer(&ask) {
                 Ok(text) => client.report(&text),
                 Err(error) => client.refuse(error),
@@ -153,6 +163,11 @@ impl Client {
     fn may_ask(&self) -> bool {
         let own = rustix::process::getuid().as_raw();
         peer(&self.0).is_ok_and(|peer| peer.uid == 0 || peer.uid == own)
+    }
+
+    /// The client's process, as the kernel noted it.
+    fn pid(&self) -> Option<Pid> {
+        peer(&self.0).ok()?.pid
     }
 
     fn send(&self, message: &[u8], flags: SendFlags) -> io::Result<usize> {

@@ -146,7 +146,7 @@ fn alone(options: &Options, signals: &Signals, readiness: Readiness, made: Made)
     };
     drop(starting);
     if rustix::process::geteuid().is_root()
-        && let Err(error) = serve::filter(options)
+        && let Err(error) = serve::filter(options, None)
     {
         let _ = attached.detach_lazily();
         return failed(readiness, &error);

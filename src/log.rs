@@ -7,7 +7,7 @@
 //! That is what syslog crates do: they connect again, wait, and ask the C library for the time.
 
 use crate::printable::{plain, tame};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with,
@@ -98,6 +98,15 @@ fn say(level: Level, message: fmt::Arguments<'_>) {
 /// From here on lines go to the system's sinks, if there are any.
 pub(crate) fn use_system() {
     USED.store(true, Ordering::Relaxed);
+}
+
+/// The numbers of the sinks' descriptors.
+pub(crate) fn descriptors() -> Vec<RawFd> {
+    let Some(system) = SYSTEM.get() else {
+        return Vec::new();
+    };
+    let open = [&system.socket, &system.kmsg].into_iter().flatten();
+    open.map(|fd| fd.as_fd().as_raw_fd()).collect()
 }
 
 /// The sinks of a daemon whose stderr is nothing.

@@ -1,6 +1,7 @@
 //! The reports: from the session's tables to what is sent.
 
 use super::Control;
+use super::replace::in_words;
 use super::report::{
     Enforcement, Init, JournalReport, ObjectReport, Op, OverrideReport, PassthroughReport,
     RequestReport, RestartReport, SinceReset, Stats, ThreadReport, Which,
@@ -36,8 +37,12 @@ impl Control {
             Query::Which { path } => serde_json::to_vec(&self.which(path)?),
             Query::Journal => serde_json::to_vec(&self.journal()),
             Query::Doctor => serde_json::to_vec(&self.doctor()),
-            Query::Log(_) | Query::Trace(_) | Query::Record { .. } => {
-                return Err("this is a stream".to_owned());
+            Query::Log(_)
+            | Query::Trace(_)
+            | Query::Record { .. }
+            | Query::Restart
+            | Query::Upgrade { .. } => {
+                return Err("this is no report".to_owned());
             }
         };
         text.map_err(|error| format!("the daemon cannot write the report: {error}"))
@@ -80,6 +85,15 @@ impl Control {
             init: self.init(),
             lock_waiters: session.waiters.len(),
             listeners: self.listeners.load(Ordering::Relaxed),
+            servers: self
+                .start
+                .keeper
+                .map_or(0, |keeper| keeper.servers.load(Ordering::Relaxed)),
+            upgrade: self
+                .start
+                .keeper
+                .and_then(|keeper| in_words(keeper.trial()))
+                .map(str::to_owned),
         };
         if reset {
             *last = Some((now, snapshot));

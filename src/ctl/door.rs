@@ -16,7 +16,7 @@
 mod find;
 mod label;
 
-pub use find::{Unreachable, reach, serving};
+pub use find::{Unreachable, end_server, reach, serving};
 pub use label::Label;
 
 use crate::sys::inherit::Inherited;

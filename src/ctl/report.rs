@@ -42,6 +42,12 @@ pub struct Stats {
     pub lock_waiters: usize,
     /// Who listens to `log`, `trace` or `top`.
     pub listeners: usize,
+    /// How many servers have begun to serve the mount; 0: no keeper would make another one.
+    #[serde(default)]
+    pub servers: u32,
+    /// What became of the last program that was to take this one's place, if there has been one.
+    #[serde(default)]
+    pub upgrade: Option<String>,
 }
 
 /// Figures since `--reset`.
@@ -250,6 +256,13 @@ pub struct RestartReport {
     pub why: String,
     /// How long nobody served, in seconds.
     pub stall: f64,
+}
+
+/// `etcfsctl restart` and `upgrade`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Replaced {
+    /// How many servers have begun, the one that says this included: the next one has a larger number.
+    pub servers: u32,
 }
 
 /// One enforcement of an override.

@@ -57,6 +57,14 @@ pub enum Query {
     Journal,
     /// A [`Doctor`](super::report::Doctor) report.
     Doctor,
+    /// Another server of the same program in place of this one: a [`Replaced`](super::report::Replaced) report, after which
+    /// this server ends.
+    Restart,
+    /// Another program in place of this one, and a [`Replaced`](super::report::Replaced) report if it will be tried.
+    Upgrade {
+        /// The client's descriptor of it.
+        program: i32,
+    },
 }
 
 /// Which requests a stream is about; what is not given does not restrict.

@@ -9,7 +9,6 @@ use super::ending::{forward, now, number_of, sent_to_all, signal_name, told, unm
 use super::facts::{Facts, STATE};
 use super::server;
 use crate::cli::Options;
-use crate::fs::Fs;
 use crate::ledger::Ledger;
 use crate::ledger::header::{End, Header, MOST_DEATHS};
 use crate::log;
@@ -74,7 +73,7 @@ pub(super) enum Woken {
 }
 
 impl<'a> Keeper<'a> {
-    /// A keeper of the mount of `facts`, whose descriptors are all those that are open now but those that the ledger names.
+    /// A keeper of the mount of `facts`.
     ///
     /// # Errors
     /// No descriptor is free.
@@ -87,9 +86,10 @@ impl<'a> Keeper<'a> {
         use rustix::event::{EventfdFlags, eventfd};
         let file = ledger.file().map_or(0, |file| file.as_raw_fd());
         let begun = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let mut kept = crate::sys::inherit::open();
-        let named = Fs::descriptors_in(ledger);
-        kept.retain(|fd| !named.contains(fd));
+        let mine = [signals.as_fd(), begun.as_fd()].map(|fd| fd.as_raw_fd());
+        let kept = mine.into_iter().chain([file]).chain(log::descriptors());
+        // The program before this one is gone back to if this one does not serve.
+        let kept = kept.chain([ledger.header().previous.load(Relaxed)]);
         let header = ledger.header();
         header.keeper.store(own(), Release);
         Ok(Keeper {
@@ -100,7 +100,7 @@ impl<'a> Keeper<'a> {
             again: Command::own(STATE, &file.to_string()),
             begun,
             spare: None,
-            kept,
+            kept: kept.collect(),
         })
     }
 
@@ -271,7 +271,7 @@ impl<'a> Keeper<'a> {
             let _ = unmount(self.mount(), signal);
             child::leave();
         }
-        header.set_end(End::Restart);
+        header.set_end(End::KeeperDied);
         match self.replace(&Gone::Replaced) {
             Ok(made) => *server = made,
             Err(error) => {
@@ -284,7 +284,7 @@ impl<'a> Keeper<'a> {
     /// Makes a server. It serves when the keeper is woken.
     pub(super) fn make(&self) -> Result<Pid> {
         let header = self.header();
-        header.set_end(End::None);
+        header.begin();
         let first = header.servers.fetch_add(1, Relaxed) == 0;
         match child::share().context("making the process that serves")? {
             Half::Parent(server) => {
@@ -354,7 +354,7 @@ impl<'a> Keeper<'a> {
             End::Over => Gone::Over,
             End::Failed => Gone::Failed,
             End::Unreadable => Gone::Unreadable,
-            End::Restart | End::Upgrade => Gone::Replaced,
+            End::Restart | End::Upgrade | End::KeeperDied => Gone::Replaced,
             End::None => Gone::Died(Some(status)),
         }
     }

@@ -7,14 +7,14 @@ use super::keeper::Keeper;
 use super::settle::settle;
 use crate::cli::Options;
 use crate::fs::Fs;
-use crate::ledger::{Ledger, Unreadable};
+use crate::ledger::{Ledger, Unreadable, VERSION};
 use crate::log;
 use crate::sys::inherit::{self, Inherited};
 use crate::sys::signals::Signals;
 use anyhow::Result;
 use rustix::fd::RawFd;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// What this process was executed for, if it was to go on with something.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,10 @@ fn adopt(file: RawFd) -> Result<(&'static Ledger, Facts), Unreadable> {
 #[must_use]
 pub fn try_out(file: RawFd) -> ExitCode {
     match adopt(file) {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok((ledger, _)) => {
+            ledger.header().understood.store(VERSION, Release);
+            ExitCode::SUCCESS
+        }
         Err(_) => ExitCode::from(OTHER_STATE as u8),
     }
 }

@@ -106,6 +106,7 @@ pub(super) fn start(
                 local: path(&facts.mountpoint),
                 wished,
                 passthrough: options.passthrough,
+                keeper: ledger.file().map(|_| ledger.header()),
             },
         );
     }
@@ -155,14 +156,14 @@ fn tree(
 
 /// Filters the system calls of all threads. An ordinary user's daemon has nothing but its user's own rights, and needs a
 /// set-uid program to unmount, which a filter would forbid.
-pub(super) fn filter(options: &Options) -> Result<()> {
+pub(super) fn filter(options: &Options, keeper: Option<u32>) -> Result<()> {
     if let Some(value) = &options.odd_seccomp {
         log::error(format_args!(
             "ETCFS_SECCOMP is {value:?}, and only log, kill and off are known: it is taken for log"
         ));
     }
     let mode = options.seccomp.unwrap_or_default();
-    match seccomp::apply(mode) {
+    match seccomp::apply(mode, keeper) {
         Ok(()) => Ok(()),
         Err(error) if mode == seccomp::Mode::Kill => Err(error).context(
             "the filter of system calls that -o seccomp=kill asks for (leave it out, or say off)",

@@ -5,15 +5,18 @@ use super::facts::Facts;
 use super::serve;
 use crate::cli::Options;
 use crate::fs::Fs;
+use crate::fs::journal::Restart;
 use crate::ledger::header::End;
 use crate::ledger::{Ledger, Region, Unreadable};
 use crate::log;
+use crate::session::Session;
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{self, Signals};
 use crate::sys::stop;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, SystemTime};
 
 /// What a server begins with.
 pub(super) struct Start<'a> {
@@ -46,7 +49,10 @@ pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
     let served = serve::start(start.options, start.facts, start.ledger, &inherited);
     let served = served.and_then(|server| {
         if rustix::process::geteuid().is_root() {
-            serve::filter(start.options)?;
+            serve::filter(
+                start.options,
+                u32::try_from(header.keeper.load(Acquire)).ok(),
+            )?;
         }
         Ok(server)
     });
@@ -64,7 +70,7 @@ pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
     header.serving.store(header.servers.load(Relaxed), Release);
     let _ = rustix::io::write(start.begun, &1_u64.to_ne_bytes());
     if !first {
-        tell(start);
+        tell(start, &server.session);
     }
     loop {
         let mut fds = [
@@ -88,20 +94,24 @@ pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
 }
 
 /// Says what has happened, once the mount is served again.
-fn tell(start: &Start<'_>) {
+fn tell(start: &Start<'_>, session: &Session) {
     let header = start.ledger.header();
-    let stall = now().saturating_sub(header.ended_at.load(Acquire));
-    let at = start.facts.mount.mountpoint().display();
-    let milliseconds = stall as f64 / 1e6;
-    match header.end() {
-        End::Restart | End::Upgrade => log::warn(format_args!(
-            "{at}: another server serves, as was asked for, after {milliseconds:.1} ms"
-        )),
-        _ => {
-            let how = told(header.status.load(Relaxed));
-            log::error(format_args!(
-                "{at}: the server died ({how}); another one serves, after {milliseconds:.1} ms"
-            ));
-        }
-    }
+    let ended = header.ended_at.load(Acquire);
+    let stall = Duration::from_nanos(now().saturating_sub(ended));
+    let why = match header.ended_by() {
+        End::Restart => "another server was asked for".to_owned(),
+        End::Upgrade => "another program was asked for".to_owned(),
+        End::KeeperDied => "the keeper died".to_owned(),
+        _ => format!("the server died ({})", told(header.status.load(Relaxed))),
+    };
+    log::warn(format_args!(
+        "{}: {why}; nobody served for {:.1} ms",
+        start.facts.mount.mountpoint().display(),
+        stall.as_secs_f64() * 1e3
+    ));
+    session.fs.enforcer.journal().restarted(Restart {
+        time: SystemTime::now(),
+        why: why.into_bytes().into(),
+        stall,
+    });
 }

@@ -204,7 +204,10 @@ fn count(command: &CommandInfoWithArgs, words: &[String]) -> Result<(), String> 
         let what = missing.name.to_uppercase();
         return Err(format!("{}: {what} is missing; see {help}", command.name));
     }
-    match words.get(all.len()) {
+    let takes_all = all
+        .last()
+        .is_some_and(|last| matches!(last.optionality, Optionality::Repeating));
+    match words.get(all.len()).filter(|_| !takes_all) {
         Some(extra) => Err(format!(
             "{extra}: is one word too many for {}; see {help}",
             command.name

@@ -54,6 +54,18 @@ impl Connection {
         }
     }
 
+    /// Asks the daemon of `mount` for something over which it ends. Whether it answers or hangs up says nothing then.
+    ///
+    /// # Errors
+    /// It refuses, and says why.
+    pub(crate) fn ask_once(how: &How, mount: &Mount, ask: &Query) -> Result<()> {
+        let timeout = How {
+            json: how.json,
+            timeout: how.timeout.max(6.0),
+        };
+        Connection::try_ask(&timeout, mount, ask).map(drop)
+    }
+
     /// The answer's beginning, or the process that hung up.
     fn try_ask(how: &How, mount: &Mount, ask: &Query) -> Result<Result<Connection, u32>> {
         let timeout = Duration::try_from_secs_f64(how.timeout.max(0.001))

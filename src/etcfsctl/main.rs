@@ -16,6 +16,7 @@ mod help;
 mod questions;
 mod record;
 mod recording;
+mod replace;
 mod stats;
 mod top;
 mod within;
@@ -52,6 +53,8 @@ enum Subcommand {
     Which(questions::WhichArgs),
     Journal(questions::JournalArgs),
     Doctor(questions::DoctorArgs),
+    Restart(replace::RestartArgs),
+    Upgrade(replace::UpgradeArgs),
     Check(check::Args),
     Bedrock(bedrock::Args),
     Version(VersionArgs),
@@ -122,6 +125,8 @@ fn run(args: Args) -> Result<ExitCode> {
         Subcommand::Which(args) => questions::which(&how, &args),
         Subcommand::Journal(args) => questions::journal(&how, &args),
         Subcommand::Doctor(args) => questions::doctor(&how, &args),
+        Subcommand::Restart(args) => replace::restart(&how, &args),
+        Subcommand::Upgrade(args) => replace::upgrade(&how, &args),
         Subcommand::Check(args) => check::run(&how, &args),
         Subcommand::Bedrock(args) => bedrock::run(&how, &args),
         Subcommand::Version(VersionArgs {}) => {

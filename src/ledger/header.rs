@@ -39,6 +39,8 @@ pub(crate) struct Header {
     pub(crate) serving: AtomicU32,
     /// Why the server ends: one of [`End`].
     end: AtomicU32,
+    /// Why the one before it has ended.
+    ended_by: AtomicU32,
     /// How the last server ended (the signal; an exit code as a number below 0; 0: unknown), and when: ns of the monotonic
     /// clock.
     pub(crate) status: AtomicI32,
@@ -50,6 +52,8 @@ pub(crate) struct Header {
     pub(crate) signal: AtomicI32,
     /// The descriptor of a program that is to take this one's place; 0: none.
     pub(crate) candidate: AtomicI32,
+    /// The version of the state that a program has understood which is tried out; 0: none has.
+    pub(crate) understood: AtomicU32,
     /// The program before this one, until this one serves; 0: none.
     pub(crate) previous: AtomicI32,
     /// What became of the last program that was to take this one's place: one of [`Trial`].
@@ -72,6 +76,8 @@ pub(crate) enum End {
     Restart,
     /// Another program is to take its place.
     Upgrade,
+    /// Its keeper has died, and the spare one can look after its own children only.
+    KeeperDied,
 }
 
 /// What became of a program that was to take this one's place.
@@ -90,13 +96,29 @@ pub(crate) enum Trial {
     DidNotServe,
 }
 
+impl End {
+    fn of(word: u32) -> End {
+        use End::{Failed, KeeperDied, None, Over, Restart, Unreadable, Upgrade};
+        let all = [None, Over, Failed, Unreadable, Restart, Upgrade, KeeperDied];
+        all.get(word as usize).copied().unwrap_or(None)
+    }
+}
+
 impl Header {
     /// Why the server ends.
     pub(crate) fn end(&self) -> End {
-        use End::{Failed, None, Over, Restart, Unreadable, Upgrade};
-        let all = [None, Over, Failed, Unreadable, Restart, Upgrade];
-        let word = self.end.load(Ordering::Acquire) as usize;
-        all.get(word).copied().unwrap_or(None)
+        End::of(self.end.load(Ordering::Acquire))
+    }
+
+    /// Why the one before it has ended.
+    pub(crate) fn ended_by(&self) -> End {
+        End::of(self.ended_by.load(Ordering::Acquire))
+    }
+
+    /// A server begins.
+    pub(crate) fn begin(&self) {
+        let before = self.end.swap(End::None as u32, Ordering::AcqRel);
+        self.ended_by.store(before, Ordering::Release);
     }
 
     /// Says why the server ends.

@@ -56,20 +56,6 @@ impl Inherited {
     }
 }
 
-/// The descriptors that are open now, above the standard three.
-pub(crate) fn open() -> Vec<RawFd> {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
-        let most = most_descriptors();
-        return (3..most).filter(|&fd| is_open(fd)).collect();
-    };
-    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    let all: Vec<RawFd> = entries.flatten().filter_map(number).collect();
-    // The one that they were listed through is closed by now.
-    all.into_iter()
-        .filter(|&fd| fd > 2 && is_open(fd))
-        .collect()
-}
-
 /// A descriptor that somebody else owns, and which stays open while it is used.
 pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
     assert!(fd >= 0, "the number of a descriptor");
@@ -86,7 +72,9 @@ pub(crate) fn take_over(fd: RawFd) -> OwnedFd {
 
 /// Closes a descriptor that was left and is not used any more.
 pub(crate) fn close(fd: RawFd) {
-    drop(take_over(fd));
+    if is_open(fd) {
+        drop(take_over(fd));
+    }
 }
 
 fn is_open(fd: RawFd) -> bool {

@@ -30,14 +30,14 @@ pub enum Mode {
 }
 
 /// Filters the calls of every thread of this process, those started later included. Call it when everything is open and
-/// mounted. Each thread must have no_new_privs set, or CAP_SYS_ADMIN.
+/// mounted; `keeper` is the only other process that it may signal. Each thread must have no_new_privs set, or CAP_SYS_ADMIN.
 ///
 /// What is allowed whatever its arguments costs no more than the way through the kernel's slow entry, since Linux 5.11
 /// (`seccomp_cache_check_allow`).
 ///
 /// # Errors
 /// The kernel has no seccomp, or this machine's architecture has no list.
-pub fn apply(mode: Mode) -> io::Result<()> {
+pub fn apply(mode: Mode, keeper: Option<u32>) -> io::Result<()> {
     if mode == Mode::Off {
         return Ok(());
     }
@@ -46,7 +46,7 @@ pub fn apply(mode: Mode) -> io::Result<()> {
         target_arch = "aarch64",
         target_arch = "riscv64"
     ))]
-    return filter::apply(mode);
+    return filter::apply(mode, keeper);
     #[cfg(not(any(
         target_arch = "x86_64",
         target_arch = "aarch64",

@@ -11,7 +11,9 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, sendmsg, socket_with, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
+};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::IoSlice;
@@ -120,6 +122,21 @@ pub fn serving(device: (u32, u32), user: u32) -> Option<Serving> {
         return Some(first);
     }
     of_mount.find(|other| !other.is_ending).or(Some(first))
+}
+
+/// Ends the process that serves the mount `device`, which `user` has mounted: of those that share its descriptors the one that
+/// has threads. None: no such process can be seen.
+pub fn end_server(device: (u32, u32), user: u32) -> Option<u32> {
+    let threads = |pid: Pid| {
+        let dir = format!("/proc/{}/task", pid.as_raw_nonzero());
+        std::fs::read_dir(dir).map_or(0, Iterator::count)
+    };
+    let server = processes().into_iter().find(|&pid| {
+        let serves = labels(pid, device, user).is_ok_and(|found| !found.is_empty());
+        serves && threads(pid) > 1
+    })?;
+    kill_process(server, Signal::KILL).ok()?;
+    Some(server.as_raw_nonzero().get().cast_unsigned())
 }
 
 /// Whether a process is on its way out: ended, or with a signal pending upon which a daemon ends (proc_pid_status(5)). A signal

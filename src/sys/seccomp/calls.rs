@@ -261,8 +261,8 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET;
 
-/// Every call that is allowed, with the conditions on its arguments: one rule of a call must hold; no rule, any arguments.
-pub(super) fn allowed() -> Vec<(i64, Vec<SeccompRule>)> {
+/// Every call that is allowed to a process whose keeper is `keeper`, with the conditions on its arguments: one rule of a call must hold; no rule, any arguments.
+pub(super) fn allowed(keeper: Option<u32>) -> Vec<(i64, Vec<SeccompRule>)> {
     let mut calls: Vec<(i64, Vec<SeccompRule>)> = PLAIN
         .iter()
         .chain(OLDER)
@@ -297,6 +297,10 @@ pub(super) fn allowed() -> Vec<(i64, Vec<SeccompRule>)> {
             any(1, [detach, detach | bits(libc::UMOUNT_NOFOLLOW)]),
         ),
     ]);
+    // The keeper is told what was asked for.
+    if let Some(keeper) = keeper {
+        calls.push((libc::SYS_kill, any(0, [u64::from(keeper)])));
+    }
     calls
 }
 

@@ -1,0 +1,104 @@
+//! Another server, or another program, in place of this one.
+
+use super::report::Replaced;
+use super::{Client, Control};
+use crate::ledger::header::{End, Header, Trial};
+use crate::sys::child;
+use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::process::{Pid, Signal, kill_process};
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::{Duration, Instant};
+
+/// How long the keeper may take to try a program out.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+const NO_KEEPER: &str =
+    "this daemon has no keeper that could make another server; start it with -o keeper=yes";
+
+impl Control {
+    /// Ends this process, once the client knows; the keeper makes another one.
+    pub(super) fn restart(&self, client: &Client) {
+        let Some(header) = self.start.keeper else {
+            return client.refuse(NO_KEEPER.to_owned());
+        };
+        client.report(&number(header));
+        header.set_end(End::Restart);
+        child::leave();
+    }
+
+    /// Has the keeper try out the client's program and go on as that. This process is killed then.
+    pub(super) fn upgrade(&self, client: &Client, number: i32) {
+        let Some(header) = self.start.keeper else {
+            return client.refuse(NO_KEEPER.to_owned());
+        };
+        let taken = match client.pid() {
+            Some(pid) => program_of(pid, number),
+            None => Err("the client is in another pid namespace".to_owned()),
+        };
+        let program = match taken {
+            Ok(program) => program,
+            Err(why) => return client.refuse(why),
+        };
+        let _one = crate::mutex::lock(&self.upgrading);
+        header.set_trial(Trial::Open);
+        header.candidate.store(program.as_fd().as_raw_fd(), Release);
+        let keeper = Pid::from_raw(header.keeper.load(Acquire));
+        if keeper.is_none_or(|keeper| kill_process(keeper, Signal::USR2).is_err()) {
+            header.candidate.store(0, Release);
+            return client.refuse("the keeper has just died; try again".to_owned());
+        }
+        let end = Instant::now() + PATIENCE;
+        while header.trial() == Trial::Open && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        client.refuse(match in_words(header.trial()) {
+            Some(why) => why.to_owned(),
+            None => "the keeper does not answer".to_owned(),
+        });
+    }
+}
+
+/// What a client is told first.
+fn number(header: &Header) -> Vec<u8> {
+    let servers = header.servers.load(Acquire);
+    serde_json::to_vec(&Replaced { servers }).unwrap_or_default()
+}
+
+/// What became of a program, in words. `None`: it is not decided.
+pub(super) fn in_words(trial: Trial) -> Option<&'static str> {
+    match trial {
+        Trial::Open => None,
+        Trial::Serves => Some("it serves"),
+        Trial::DoesNotRun => Some(
+            "the program cannot be run here, or does not say within 2 s whether it can go on with this mount; nothing has changed",
+        ),
+        Trial::OtherState => Some(
+            "the program does not understand the state of this daemon (another version of it); nothing has changed",
+        ),
+        Trial::DidNotServe => {
+            Some("the program did not serve within 2 s, and the one before it was gone back to")
+        }
+    }
+}
+
+/// The descriptor `number` of process `pid`, if it is a program that may take this one's place: root's or this user's own, and
+/// nobody else's to write.
+fn program_of(pid: Pid, number: i32) -> Result<OwnedFd, String> {
+    let path = format!("/proc/{}/fd/{number}", pid.as_raw_nonzero());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let program = open(path, flags, Mode::empty())
+        .map_err(|errno| format!("the program cannot be opened: {errno}"))?;
+    let stat = fstat(&program).map_err(|errno| format!("the program: {errno}"))?;
+    let own = rustix::process::geteuid().as_raw();
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind != FileType::RegularFile || stat.st_mode & 0o111 == 0 {
+        return Err("the program is no file that can be executed".to_owned());
+    }
+    if (stat.st_uid != 0 && stat.st_uid != own) || stat.st_mode & 0o022 != 0 {
+        return Err(
+            "the program can be written by others than root and this daemon's user; chown and chmod it".to_owned(),
+        );
+    }
+    Ok(program)
+}
