@@ -31,7 +31,6 @@ pub(crate) mod place;
 mod prose;
 pub(crate) mod ring;
 pub(crate) mod table;
-mod text;
 pub(crate) mod words;
 
 use crate::sys::shared::Shared;

@@ -1,5 +1,7 @@
 //! Tests: a daemon that is gone, and its successor over the same ledger.
 
+mod killed;
+mod random;
 mod world;
 
 use super::ids::NodeId;
@@ -142,4 +144,29 @@ fn a_listing_goes_on_where_it_was() {
         .map(|number| format!("file-{number:04}"))
         .collect();
     assert_eq!(names, all, "each entry exactly once");
+}
+
+/// How long a successor takes to know what its predecessor knew: printed, and compared.
+#[test]
+fn a_large_tree_is_known_at_once() {
+    for count in [10_000, 200_000] {
+        let mut world = World::new();
+        let begin = std::time::Instant::now();
+        let last = world.know_many(count);
+        let built = begin.elapsed();
+        let begin = std::time::Instant::now();
+        world.crash();
+        println!(
+            "{count} nodes: made in {built:?}, known again in {:?}",
+            begin.elapsed()
+        );
+        assert_eq!(world.fs().lower.nodes.count() as u64, count + 1);
+        assert_eq!(world.path_of(last), format!("file-{:06}", count - 1));
+        assert_eq!(
+            world.know_many(count),
+            last,
+            "each is found by its identity"
+        );
+        assert_eq!(world.lookups(last), 2);
+    }
 }

@@ -1,5 +1,6 @@
 //! Lower files that the kernel was given to read and write by itself, 24 bytes each. Their ids live on in the connection.
 
+use super::crash::point;
 use super::table::{Ends, Record, number};
 use rustix::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -67,6 +68,7 @@ impl BackingRecord {
     fn set(&self, state: u32) {
         self.state.store(state, Ordering::Release);
         compiler_fence(Ordering::SeqCst);
+        point();
     }
 
     /// An id is about to be asked for.

@@ -1,5 +1,6 @@
 //! What the clients have open, 32 bytes for each handle.
 
+use super::crash::point;
 use super::table::{Ends, Record, number};
 use rustix::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -64,6 +65,7 @@ impl Ends for HandleRecord {
     fn end(&self) {
         self.state.store(0, Ordering::Release);
         compiler_fence(Ordering::SeqCst);
+        point();
     }
 }
 
@@ -78,11 +80,15 @@ impl HandleRecord {
             Kind::Dir => 3,
             Kind::Lent => 4,
         };
+        point();
         self.fd.store(open.fd.map_or(0, |fd| fd + 1), RELAXED);
+        point();
         self.fh.store(open.fh, RELAXED);
         self.node.store(open.node, RELAXED);
         self.flags.store(open.flags, RELAXED);
+        point();
         self.state.store(state, Ordering::Release);
+        point();
     }
 
     /// Says how many opens without a descriptor there are.

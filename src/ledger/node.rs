@@ -1,12 +1,13 @@
-//! Known nodes, 112 bytes each, and room for the names and file handles that are too long for that.
+//! Known nodes, 104 bytes each, and room for the names and file handles that are too long for that.
 //!
 //! A name changes with its directory, and nobody finds half of either: where both stand is one word. A new place is written
 //! aside, the word says so, the old one is written over, and the word says that.
 
 mod check;
 
+use super::crash::point;
 use super::table::{Record, Table, number};
-use super::text;
+use super::words;
 use rustix::fd::RawFd;
 use std::sync::atomic::{
     AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence,
@@ -26,7 +27,7 @@ pub(crate) const LONGEST_NAME: usize = 255;
 pub(crate) const LONGEST_HANDLE: usize = 128;
 
 /// Words for the name, from the first on, and the handle, up to the last.
-const WORDS: usize = 5;
+const WORDS: usize = 4;
 
 /// In [`NodeRecord::state`].
 const USED: u32 = 1;
@@ -124,6 +125,21 @@ const RELAXED: Ordering = Ordering::Relaxed;
 /// order; the compiler is told to leave them in it.
 fn step() {
     compiler_fence(Ordering::SeqCst);
+    point();
+}
+
+/// Writes a name or a file handle, to which nothing refers yet.
+fn put(words: &[AtomicU64], bytes: &[u8]) {
+    point();
+    words::put(words, bytes);
+    point();
+}
+
+macro_rules! store {
+    ($($field:expr => $value:expr,)*) => {
+        $($field.store($value, RELAXED);
+        point();)*
+    };
 }
 
 impl NodeRecord {
@@ -212,18 +228,20 @@ impl NodeTable {
     pub(crate) fn begin(&self, what: &Identity, parent: u64, name: &[u8]) -> Option<u32> {
         let slot = self.nodes.take()?;
         let record = self.nodes.at(slot);
-        record.dir.store(0, RELAXED);
-        record.id.store(what.id, RELAXED);
-        record.lookups.store(1, RELAXED);
-        record.ino.store(what.ino, RELAXED);
-        record.generation.store(what.generation, RELAXED);
-        record.dev.store(what.dev, RELAXED);
-        record.slept.store(0, RELAXED);
-        record.handle.store(0, RELAXED);
-        record.handle_at.store(0, RELAXED);
-        record.told_ids.store(0, RELAXED);
-        record.flags.store(0, RELAXED);
-        record.name_at.store(0, RELAXED);
+        store! {
+            record.dir => 0,
+            record.id => what.id,
+            record.lookups => 1,
+            record.ino => what.ino,
+            record.generation => what.generation,
+            record.dev => what.dev,
+            record.slept => 0,
+            record.handle => 0,
+            record.handle_at => 0,
+            record.told_ids => 0,
+            record.flags => 0,
+            record.name_at => 0,
+        }
         if !self.write_inline(record, parent, name) {
             let Some(aside) = self.write_aside(slot, parent, name) else {
                 self.nodes.give(slot);
@@ -234,6 +252,7 @@ impl NodeTable {
         let side = if what.global { GLOBAL } else { 0 };
         let state = u32::from(what.kind) << 16 | side | USED;
         record.state.store(state, Ordering::Release);
+        step();
         Some(slot)
     }
 
@@ -250,6 +269,7 @@ impl NodeTable {
     fn give_aside(&self, at: u32) {
         if at != 0 && at != NOWHERE {
             self.aside.at(at - 1).owner.store(0, Ordering::Release);
+            step();
             self.aside.give(at - 1);
         }
     }
@@ -257,25 +277,30 @@ impl NodeTable {
     fn write_aside(&self, slot: u32, parent: u64, name: &[u8]) -> Option<u32> {
         let at = self.aside.take()?;
         let aside = self.aside.at(at);
-        aside.parent.store(parent, RELAXED);
-        aside.name_len.store(name.len() as u32, RELAXED);
-        text::write(&aside.words, name);
+        store! {
+            aside.parent => parent,
+            aside.name_len => name.len() as u32,
+        }
+        put(&aside.words, name);
         aside.owner.store(slot + 1, Ordering::Release);
+        step();
         Some(at)
     }
 
     /// False: it does not fit. To be called while nothing refers to what is there.
     fn write_inline(&self, record: &NodeRecord, parent: u64, name: &[u8]) -> bool {
         let room = match record.handle_at.load(RELAXED) {
-            0 => WORDS - text::words(handle_len(record.handle.load(RELAXED))),
+            0 => WORDS - words::taken_by(handle_len(record.handle.load(RELAXED))),
             _ => WORDS,
         };
-        if text::words(name.len()) > room {
+        if words::taken_by(name.len()) > room {
             return false;
         }
-        record.parent.store(parent, RELAXED);
-        record.name_len.store(name.len() as u8, RELAXED);
-        text::write(&record.words, name);
+        store! {
+            record.parent => parent,
+            record.name_len => name.len() as u8,
+        }
+        put(&record.words, name);
         true
     }
 
@@ -321,14 +346,14 @@ impl NodeTable {
     pub(crate) fn name(&self, slot: u32, name: &mut [u8]) -> usize {
         let (words, len) = self.name_words(slot);
         let name = &mut name[..len];
-        text::read(words, name);
+        words::fill(words, name);
         len
     }
 
     /// True if `name` is its name.
     pub(crate) fn is_named(&self, slot: u32, name: &[u8]) -> bool {
         let (words, len) = self.name_words(slot);
-        len == name.len() && text::is(words, name)
+        len == name.len() && words::are(words, name)
     }
 
     fn name_words(&self, slot: u32) -> (&'static [AtomicU64], usize) {
@@ -355,18 +380,20 @@ impl NodeTable {
         self.drop_handle(slot);
         let record = self.nodes.at(slot);
         let name_words = match record.name_at.load(RELAXED) {
-            0 => text::words(record.name_len.load(RELAXED).into()),
+            0 => words::taken_by(record.name_len.load(RELAXED).into()),
             _ => 0,
         };
-        let own = text::words(bytes.len());
+        let own = words::taken_by(bytes.len());
         if name_words + own <= WORDS {
-            text::write(&record.words[WORDS - own..], bytes);
+            put(&record.words[WORDS - own..], bytes);
         } else {
             let Some(at) = self.aside.take() else { return };
             let aside = self.aside.at(at);
-            text::write(&aside.words, bytes);
+            put(&aside.words, bytes);
             aside.owner.store(slot + 1, Ordering::Release);
+            step();
             record.handle_at.store(at + 1, Ordering::Release);
+            step();
         }
         let word = HANDLE | (bytes.len() as u32) << 16 | u32::from(kind);
         record.handle.store(word, Ordering::Release);
@@ -391,8 +418,11 @@ impl NodeTable {
         }
         let len = handle_len(word);
         match record.handle_at.load(RELAXED) {
-            0 => text::read(&record.words[WORDS - text::words(len)..], &mut bytes[..len]),
-            at => text::read(&self.aside.at(at - 1).words, &mut bytes[..len]),
+            0 => words::fill(
+                &record.words[WORDS - words::taken_by(len)..],
+                &mut bytes[..len],
+            ),
+            at => words::fill(&self.aside.at(at - 1).words, &mut bytes[..len]),
         }
         Some(((word & 0xffff) as i32, len))
     }

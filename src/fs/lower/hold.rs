@@ -16,16 +16,13 @@ use rustix::fs::OFlags;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-/// A known object whose name is about to go.
+/// A known object whose name is about to go. It is held from here on, so that a daemon that is killed when the name has
+/// just gone leaves its successor what holds it.
 #[must_use = "nothing is kept unless `keep` is called"]
 pub(crate) struct Orphan {
     node: Arc<Node>,
-    way: WayBack,
-}
-
-enum WayBack {
-    Descriptor(OwnedFd),
-    Handle(FileHandle),
+    /// Of the last link; others have a file handle.
+    fd: Option<Arc<OwnedFd>>,
 }
 
 impl Lower {
@@ -46,12 +43,15 @@ impl Lower {
             let _ = self.dir_fd(&node);
             return None;
         }
-        let way = if stat.0.stx_nlink > 1 {
-            WayBack::Handle(FileHandle::of(&fd).ok()?)
-        } else {
-            WayBack::Descriptor(fd)
-        };
-        Some(Orphan { node, way })
+        if stat.0.stx_nlink > 1 {
+            node.link().keep_handle(&FileHandle::of(&fd).ok()?);
+            return Some(Orphan { node, fd: None });
+        }
+        let fd = Arc::new(fd);
+        if node.dir().is_none() {
+            node.hold(fd.clone());
+        }
+        Some(Orphan { node, fd: Some(fd) })
     }
 
     /// Another way to `node` when its name leads elsewhere: what was kept of it, as an `O_PATH` descriptor.
@@ -65,13 +65,19 @@ impl Lower {
 
 impl Orphan {
     /// The name is gone: the object is kept for whoever refers to it.
-    pub(crate) fn keep(self, lower: &Lower) {
-        match self.way {
-            WayBack::Descriptor(fd) => {
-                self.node.hold(Arc::new(fd));
-                lower.orphans.note(&lower.nodes, self.node.id);
-            }
-            WayBack::Handle(handle) => self.node.link().keep_handle(&handle),
+    pub(crate) fn keep(mut self, lower: &Lower) {
+        if let Some(fd) = self.fd.take() {
+            // Found under its name meanwhile, it was let go.
+            self.node.hold(fd);
+            lower.orphans.note(&lower.nodes, self.node.id);
+        }
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        if let Some(fd) = &self.fd {
+            drop(self.node.let_go_of(fd));
         }
     }
 }

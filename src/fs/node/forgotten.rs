@@ -55,6 +55,9 @@ impl Nodes {
         // Whether it can be asked for again is judged while the kernel still knows it.
         let stays = node.lookups() <= count && may_stay(&node);
         let back = stays.then(|| self.way_back(&node)).flatten();
+        if let Some(back) = &back {
+            node.link().keep_handle(back);
+        }
         let less = |n: u64| match n {
             0 | LEAVING | GONE => None,
             n if n <= count => Some(LEAVING),

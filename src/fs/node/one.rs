@@ -146,6 +146,21 @@ impl Node {
         self.dir.swap(None)
     }
 
+    /// The node does not hold `fd` any more, if it does.
+    pub(crate) fn let_go_of(&self, fd: &Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
+        let _turn = lock(&self.link);
+        if !self
+            .dir
+            .load()
+            .as_ref()
+            .is_some_and(|held| Arc::ptr_eq(held, fd))
+        {
+            return None;
+        }
+        self.record().set_dir(None);
+        self.dir.swap(None)
+    }
+
     /// The open handles of the node.
     pub(crate) fn handles(&self) -> HandlesGuard<'_> {
         HandlesGuard::new(lock(&self.handles))

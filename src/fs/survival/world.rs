@@ -3,15 +3,18 @@
 use crate::fs::Fs;
 use crate::fs::asker::Daemon;
 use crate::fs::handle::File;
-use crate::fs::ids::NodeId;
+use crate::fs::ids::{Key, NodeId, Side};
 use crate::fs::lower::BaseDir;
 use crate::fs::lower::known::Sighting;
+use crate::fs::lower::resolve::Spot;
 use crate::fs::node::Node;
 use crate::fs::settings::Settings;
 use crate::fs::stat::Stat;
 use crate::fs::{listing, opens::Opened};
-use crate::ledger::Ledger;
+use crate::ledger::handle::HandleRecord;
+use crate::ledger::{Ledger, Region};
 use crate::sys::inherit::Inherited;
+use rustix::fd::AsFd as _;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -79,6 +82,27 @@ impl World {
         inherited.close_rest();
     }
 
+    /// The daemon has been killed, by whatever has still a hand on it, and this is its successor.
+    pub(super) fn successor(&self) -> World {
+        let inherited = Inherited::left(Fs::descriptors_in(self.ledger));
+        let mut world = World {
+            ledger: self.ledger,
+            fs: None,
+            dir: self.dir.clone(),
+        };
+        world.fs = Some(world.begin(&inherited));
+        inherited.close_rest();
+        world
+    }
+
+    /// The handle by which the node is open.
+    pub(super) fn only_handle(&self, id: NodeId) -> u64 {
+        let record = self.ledger.records::<HandleRecord>(Region::Handles)[0].open();
+        let open = record.expect("an open handle");
+        assert_eq!(open.node, id.0);
+        open.fh
+    }
+
     /// How many descriptors the ledger names besides those of directories.
     pub(super) fn left_open(&self) -> usize {
         let nodes = &self.fs().lower.nodes;
@@ -138,40 +162,120 @@ impl World {
         })
     }
 
-    pub(super) fn make(&self, parent: NodeId, name: &str) -> NodeId {
-        let lower = &self.fs().lower;
-        let c_name = CString::new(name).unwrap();
-        let spot = lower.spot(&Daemon, &self.node(parent), &c_name).unwrap();
-        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(spot.dir(), &*c_name, flags, Mode::from_raw_mode(0o644)).unwrap();
-        self.look_up(parent, name)
+    /// Counts a lookup of each of `count` files that are not there, and returns the last one's number.
+    pub(super) fn know_many(&self, count: u64) -> NodeId {
+        let nodes = &self.fs().lower.nodes;
+        let mut last = NodeId::NOWHERE;
+        for ino in 0..count {
+            let key = Key {
+                side: Side::Global,
+                dev: 7,
+                ino,
+                generation: 1 + ino / 3,
+            };
+            let name = CString::new(format!("file-{ino:06}")).unwrap();
+            let node = nodes.look_up(key, libc::S_IFREG, NodeId::ROOT, &name);
+            last = node.unwrap().id;
+        }
+        last
     }
 
-    pub(super) fn unlink(&self, parent: NodeId, name: &str) {
-        let lower = &self.fs().lower;
+    fn spot(&self, parent: NodeId, name: &str) -> Result<(Spot, CString), Errno> {
+        let parent = self.fs().lower.nodes.get(parent).ok_or(Errno::STALE)?;
         let name = CString::new(name).unwrap();
-        let spot = lower.spot(&Daemon, &self.node(parent), &name).unwrap();
+        let spot = self.fs().lower.spot(&Daemon, &parent, &name)?;
+        Ok((spot, name))
+    }
+
+    pub(super) fn try_make(&self, parent: NodeId, name: &str) -> Result<NodeId, Errno> {
+        let (spot, c_name) = self.spot(parent, name)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(spot.dir(), &*c_name, flags, Mode::from_raw_mode(0o644))?;
+        self.try_look_up(parent, name)
+    }
+
+    pub(super) fn make(&self, parent: NodeId, name: &str) -> NodeId {
+        self.try_make(parent, name).unwrap()
+    }
+
+    pub(super) fn try_make_dir(&self, parent: NodeId, name: &str) -> Result<NodeId, Errno> {
+        let (spot, c_name) = self.spot(parent, name)?;
+        rustix::fs::mkdirat(spot.dir(), &*c_name, Mode::from_raw_mode(0o755))?;
+        self.try_look_up(parent, name)
+    }
+
+    pub(super) fn link(&self, file: NodeId, parent: NodeId, name: &str) -> Result<(), Errno> {
+        let (spot, name) = self.spot(parent, name)?;
+        let pinned = self.fs().lower.pin(&self.node(file))?;
+        crate::sys::object::link(pinned.as_fd(), spot.dir(), &name)
+    }
+
+    pub(super) fn rename(
+        &self,
+        parent: NodeId,
+        name: &str,
+        to_parent: NodeId,
+        to_name: &str,
+    ) -> Result<(), Errno> {
+        let lower = &self.fs().lower;
+        let (from, old) = self.spot(parent, name)?;
+        let (to, new) = self.spot(to_parent, to_name)?;
+        let (_, replaced) = lower.hold(&to, &new);
+        rustix::fs::renameat(from.dir(), &*old, to.dir(), &*new)?;
+        replaced.into_iter().for_each(|orphan| orphan.keep(lower));
+        let stat = Stat::at(to.dir(), &new)?;
+        if let Some(node) = lower.nodes.find(&stat.key(to.side)) {
+            lower.nodes.note(&node, to_parent, &new);
+        }
+        Ok(())
+    }
+
+    pub(super) fn try_unlink(&self, parent: NodeId, name: &str) -> Result<(), Errno> {
+        let lower = &self.fs().lower;
+        let (spot, name) = self.spot(parent, name)?;
         let orphan = lower.hold(&spot, &name);
-        rustix::fs::unlinkat(spot.dir(), &*name, AtFlags::empty()).unwrap();
+        let is_dir = Stat::at(spot.dir(), &name)?.is_dir();
+        let flags = if is_dir {
+            AtFlags::REMOVEDIR
+        } else {
+            AtFlags::empty()
+        };
+        rustix::fs::unlinkat(spot.dir(), &*name, flags)?;
         if let (_, Some(orphan)) = orphan {
             orphan.keep(lower);
         }
+        Ok(())
+    }
+
+    pub(super) fn unlink(&self, parent: NodeId, name: &str) {
+        self.try_unlink(parent, name).unwrap();
+    }
+
+    pub(super) fn try_stat(&self, id: NodeId) -> Result<Stat, Errno> {
+        self.fs().lower.stat(&self.node(id))
     }
 
     pub(super) fn stat(&self, id: NodeId) -> Stat {
-        self.fs().lower.stat(&self.node(id)).unwrap()
+        self.try_stat(id).unwrap()
     }
 
     pub(super) fn path_of(&self, id: NodeId) -> String {
         String::from_utf8(self.fs().lower.path_of(id).unwrap()).unwrap()
     }
 
-    pub(super) fn open(&self, id: NodeId, flags: OFlags) -> u64 {
+    pub(super) fn try_open(&self, id: NodeId, flags: OFlags) -> Result<u64, Errno> {
+        let node = self.node(id);
+        if node.is_dir() {
+            return Err(Errno::ISDIR);
+        }
         let opens = &self.fs().opens;
-        let charge = opens.descriptors.charge(1000).unwrap();
-        let opened: Result<Opened, Errno> =
-            opens.open(&self.node(id), flags.bits(), charge, |_, _| Ok(()));
-        opened.unwrap().fh
+        let charge = opens.descriptors.charge(1000)?;
+        let opened: Result<Opened, Errno> = opens.open(&node, flags.bits(), charge, |_, _| Ok(()));
+        Ok(opened?.fh)
+    }
+
+    pub(super) fn open(&self, id: NodeId, flags: OFlags) -> u64 {
+        self.try_open(id, flags).unwrap()
     }
 
     pub(super) fn file(&self, id: NodeId, fh: u64) -> Option<Arc<File>> {
@@ -182,12 +286,35 @@ impl World {
         self.fs().opens.close(&self.node(id), fh);
     }
 
-    pub(super) fn open_dir(&self, id: NodeId) -> u64 {
+    pub(super) fn read(&self, id: NodeId, fh: u64) -> Result<(u64, usize), Errno> {
+        let file = self.fs().opens.file(&self.node(id), fh)?;
+        let len = rustix::io::pread(&file.fd, &mut [0; 16], 0)?;
+        Ok((Stat::of(file.fd.as_fd())?.0.stx_nlink.into(), len))
+    }
+
+    pub(super) fn try_open_dir(&self, id: NodeId) -> Result<u64, Errno> {
         let node = self.node(id);
         let opens = &self.fs().opens;
-        let charge = opens.descriptors.charge(1000).unwrap();
-        let dir = listing::open(&self.fs().lower, &node).unwrap();
-        opens.adopt_dir(&node, dir, charge)
+        let charge = opens.descriptors.charge(1000)?;
+        let dir = listing::open(&self.fs().lower, &node)?;
+        Ok(opens.adopt_dir(&node, dir, charge))
+    }
+
+    pub(super) fn open_dir(&self, id: NodeId) -> u64 {
+        self.try_open_dir(id).unwrap()
+    }
+
+    pub(super) fn close_dir(&self, id: NodeId, fh: u64) {
+        if self.node(id).handles().remove_dir(fh).is_some() {
+            self.fs().opens.descriptors.give_back(fh);
+        }
+    }
+
+    /// All names from the beginning on.
+    pub(super) fn list_all(&self, id: NodeId, fh: u64) -> Vec<String> {
+        let (mut names, _) = self.list(id, fh, 0, usize::MAX);
+        names.sort();
+        names
     }
 
     /// `most` names from `offset` on, and where the next ones are.

@@ -2,7 +2,7 @@
 
 use super::{HANDLE, LONGEST_HANDLE, NOWHERE, NodeTable, RELAXED, WORDS, handle_len};
 use crate::ledger::table::Record as _;
-use crate::ledger::text;
+use crate::ledger::words;
 
 impl NodeTable {
     /// Looks through the node's record, which a predecessor has left, before anything else is asked of it. What
@@ -11,7 +11,7 @@ impl NodeTable {
         let record = self.nodes.at(slot);
         let word = record.handle.load(RELAXED);
         let handle_at = record.handle_at.load(RELAXED);
-        let own = text::words(handle_len(word));
+        let own = words::taken_by(handle_len(word));
         if word & HANDLE == 0 && word != 0 || handle_len(word) > LONGEST_HANDLE {
             return Err("a file handle is too long");
         }
@@ -20,7 +20,7 @@ impl NodeTable {
         }
         let room = if handle_at == 0 { WORDS - own } else { WORDS };
         let name_at = record.name_at.load(RELAXED);
-        if name_at == 0 && text::words(record.name_len.load(RELAXED).into()) > room {
+        if name_at == 0 && words::taken_by(record.name_len.load(RELAXED).into()) > room {
             return Err("a name lies beyond its record");
         }
         for at in [name_at, handle_at] {
