@@ -311,34 +311,37 @@ impl World {
     }
 
     /// All names from the beginning on.
-    pub(super) fn list_all(&self, id: NodeId, fh: u64) -> Vec<String> {
-        let (mut names, _) = self.list(id, fh, 0, usize::MAX);
+    pub(super) fn list_all(&self, id: NodeId, fh: u64) -> Result<Vec<String>, Errno> {
+        let (mut names, _) = self.try_list(id, fh, 0, usize::MAX)?;
         names.sort();
-        names
+        Ok(names)
     }
 
     /// `most` names from `offset` on, and where the next ones are.
     pub(super) fn list(&self, id: NodeId, fh: u64, offset: u64, most: usize) -> (Vec<String>, u64) {
+        self.try_list(id, fh, offset, most).unwrap()
+    }
+
+    fn try_list(
+        &self,
+        id: NodeId,
+        fh: u64,
+        offset: u64,
+        most: usize,
+    ) -> Result<(Vec<String>, u64), Errno> {
         let node = self.node(id);
         let dir = node.handles().dir(fh).expect("an open directory");
         let mut names = Vec::new();
         let mut next = offset;
-        listing::list(
-            &self.fs().lower,
-            &Daemon,
-            &node,
-            &dir,
-            offset,
-            &mut |entry| {
-                if names.len() == most {
-                    return false;
-                }
-                names.push(String::from_utf8(entry.name.to_vec()).unwrap());
-                next = entry.offset;
-                true
-            },
-        )
-        .unwrap();
-        (names, next)
+        let mut take = |entry: &listing::Listed<'_>| {
+            if names.len() == most {
+                return false;
+            }
+            names.push(String::from_utf8(entry.name.to_vec()).unwrap());
+            next = entry.offset;
+            true
+        };
+        listing::list(&self.fs().lower, &Daemon, &node, &dir, offset, &mut take)?;
+        Ok((names, next))
     }
 }
