@@ -1,5 +1,6 @@
 //! Tests: a daemon that is gone, and its successor over the same ledger.
 
+mod broken;
 mod killed;
 mod random;
 mod world;

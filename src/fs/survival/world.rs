@@ -2,6 +2,7 @@
 
 use crate::fs::Fs;
 use crate::fs::asker::Daemon;
+use crate::fs::begin::NotBegun;
 use crate::fs::handle::File;
 use crate::fs::ids::{Key, NodeId, Side};
 use crate::fs::lower::BaseDir;
@@ -14,7 +15,7 @@ use crate::fs::{listing, opens::Opened};
 use crate::ledger::handle::HandleRecord;
 use crate::ledger::{Ledger, Region};
 use crate::sys::inherit::Inherited;
-use rustix::fd::AsFd as _;
+use rustix::fd::{AsFd as _, RawFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -49,11 +50,11 @@ impl World {
             fs: None,
             dir,
         };
-        world.fs = Some(world.begin(&Inherited::default()));
+        world.crash();
         world
     }
 
-    fn begin(&self, inherited: &Inherited) -> Fs {
+    fn try_begin(&self, inherited: &Inherited) -> Result<Fs, NotBegun> {
         let base = |side: &str| {
             let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
             let fd = rustix::fs::open(self.dir.join(side), flags, Mode::empty()).unwrap();
@@ -71,27 +72,31 @@ impl World {
             base("global"),
             settings,
         )
-        .unwrap()
     }
 
     /// The daemon is killed, and its successor begins.
     pub(super) fn crash(&mut self) {
-        std::mem::forget(self.fs.take());
-        let inherited = Inherited::of(Fs::descriptors_in(self.ledger));
-        self.fs = Some(self.begin(&inherited));
-        inherited.close_rest();
+        self.crash_leaving(Fs::descriptors_in(self.ledger)).unwrap();
     }
 
-    /// The daemon has been killed, by whatever has still a hand on it, and this is its successor.
+    /// As [`World::crash`]; of all descriptors those are left.
+    pub(super) fn crash_leaving(&mut self, named: Vec<RawFd>) -> Result<(), NotBegun> {
+        std::mem::forget(self.fs.take());
+        let inherited = Inherited::of(named);
+        let fs = self.try_begin(&inherited);
+        inherited.close_rest();
+        self.fs = Some(fs?);
+        Ok(())
+    }
+
+    /// The daemon has been killed by whatever has still a hand on it, and this is its successor.
     pub(super) fn successor(&self) -> World {
-        let inherited = Inherited::left(Fs::descriptors_in(self.ledger));
         let mut world = World {
             ledger: self.ledger,
             fs: None,
             dir: self.dir.clone(),
         };
-        world.fs = Some(world.begin(&inherited));
-        inherited.close_rest();
+        world.crash();
         world
     }
 
