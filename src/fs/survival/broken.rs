@@ -77,7 +77,7 @@ fn spoil(ledger: &'static Ledger, region: Region, at: usize, value: u32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn whatever_stands_in_a_ledger_is_refused_or_gone_on_with(
