@@ -6,6 +6,7 @@ mod ends;
 mod exclusion;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod killed;
 mod owners;
 mod places;
 mod rings;
