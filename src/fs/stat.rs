@@ -86,6 +86,15 @@ impl Stat {
         tells_birth(&self.0).then_some((self.0.stx_btime.tv_sec, self.0.stx_btime.tv_nsec))
     }
 
+    /// True if both are of one size and were written at the same time: one is a copy of the other, which is as it was.
+    pub(crate) fn has_same_data(&self, other: &Stat) -> bool {
+        let of = |stat: &Stat| {
+            let time = &stat.0.stx_mtime;
+            (stat.0.stx_size, time.tv_sec, time.tv_nsec)
+        };
+        of(self) == of(other)
+    }
+
     /// The change time, ns since 1970.
     pub(crate) fn changed(&self) -> u64 {
         nanoseconds((self.0.stx_ctime.tv_sec, self.0.stx_ctime.tv_nsec))

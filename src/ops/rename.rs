@@ -2,15 +2,18 @@
 
 use super::intent::{NOTHING, key_of, words_of};
 use super::{Call, Handled};
-use crate::fs::cross::{self, Errand, Move};
+use crate::fs::cross::{self, CopyStep, Errand, Move};
 use crate::fs::ids::{Key, NodeId};
 use crate::fs::journal::Process;
 use crate::fs::lower::hold::Orphan;
 use crate::fs::lower::resolve::Spot;
 use crate::fs::node::Node;
+use crate::fs::staging::sweep;
 use crate::fs::stat::Stat;
 use crate::log;
 use crate::printable::printable;
+use crate::sys::creds;
+use crate::sys::stop::{self, Point};
 use etcfs_proto::abi::{Rename2In, RenameIn};
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -126,6 +129,7 @@ fn across(
     new: &CStr,
     flags: RenameFlags,
 ) -> Handled {
+    clear_up(call, (from, to), new);
     let now = Stat::at(from.dir(), old);
     let now_key = now.as_ref().map(|stat| stat.key(from.side));
     if renamed(call, from, now_key.as_ref().ok()).is_some() {
@@ -174,7 +178,7 @@ fn across(
             };
             let errand = Errand::new(&actor, most, &keep_going).telling(&publishes);
             let began = Instant::now();
-            let copied = cross::copy_across(&work, &errand, &mut |_| {});
+            let copied = cross::copy_across(&work, &errand, &mut |step| stop::at(point(step)));
             if let Some(share) = share {
                 share.take(began.elapsed());
             }
@@ -190,6 +194,35 @@ fn across(
     }
     arrived(call, (from_dir, from, old), (to_dir, to, new));
     Ok(())
+}
+
+/// Removes what a predecessor that was killed in the middle has left in places of its own: a copy that has not got the
+/// target's name, and the source where a copy has and is as it was.
+fn clear_up(call: &Call<'_>, (from, to): (&Spot, &Spot), new: &CStr) {
+    let Some([dev, ino, generation, fresh @ .., _]) = call.begun() else {
+        return;
+    };
+    let source = [dev, ino, generation];
+    let is_fresh = |stat: &Stat| words_of(Some(&stat.key(to.side))) == fresh;
+    let target = Stat::at(to.dir(), new).ok().filter(is_fresh);
+    let is_copied = |stat: &Stat| {
+        words_of(Some(&stat.key(from.side))) == source
+            && target.is_some_and(|target| target.has_same_data(stat))
+    };
+    let _ = creds::own(|| {
+        sweep::remove_left(from.dir(), &is_copied)?;
+        sweep::remove_left(to.dir(), &|stat| target.is_none() && is_fresh(stat))
+    });
+}
+
+/// Where tests kill the server.
+fn point(step: CopyStep) -> Point {
+    match step {
+        CopyStep::Named => Point::Named,
+        CopyStep::Published => Point::Published,
+        CopyStep::SetAside => Point::SetAside,
+        _ => Point::Copying,
+    }
 }
 
 /// Notes what has come to the other side.

@@ -27,11 +27,19 @@ pub(crate) enum Point {
     Aside,
     /// A lock is about to be waited for.
     Waits,
+    /// A copy to the other side is under way,
+    Copying,
+    /// has a name in a place of the daemon's own,
+    Named,
+    /// has the target's name,
+    Published,
+    /// and the source is in a place of the daemon's own.
+    SetAside,
 }
 
 /// All of them.
 #[cfg(debug_assertions)]
-pub(crate) const ALL: [Point; 11] = [
+pub(crate) const ALL: [Point; 15] = [
     Point::Read,
     Point::Cut,
     Point::Looked,
@@ -43,6 +51,10 @@ pub(crate) const ALL: [Point; 11] = [
     Point::Parked,
     Point::Aside,
     Point::Waits,
+    Point::Copying,
+    Point::Named,
+    Point::Published,
+    Point::SetAside,
 ];
 
 /// The calling thread is there.

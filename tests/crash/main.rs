@@ -7,6 +7,7 @@
 mod harness;
 
 mod calls;
+mod waits;
 
 use calls::{CALLS, Call};
 use harness::{Env, Etcfs, Opts, private};

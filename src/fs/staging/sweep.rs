@@ -4,7 +4,7 @@
 //! the next such work in their directory and before the directory itself is removed.
 
 use super::temp_names::is_hidden;
-use super::{clear, is_ours_alone};
+use super::{clear, enter, is_ours_alone};
 use crate::fs::stat::Stat;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
@@ -97,6 +97,36 @@ fn remove(dir: &OwnedFd, names: &[CString], stale_after: i64) -> Result<bool, Er
         };
     }
     Ok(removed)
+}
+
+/// Removes from the places in `dir` what `is_left` says was left there by a daemon that is known to be dead, and the places of
+/// those.
+///
+/// # Errors
+/// As [`sweep`].
+pub(crate) fn remove_left(
+    dir: BorrowedFd<'_>,
+    is_left: &dyn Fn(&Stat) -> bool,
+) -> Result<(), Errno> {
+    let dir = open_to_read(dir)?;
+    let of_dir = Stat::of(dir.as_fd())?;
+    let remove = |at: BorrowedFd<'_>, name: &CStr| {
+        let is_there = Stat::at(at, name).is_ok_and(|stat| !stat.is_dir() && is_left(&stat));
+        is_there && rustix::fs::unlinkat(at, name, AtFlags::empty()).is_ok()
+    };
+    for name in look(&dir, false)?.unwrap_or_default() {
+        let Ok(place) = enter(dir.as_fd(), &name, &of_dir) else {
+            // One beside, where there was no room for a place.
+            remove(dir.as_fd(), &name);
+            continue;
+        };
+        let objects = look(&place, false)?.unwrap_or_default();
+        let removed = objects.iter().any(|object| remove(place.as_fd(), object));
+        if removed || objects.is_empty() {
+            let _ = rustix::fs::unlinkat(&dir, &*name, AtFlags::REMOVEDIR);
+        }
+    }
+    Ok(())
 }
 
 fn open_to_read(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
