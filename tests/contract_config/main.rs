@@ -5,6 +5,7 @@ mod harness;
 
 mod file;
 mod global;
+mod killed;
 
 use harness::{CONFIG, Env, Etcfs, Opts, private};
 use rustix::fs::{Mode, OFlags};

@@ -25,24 +25,6 @@ fn kept(env: &Env) -> Etcfs {
     )
 }
 
-/// The process that serves: the keeper's child.
-fn server(etcfs: &Etcfs) -> Option<i32> {
-    let children = format!("/proc/{0}/task/{0}/children", etcfs.pid());
-    let children = std::fs::read_to_string(children).expect("the keeper's children");
-    children.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// Kills the process that serves, and waits until another one does.
-fn kill(etcfs: &Etcfs) {
-    let served = server(etcfs);
-    let pid = served.and_then(Pid::from_raw).expect("a server");
-    kill_process(pid, Signal::KILL).expect("kill");
-    std::fs::metadata(etcfs.mnt()).expect("stat");
-    while server(etcfs).is_none() || server(etcfs) == served {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// All ranges of a file that a native process finds locked, as F_GETLK says them.
 fn locked(rival: &mut Agent, fd: i32) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -101,7 +83,7 @@ fn a_rival_finds_the_same_ranges_locked_after_a_kill() {
             let answer = agents[who].call(&format!("{how} {fd} {what}"));
             assert_eq!(answer, ok(), "{how} {what}");
             let before = locked(&mut rival, below);
-            kill(&etcfs);
+            etcfs.kill_server();
             assert_eq!(locked(&mut rival, below), before, "{how} {what}");
         }
         // What a rival is refused, and is not, is the same as before, too.
@@ -115,7 +97,7 @@ fn a_rival_finds_the_same_ranges_locked_after_a_kill() {
         {
             std::thread::sleep(Duration::from_millis(1));
         }
-        kill(&etcfs);
+        etcfs.kill_server();
         assert_eq!(agents[0].call(&format!("close {}", fds[0].0)), done());
         assert_eq!(agents[1].call(&format!("close {}", fds[2].1)), done());
         assert_eq!(agents[1].call(&format!("close {}", fds[2].0)), done());
@@ -142,7 +124,7 @@ fn who_waits_goes_on_waiting_and_is_served_after_kills() {
         let second = flock.start(&format!("flock {whole} {}", libc::LOCK_EX));
         for _ in 0..3 {
             assert!(posix.waits(first) && flock.waits(second));
-            kill(&etcfs);
+            etcfs.kill_server();
         }
         let below = std::fs::File::open(etcfs.local().join("file")).expect("open");
         let refused = native_flock(&below, libc::LOCK_SH | libc::LOCK_NB);
@@ -150,7 +132,7 @@ fn who_waits_goes_on_waiting_and_is_served_after_kills() {
         assert_eq!(holder.call(&format!("setlk {held} u 0 0")), ok());
         assert_eq!(posix.answer(first), ok());
         assert!(flock.waits(second));
-        kill(&etcfs);
+        etcfs.kill_server();
         assert_eq!(holder.call(&format!("close {held}")), done());
         assert_eq!(flock.answer(second), done());
         // A ring of two is found by a server that has seen neither of them begin to wait.
@@ -159,7 +141,7 @@ fn who_waits_goes_on_waiting_and_is_served_after_kills() {
         assert_eq!(other.call(&format!("setlk {fd} w 50 1")), ok());
         let waits = posix.start(&format!("setlkw {by_range} w 50 1"));
         assert!(posix.waits(waits));
-        kill(&etcfs);
+        etcfs.kill_server();
         let closes = other.call(&format!("setlkw {fd} w 5 1"));
         assert_eq!(closes, Err(rustix::io::Errno::DEADLK));
         other.kill();
@@ -180,7 +162,7 @@ fn the_end_of_a_process_is_noticed_whoever_serves() {
         let fd = reader.open(&file, RDONLY);
         let heir = reader.call(&format!("inherit {fd}")).expect("a child");
         assert_eq!(reader.call(&format!("setlk {fd} r 0 10")), ok());
-        kill(&etcfs);
+        etcfs.kill_server();
         assert_eq!(locked(&mut rival, below).len(), 1);
         reader.kill();
         while !locked(&mut rival, below).is_empty() {
@@ -208,7 +190,7 @@ fn counted(how: &'static str) {
                 .answer_within(started, Duration::from_millis(30))
                 .is_none()
             {
-                kill(&etcfs);
+                etcfs.kill_server();
                 kills += 1;
             }
         }

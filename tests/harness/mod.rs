@@ -17,6 +17,7 @@ mod overrides;
 mod pair;
 mod requests;
 mod rng;
+mod server;
 mod tree;
 mod user;
 mod watchdog;
