@@ -98,10 +98,8 @@ impl Groups<'_> {
     /// The group ids, in the kernel's order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         self.gids
-            .as_chunks()
-            .0
-            .iter()
-            .map(|gid| u32::from_ne_bytes(*gid))
+            .chunks_exact(4)
+            .map(|gid| u32::from_ne_bytes([gid[0], gid[1], gid[2], gid[3]]))
     }
 }
 

@@ -219,10 +219,9 @@ pub fn negotiate(offer: &Offer, wish: &Wish) -> Result<Agreed, Refusal> {
             oldest,
         });
     }
-    if let Some(depth) = wish.max_stack_depth
-        && !(1..=2).contains(&depth)
-    {
-        return Err(Refusal::StackDepth { depth });
+    match wish.max_stack_depth {
+        None | Some(1 | 2) => {}
+        Some(depth) => return Err(Refusal::StackDepth { depth }),
     }
     let flags = agree_on_flags(offer, wish);
     let passthrough = flags.contains(InitFlags::PASSTHROUGH);

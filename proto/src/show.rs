@@ -59,7 +59,7 @@ fn attr(f: &mut fmt::Formatter<'_>, attr: &Attr) -> fmt::Result {
 
 /// Seconds are a signed number on an unsigned wire.
 fn time(f: &mut fmt::Formatter<'_>, key: &str, sec: u64, nsec: u32) -> fmt::Result {
-    write!(f, " {key}={}.{nsec:09}", sec.cast_signed())
+    write!(f, " {key}={}.{nsec:09}", sec as i64)
 }
 
 /// A duration; `u64::MAX` seconds means for ever and is no negative number.

@@ -265,10 +265,11 @@ impl Conversation {
     }
 
     fn look_up(&mut self, entry: &[u8]) {
-        if let Ok((entry, _)) = EntryOut::read_from_prefix(entry)
-            && entry.nodeid != 0
-        {
-            *self.lookups.entry(entry.nodeid).or_default() += 1;
+        match EntryOut::read_from_prefix(entry) {
+            Ok((entry, _)) if entry.nodeid != 0 => {
+                *self.lookups.entry(entry.nodeid).or_default() += 1;
+            }
+            _ => {}
         }
     }
 

@@ -95,7 +95,7 @@ pub fn init(bytes: &[u8]) {
         .copy_from_slice(&fields.as_bytes()[..64]);
     let offer = Offer {
         // Mostly a major and a minor that come through.
-        major: if offer_in.major.is_multiple_of(8) {
+        major: if offer_in.major % 8 == 0 {
             offer_in.major
         } else {
             7

@@ -44,9 +44,7 @@ fn init_message<T: IntoBytes + zerocopy::Immutable>(args: &T) -> Vec<u64> {
     );
     bytes.extend_from_slice(args.as_bytes());
     bytes
-        .as_chunks::<8>()
-        .0
-        .iter()
-        .map(|word| u64::from_ne_bytes(*word))
+        .chunks_exact(8)
+        .map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes")))
         .collect()
 }

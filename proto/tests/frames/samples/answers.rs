@@ -16,7 +16,7 @@ fn attr() -> Attr {
         size: 1042,
         blocks: 8,
         atime: 1_700_000_000,
-        mtime: (-2i64).cast_unsigned(),
+        mtime: (-2i64) as u64,
         ctime: 1_700_000_002,
         atimensec: 1,
         mtimensec: 20,

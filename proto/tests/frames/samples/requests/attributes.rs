@@ -12,7 +12,7 @@ pub fn attributes() -> Vec<Sample> {
         valid,
         fh: 5,
         size: 4096,
-        atime: (-1i64).cast_unsigned(),
+        atime: (-1i64) as u64,
         atimensec: 999_999_999,
         mtime: 1_700_000_000,
         mtimensec: 1,
