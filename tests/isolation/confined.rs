@@ -102,7 +102,7 @@ fn a_call_that_is_not_on_the_list_ends_the_daemon_or_is_logged() {
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             let limited = etcfs::sys::privileges::reduce().is_ok()
-                && etcfs::sys::seccomp::apply(mode).is_ok();
+                && etcfs::sys::seccomp::apply(mode, None).is_ok();
             let socket = rustix::net::socket(
                 rustix::net::AddressFamily::INET,
                 rustix::net::SocketType::STREAM,
