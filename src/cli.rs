@@ -108,7 +108,7 @@ impl Options {
 
     /// Whether there is to be a keeper: not in the foreground, where somebody watches, unless that was said.
     pub(crate) fn is_kept(&self) -> bool {
-        self.keeper.unwrap_or(false)
+        self.keeper.unwrap_or(!self.foreground)
     }
 
     /// Takes the mode of the system call filter from `value`, the environment's `ETCFS_SECCOMP`, unless an option has said it:

@@ -8,6 +8,7 @@ use super::Control;
 use super::answer::reason;
 use super::report::{Doctor, Finding, Severity};
 use crate::fs::ids::Side;
+use crate::fs::journal::Restart;
 use crate::fs::staging::sweep::{STALE_AFTER, is_stale};
 use crate::fs::staging::temp_names::is_hidden;
 use crate::printable::printable;
@@ -69,6 +70,14 @@ impl Control {
         findings.extend(advice::overrides(&self.failing(), enforced));
         findings.extend(advice::limits(used()));
         findings.push(rights());
+        let (restarts, all) = session.fs.enforcer.journal().restarts();
+        let told = |restart: &Restart| (printable(&restart.why), restart.stall.as_secs_f64());
+        let restarts: Vec<_> = restarts.iter().map(told).collect();
+        findings.push(advice::survival(
+            self.start.keeper.is_some(),
+            &restarts,
+            all,
+        ));
         Doctor { findings }
     }
 

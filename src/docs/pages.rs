@@ -14,6 +14,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("PASSTHROUGH", include_str!("topics/passthrough.txt")),
     ("SECURITY", include_str!("topics/security.txt")),
     ("COSTS", include_str!("topics/costs.txt")),
+    ("SURVIVAL", include_str!("topics/survival.txt")),
     ("SHUTDOWN", include_str!("topics/shutdown.txt")),
     ("FAULTS", include_str!("topics/faults.txt")),
 ];

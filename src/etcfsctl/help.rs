@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 /// What is explained besides the commands: name, one line, text.
-const TOPICS: [(&str, &str, &str); 8] = [
+const TOPICS: [(&str, &str, &str); 9] = [
     (
         "limits",
         "what differs from a native file system, and what to do instead",
@@ -41,6 +41,11 @@ const TOPICS: [(&str, &str, &str); 8] = [
         "shutdown",
         "how the daemon outlives the services that read the mount while they stop",
         include_str!("../docs/topics/shutdown.txt"),
+    ),
+    (
+        "survival",
+        "what happens when the daemon dies, hangs, or is to be another program",
+        include_str!("../docs/topics/survival.txt"),
     ),
     (
         "faults",

@@ -85,6 +85,14 @@ fn head(out: &mut String, stats: &Stats) -> std::fmt::Result {
         "\nnodes {}, handles {}, backing ids {}, lock waiters {}, listeners {}",
         stats.nodes, stats.handles, stats.backing_ids, stats.lock_waiters, stats.listeners
     )?;
+    match stats.servers {
+        0 => writeln!(out, "no keeper: the mount ends with this process")?,
+        1 => writeln!(out, "kept; no process has had to take over")?,
+        n => writeln!(out, "kept; {} have taken over (etcfsctl journal)", n - 1)?,
+    }
+    if let Some(upgrade) = &stats.upgrade {
+        writeln!(out, "the last upgrade: {upgrade}")?;
+    }
     for role in ["worker", "aside"] {
         let busy: Vec<String> = stats
             .threads

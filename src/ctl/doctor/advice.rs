@@ -341,3 +341,35 @@ pub(crate) fn rights(capabilities: u32, filtered: bool, root: bool) -> Finding {
         }
     }
 }
+
+/// Whether the mount outlives this process. `restarts`: those that the journal tells, as why and how long nobody served (s),
+/// and how many of them there have been.
+pub(crate) fn survival(kept: bool, restarts: &[(String, f64)], all: u64) -> Finding {
+    let about = "survival";
+    if !kept {
+        let text =
+            "no other process would serve the mount if this one died (-o keeper=yes has one)";
+        return finding(Severity::Note, about, text.to_owned());
+    }
+    let Some((why, stall)) = restarts.last() else {
+        let text = "another process would serve the mount if this one died; none has had to";
+        return finding(Severity::Ok, about, text.to_owned());
+    };
+    let longest = restarts.iter().map(|(_, stall)| *stall).fold(0.0, f64::max);
+    let died = restarts.iter().any(|(why, _)| why.contains("died"));
+    let times = plural(all as usize, "time", "times");
+    finding(
+        if died {
+            Severity::Problem
+        } else {
+            Severity::Note
+        },
+        about,
+        format!(
+            "another process has taken over {times}, the last time because {why} (nobody served for {:.1} ms, {:.1} ms at most); \
+             etcfsctl journal has all of them, and the log what went wrong",
+            stall * 1e3,
+            longest * 1e3
+        ),
+    )
+}
