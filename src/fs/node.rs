@@ -7,7 +7,9 @@
 //! Finding a node, by number or by identity, takes no lock and allocates nothing.
 
 pub(crate) mod climb;
+mod finder;
 pub(crate) mod forgotten;
+
 pub(crate) mod link;
 pub(crate) mod one;
 pub(crate) mod restore;
@@ -15,12 +17,11 @@ pub(crate) mod restore;
 use super::ids::{Key, NodeId};
 use crate::ledger::header::Header;
 use crate::ledger::node::NodeTable;
-use foldhash::{fast, quality};
+use finder::Finder;
+use foldhash::quality;
 pub(crate) use one::Node;
 use one::identity;
 use rustix::io::Errno;
-use scc::HashIndex;
-use scc::hash_index::Entry;
 use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::hash::BuildHasher as _;
@@ -32,10 +33,10 @@ const MOST_FORGOTTEN: usize = 4096;
 
 /// All known nodes.
 pub struct Nodes {
-    by_id: HashIndex<NodeId, Arc<Node>, fast::RandomState>,
+    by_id: Finder<NodeId>,
     /// By the hash of the identity, which takes less room than the identity; the node has that itself. Should two
     /// identities ever share one, the later node is found and the earlier one known by its number only.
-    by_key: HashIndex<u64, Arc<Node>, fast::RandomState>,
+    by_key: Finder<u64>,
     /// Seeded at start, so that nobody can choose file names or times for which identities collide.
     hasher: quality::RandomState,
     /// What a successor will find of them.
@@ -65,7 +66,7 @@ impl Nodes {
         if id == NodeId::ROOT {
             return Some(self.root.clone());
         }
-        self.by_id.peek_with(&id, |_, node| node.clone())
+        self.by_id.get(id)
     }
 
     /// The node of that inode if the kernel knows it; no lookup is counted.
@@ -75,9 +76,8 @@ impl Nodes {
 
     /// The node of that inode, be it forgotten.
     fn find_any(&self, key: &Key) -> Option<Arc<Node>> {
-        let hash = self.hasher.hash_one(key);
-        let same = |_: &u64, node: &Arc<Node>| (node.key() == *key).then(|| node.clone());
-        self.by_key.peek_with(&hash, same)?
+        let found = self.by_key.get(self.hasher.hash_one(key));
+        found.filter(|node| node.key() == *key)
     }
 
     /// The node of the inode `key`, found as `name` in `parent`, with one more lookup counted.
@@ -121,27 +121,21 @@ impl Nodes {
                 .begin(&what, parent.0, name)
                 .ok_or(Errno::NOMEM)?;
             let node = Arc::new(Node::over(self.table, slot));
-            let _ = self.by_id.insert_sync(id, node.clone());
+            self.by_id.insert(id, &node);
             Ok(node)
         };
-        match self.by_key.entry_sync(self.hasher.hash_one(key)) {
-            Entry::Occupied(mut entry) => {
-                let node = entry.get().clone();
-                if node.key() == key && node.kind() == kind && self.revive(&node) {
-                    drop(entry);
-                    self.found_again(&node, parent, name);
-                    return Ok(node);
-                }
-                let node = fresh()?;
-                entry.update(node.clone());
-                Ok(node)
+        let hash = self.hasher.hash_one(key);
+        let (node, is_known) = self.by_key.choose(hash, |found| {
+            let same = |node: &Arc<Node>| node.key() == key && node.kind() == kind;
+            match found.filter(|node| same(node) && self.revive(node)) {
+                Some(node) => Ok((None, (node, true))),
+                None => fresh().map(|node| (Some(node.clone()), (node, false))),
             }
-            Entry::Vacant(entry) => {
-                let node = fresh()?;
-                entry.insert_entry(node.clone());
-                Ok(node)
-            }
+        })?;
+        if is_known {
+            self.found_again(&node, parent, name);
         }
+        Ok(node)
     }
 
     fn found_again(&self, node: &Node, parent: NodeId, name: &CStr) {
@@ -164,11 +158,6 @@ impl Nodes {
 
     /// How many files and directories are open. Looks at every node: for reports, not for requests.
     pub(crate) fn handles(&self) -> usize {
-        let guard = scc::Guard::new();
-        let known = self
-            .by_id
-            .iter(&guard)
-            .map(|(_, node)| node.handles().len());
-        known.sum::<usize>() + self.root.handles().len()
+        self.by_id.sum(|node| node.handles().len()) + self.root.handles().len()
     }
 }

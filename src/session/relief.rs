@@ -61,7 +61,11 @@ pub(crate) fn watch(session: &Arc<Session>, turns: &Arc<Turns>) {
             std::thread::sleep(TICK);
             continue;
         }
-        tidied.now(steps, nodes);
+        if tidied.now(steps, nodes) {
+            // A FORGET of thousands is no request that anybody waits for, and may go on still.
+            quiet = 0;
+            continue;
+        }
         crew.waker.drowse();
         // A request that began at that very moment may have missed it; one tick later it is seen.
         if !crew.waker.sleep(Some(TICK)) && turns.steps() == steps {

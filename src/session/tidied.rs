@@ -13,7 +13,7 @@ const GONE: usize = 1024;
 /// Where somebody asks for something all the time, there is no quiet: it is done after this much time, then.
 const LATEST: Duration = Duration::from_secs(30);
 
-/// When memory was given back, after how many requests, and how many nodes were known at the last look.
+/// When memory was given back, after how many requests, and how many nodes were known since, at most.
 pub(super) struct Tidied {
     steps: u64,
     nodes: usize,
@@ -34,15 +34,18 @@ impl Default for Tidied {
 }
 
 impl Tidied {
-    /// Nothing is asked for at this moment.
-    pub(super) fn now(&mut self, steps: u64, nodes: &Nodes) {
+    /// Nothing is asked for at this moment. True if there was something to give back, and may soon be more.
+    pub(super) fn now(&mut self, steps: u64, nodes: &Nodes) -> bool {
         let known = nodes.count();
-        let gone = std::mem::replace(&mut self.nodes, known).saturating_sub(known);
+        self.nodes = self.nodes.max(known);
         self.tell();
-        if gone >= GONE || steps.wrapping_sub(self.steps) >= UNTIDY {
-            (self.steps, self.at) = (steps, Instant::now());
+        let untidy = self.nodes - known >= GONE || steps.wrapping_sub(self.steps) >= UNTIDY;
+        if untidy {
+            (self.steps, self.nodes, self.at) = (steps, known, Instant::now());
+            nodes.settle();
             heap::give_back();
         }
+        untidy
     }
 
     /// Something is.
@@ -50,7 +53,7 @@ impl Tidied {
         self.tell();
         if self.at.elapsed() >= LATEST {
             self.at = Instant::now();
-            self.now(steps, nodes);
+            let _ = self.now(steps, nodes);
         }
     }
 

@@ -12,9 +12,16 @@ use crate::ledger::node::{GONE, LEAVING};
 use crate::mutex::lock;
 use crate::sys::file_handle::FileHandle;
 use rustix::fd::AsFd as _;
+use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// A table with no more records than this is not large.
+const SMALL: usize = 4096;
+
+/// One is mostly empty if it has so many times the records that are in use.
+const MOSTLY: usize = 2;
 
 impl Nodes {
     /// Keeps every forgotten node, as long as the mount lives.
@@ -123,6 +130,31 @@ impl Nodes {
         }
     }
 
+    /// Lets the forgotten nodes go whose records lie high in a table that is mostly empty. After a load they are scattered all
+    /// over it, and each keeps memory that would go back in pieces of thousands of records ([`Table::give`]).
+    ///
+    /// [`Table::give`]: crate::ledger::table::Table::give
+    pub(crate) fn settle(&self) {
+        let (used, reached) = (self.by_id.len(), self.table.nodes.mark() as usize);
+        let kept_for_ever = self.most_forgotten.load(Ordering::Relaxed) == usize::MAX;
+        if kept_for_ever || reached <= SMALL || reached / MOSTLY < used {
+            return;
+        }
+        let high = used.max(SMALL);
+        let order = std::mem::take(&mut *lock(&self.forgotten));
+        let mut low = VecDeque::new();
+        for id in order {
+            match self.get(id) {
+                Some(node) if node.slot() as usize >= high => self.drop_asleep(&node),
+                Some(_) => low.push_back(id),
+                None => {}
+            }
+        }
+        let mut order = lock(&self.forgotten);
+        low.append(&mut order);
+        *order = low;
+    }
+
     /// Takes a node out of the table, unless the kernel knows it again.
     pub(super) fn drop_asleep(&self, node: &Arc<Node>) {
         let gone =
@@ -134,9 +166,8 @@ impl Nodes {
         }
         let hash = self.hasher.hash_one(node.key());
         node.record().end();
-        self.by_key
-            .remove_if_sync(&hash, |known| known.id == node.id);
-        self.by_id.remove_sync(&node.id);
+        self.by_key.remove(hash, node.id);
+        self.by_id.remove(node.id, node.id);
         self.asleep.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -151,5 +182,80 @@ pub(super) fn may_stay(node: &Node) -> bool {
         None => true,
         // It is held because it has lost its name, or would have been missed otherwise.
         Some(held) => Stat::of(held.as_fd()).is_ok_and(|stat| stat.0.stx_nlink > 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Nodes;
+    use crate::fs::ids::{Key, NodeId, Side};
+    use crate::ledger::Ledger;
+    use crate::sys::inherit::Inherited;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    fn key(ino: u64) -> Key {
+        Key {
+            side: Side::Local,
+            dev: 1,
+            ino,
+            generation: 1,
+        }
+    }
+
+    #[test]
+    fn what_has_left_is_let_go_of_though_nothing_comes_to_its_place() {
+        let root = std::fs::File::open("/").expect("open the root");
+        let ledger = Ledger::private().expect("memory");
+        let (nodes, _) = Nodes::over(ledger, &Inherited::default(), key(0), root.into())
+            .expect("an empty ledger");
+        nodes.most_forgotten.store(0, Ordering::Relaxed);
+        let look_up = |ino| {
+            let node = nodes.look_up(key(ino), libc::S_IFREG, NodeId::ROOT, c"name");
+            node.expect("room")
+        };
+        let known: Vec<_> = (1..=1000)
+            .map(|ino| {
+                let node = look_up(ino);
+                (node.id, Arc::downgrade(&node))
+            })
+            .collect();
+        assert!(known.iter().all(|(_, node)| node.strong_count() > 0));
+        for (id, _) in &known {
+            nodes.forget(*id, 1);
+        }
+        let held = known.iter().filter(|(_, node)| node.strong_count() > 0);
+        assert_eq!(held.count(), 0);
+        assert_eq!(nodes.table.nodes.used().count(), 1, "the root's record");
+        assert!(known.iter().all(|(id, _)| nodes.get(*id).is_none()));
+        assert!(nodes.find(&key(7)).is_none());
+        assert_ne!(look_up(7).id, known[6].0);
+    }
+
+    #[test]
+    fn after_a_load_the_forgotten_do_not_keep_the_table_large() {
+        let root = std::fs::File::open("/").expect("open the root");
+        let ledger = Ledger::private().expect("memory");
+        let (nodes, _) = Nodes::over(ledger, &Inherited::default(), key(0), root.into())
+            .expect("an empty ledger");
+        let look_up = |ino| {
+            let node = nodes.look_up(key(ino), libc::S_IFREG, NodeId::ROOT, c"name");
+            node.expect("room").id
+        };
+        let known: Vec<_> = (1..=20_000).map(look_up).collect();
+        // Every second stays known: then the table is not mostly empty.
+        let (half, rest): (Vec<_>, Vec<_>) = known.iter().partition(|id| id.0 % 2 == 0);
+        half.iter().for_each(|id| nodes.forget(*id, 1));
+        nodes.settle();
+        assert_eq!(nodes.by_id.len(), 10_000 + 4096);
+        rest.iter().rev().for_each(|id| nodes.forget(*id, 1));
+        assert_eq!(nodes.by_id.len(), 4096);
+        nodes.settle();
+        let kept = nodes.by_id.len();
+        assert!((1..=4096).contains(&kept), "{kept}");
+        // From 20,001; memory goes back in pieces of 4,096.
+        let reached = nodes.table.nodes.mark();
+        assert!(reached <= 2 * 4096, "{reached}");
+        assert_eq!(nodes.count(), 1);
     }
 }

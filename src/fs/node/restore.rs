@@ -1,5 +1,6 @@
 //! The nodes that a predecessor has left.
 
+use super::finder::Finder;
 use super::forgotten::may_stay;
 use super::{MOST_FORGOTTEN, Node, Nodes, identity};
 use crate::fs::ids::{Key, NodeId};
@@ -8,8 +9,6 @@ use crate::ledger::{Ledger, Unreadable};
 use crate::sys::inherit::Inherited;
 use foldhash::quality;
 use rustix::fd::OwnedFd;
-use scc::HashIndex;
-use scc::hash_index::Entry;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,8 +47,8 @@ impl Nodes {
         header.next_node.fetch_max(NodeId::FIRST, Ordering::Relaxed);
         let mark = table.nodes.mark() as usize;
         let mut nodes = Nodes {
-            by_id: HashIndex::with_capacity_and_hasher(mark, Default::default()),
-            by_key: HashIndex::with_capacity_and_hasher(mark, Default::default()),
+            by_id: Finder::with_room(mark),
+            by_key: Finder::with_room(mark),
             hasher: quality::RandomState::default(),
             table,
             header,
@@ -62,7 +61,7 @@ impl Nodes {
         };
         nodes.root.hold_unnamed(Arc::new(dir));
         let hash = nodes.hasher.hash_one(root);
-        let _ = nodes.by_key.insert_sync(hash, nodes.root.clone());
+        nodes.by_key.insert(hash, &nodes.root);
         let mut found = nodes.gather(mark, inherited)?;
         found.ended.iter().for_each(|&slot| table.give(slot));
         table.reclaim();
@@ -120,7 +119,7 @@ impl Nodes {
             self.is_possible(&record.identity(), lookups)
                 .map_err(Unreadable::Broken)?;
             let node = Arc::new(Node::over(self.table, slot));
-            if self.by_id.insert_sync(node.id, node.clone()).is_err() {
+            if !self.by_id.insert(node.id, &node) {
                 return Err(Unreadable::Broken("two nodes have one number"));
             }
             if let Some(fd) = record.dir() {
@@ -133,16 +132,12 @@ impl Nodes {
                 found.asleep.push(node.clone());
             }
             // Of two with one identity the later is found.
-            match self.by_key.entry_sync(self.hasher.hash_one(node.key())) {
-                Entry::Occupied(mut entry) => {
-                    if entry.get().id < node.id {
-                        entry.update(node);
-                    }
-                }
-                Entry::Vacant(entry) => {
-                    entry.insert_entry(node);
-                }
-            }
+            let hash = self.hasher.hash_one(node.key());
+            let later = |known: Option<Arc<Node>>| known.is_none_or(|known| known.id < node.id);
+            let chosen = self.by_key.choose(hash, |known| {
+                Ok::<_, Unreadable>((later(known).then(|| node.clone()), ()))
+            });
+            chosen?;
         }
         Ok(found)
     }
