@@ -5,6 +5,13 @@ use crate::ledger::flight::Flight;
 use etcfs_proto::abi::UNIQUE_RESEND;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
+/// Bytes at the beginning of a buffer for reading that are there from the start: the kernel fails a request when whoever reads
+/// it is killed while a page has to be made for it (`get_user_pages`), and all but large WRITEs fit these.
+pub(super) const PRESENT: usize = 32 << 10;
+
+/// After so many messages that fit, what a longer one has left of memory is given back.
+const SHORT: u32 = 256;
+
 /// One message, read at `taken`, and what is known of its request.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
@@ -20,6 +27,8 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Buffer {
     room: Room,
     len: usize,
+    /// How many messages have fitted since there was a longer one; 0: none of those has left memory.
+    short: u32,
     /// When its message was read, see [`now`](super::meter::now).
     pub(crate) taken: u64,
 }
@@ -38,6 +47,7 @@ impl Buffer {
         Buffer {
             room: Room::Own(vec![0; len.div_ceil(8)], flight),
             len,
+            short: 0,
             taken: 0,
         }
     }
@@ -47,6 +57,7 @@ impl Buffer {
         Buffer {
             room: Room::Lent(piece),
             len,
+            short: 0,
             taken: 0,
         }
     }
@@ -107,8 +118,25 @@ impl Buffer {
         }
     }
 
-    /// Notes how long the message was that was read, so that its memory is given back with the buffer.
+    /// Notes how long the message was that was read, so that its memory is given back with the buffer, or after a while.
     pub(crate) fn note_read(&mut self, len: usize) {
+        let Room::Lent(piece) = &mut self.room else {
+            return;
+        };
+        if len > PRESENT {
+            piece.note_used(len);
+            self.short = 1;
+        } else if self.short > 0 {
+            self.short += 1;
+            if self.short > SHORT {
+                self.short = 0;
+                piece.give_back(PRESENT);
+            }
+        }
+    }
+
+    /// Notes that its first `len` bytes are in use, to be given back with it.
+    pub(crate) fn note_used(&mut self, len: usize) {
         if let Room::Lent(piece) = &mut self.room {
             piece.note_used(len);
         }

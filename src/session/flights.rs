@@ -1,6 +1,6 @@
 //! The requests that were read and are not answered: where they lie.
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, PRESENT};
 use super::head;
 use super::pieces::{Piece, Pieces};
 use crate::ledger::Ledger;
@@ -10,10 +10,6 @@ use std::sync::Arc;
 
 /// The class of the pieces that threads read into.
 const LARGE: usize = MESSAGES.len() - 1;
-
-/// Bytes at the beginning of such a piece that are there from the start: the kernel fails a request when whoever reads it is
-/// killed while a page has to be made for it (`get_user_pages`), and all but large WRITEs fit these.
-const PRESENT: usize = 32 << 10;
 
 /// Where requests lie.
 pub(crate) struct Flights(Arc<Pieces>);
@@ -53,7 +49,7 @@ impl Flights {
         };
         buffer.taken = taken;
         buffer.bytes_mut().copy_from_slice(message);
-        buffer.note_read(len);
+        buffer.note_used(len);
         buffer.flight().take();
         // From here on a successor finds it there, and before it has found it here.
         flight.hand_on(head::unique_of(message).unwrap_or(0));
@@ -82,7 +78,7 @@ impl Flights {
         let with_message = |piece: Piece| {
             let len = head::len_of(piece.bytes()).min(piece.bytes().len());
             let mut buffer = Buffer::in_piece(piece, len);
-            buffer.note_read(len);
+            buffer.note_used(len);
             let unique = head::unique_of(buffer.bytes());
             let is_here = unique.is_some_and(|unique| !buffer.flight().is_handed_on(unique));
             is_here.then_some(buffer)

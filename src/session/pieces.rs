@@ -124,6 +124,13 @@ impl Piece {
         }
     }
 
+    /// See [`Slot::give_back`].
+    pub(crate) fn give_back(&mut self, keep: usize) {
+        if let Some(slot) = &mut self.slot {
+            slot.give_back(keep);
+        }
+    }
+
     /// See [`Slot::make_present`].
     pub(crate) fn make_present(&mut self, len: usize) {
         if let Some(slot) = &mut self.slot {
