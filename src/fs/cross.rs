@@ -348,7 +348,7 @@ fn remove_source(
         return Ok(again);
     }
     // Files are often moved because their file system is full.
-    let aside = Staging::within_or_beside(work.from)?;
+    let aside = Staging::aside(work.from)?;
     match aside.take(work.old) {
         Ok(()) => {}
         // Somebody else has removed it, which is what was wanted.

@@ -50,12 +50,21 @@ impl<'a> Staging<'a> {
     /// EACCES, EROFS, ENOSPC, EDQUOT as `mkdirat(2)`. EPERM where the directory that was made is not the daemon's alone:
     /// on a file system without owners and modes, or because somebody puts others in its place.
     pub(crate) fn within(within: BorrowedFd<'a>) -> Result<Staging<'a>, Errno> {
+        Staging::make_within(within, &|place, object| {
+            Living::begin(within, place, object)
+        })
+    }
+
+    fn make_within(
+        within: BorrowedFd<'a>,
+        begin: &dyn Fn(u64, u64) -> Living,
+    ) -> Result<Staging<'a>, Errno> {
         // The umask of a worker is the last caller's.
         set_umask(0o077);
         let mode = Mode::RWXU;
         let object = fresh_number()?;
         let (number, living) = with_fresh_number(&mut |number| {
-            let living = Living::begin(within, Some(number), object);
+            let living = begin(number, object);
             rustix::fs::mkdirat(within, &*name_of(number), mode).map(|()| living)
         })?;
         let name = name_of(number);
@@ -79,13 +88,14 @@ impl<'a> Staging<'a> {
         }
     }
 
-    /// As [`Staging::within`]; where there is no room for a directory, a hidden name in `within` itself is made do with. For
+    /// As [`Staging::within`], for what has a name and may get it back: should the daemon be killed, whoever carries the work
+    /// out again sees to it. Where there is no room for a directory, a hidden name in `within` itself is made do with. For
     /// whom the work is done, that one must be allowed to do with the names in `within` what he likes.
     ///
     /// # Errors
     /// As [`Staging::within`], but for ENOSPC and EDQUOT.
-    pub(crate) fn within_or_beside(within: BorrowedFd<'a>) -> Result<Staging<'a>, Errno> {
-        match Staging::within(within) {
+    pub(crate) fn aside(within: BorrowedFd<'a>) -> Result<Staging<'a>, Errno> {
+        match Staging::make_within(within, &|_, _| Living::untold()) {
             Err(Errno::NOSPC | Errno::DQUOT | Errno::MLINK) => {
                 let object = fresh_number()?;
                 Ok(Staging {
@@ -95,7 +105,7 @@ impl<'a> Staging<'a> {
                     object: name_of(object),
                     empty: Cell::new(false),
                     stays: false,
-                    _living: Living::begin(within, None, object),
+                    _living: Living::untold(),
                 })
             }
             made => made,

@@ -13,7 +13,7 @@ pub(crate) struct PlaceRecord {
     state: AtomicU32,
     /// One more than the number of the descriptor of the directory around it.
     within: AtomicI32,
-    /// What its name ends with; 0: it is the directory itself.
+    /// What its name ends with.
     place: AtomicU64,
     /// What the name of the object in it ends with.
     object: AtomicU64,
@@ -24,8 +24,8 @@ pub(crate) struct PlaceRecord {
 pub(crate) struct PlaceFound {
     /// The directory around it.
     pub(crate) within: Option<RawFd>,
-    /// Of the place; `None`: it is that directory.
-    pub(crate) place: Option<u64>,
+    /// Of the place.
+    pub(crate) place: u64,
     /// Of the object.
     pub(crate) object: u64,
 }
@@ -42,20 +42,19 @@ impl Record for PlaceRecord {
 
 impl PlaceRecord {
     /// Says what is about to be made within the directory `within`.
-    pub(crate) fn begin(&self, within: RawFd, place: Option<u64>, object: u64) {
+    pub(crate) fn begin(&self, within: RawFd, place: u64, object: u64) {
         self.within
             .store(within.saturating_add(1), Ordering::Relaxed);
-        self.place.store(place.unwrap_or(0), Ordering::Relaxed);
+        self.place.store(place, Ordering::Relaxed);
         self.object.store(object, Ordering::Relaxed);
         self.state.store(1, Ordering::Release);
     }
 
     /// What it says.
     pub(crate) fn found(&self) -> PlaceFound {
-        let place = self.place.load(Ordering::Relaxed);
         PlaceFound {
             within: number(self.within.load(Ordering::Relaxed)),
-            place: (place != 0).then_some(place),
+            place: self.place.load(Ordering::Relaxed),
             object: self.object.load(Ordering::Relaxed),
         }
     }

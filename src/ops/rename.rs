@@ -129,7 +129,7 @@ fn across(
     new: &CStr,
     flags: RenameFlags,
 ) -> Handled {
-    clear_up(call, (from, to), new);
+    clear_up(call, (from, old), (to, new));
     let now = Stat::at(from.dir(), old);
     let now_key = now.as_ref().map(|stat| stat.key(from.side));
     if renamed(call, from, now_key.as_ref().ok()).is_some() {
@@ -197,20 +197,21 @@ fn across(
 }
 
 /// Removes what a predecessor that was killed in the middle has left in places of its own: a copy that has not got the
-/// target's name, and the source where a copy has and is as it was.
-fn clear_up(call: &Call<'_>, (from, to): (&Spot, &Spot), new: &CStr) {
+/// target's name, and the source where a copy has and is as it was. Any other source gets its name back: somebody has
+/// written to it meanwhile, or the copy is no more.
+fn clear_up(call: &Call<'_>, (from, old): (&Spot, &CStr), (to, new): (&Spot, &CStr)) {
     let Some([dev, ino, generation, fresh @ .., _]) = call.begun() else {
         return;
     };
     let source = [dev, ino, generation];
     let is_fresh = |stat: &Stat| words_of(Some(&stat.key(to.side))) == fresh;
     let target = Stat::at(to.dir(), new).ok().filter(is_fresh);
-    let is_copied = |stat: &Stat| {
-        words_of(Some(&stat.key(from.side))) == source
-            && target.is_some_and(|target| target.has_same_data(stat))
-    };
+    let is_source = |stat: &Stat| words_of(Some(&stat.key(from.side))) == source;
+    let is_copied =
+        |stat: &Stat| is_source(stat) && target.is_some_and(|target| target.has_same_data(stat));
     let _ = creds::own(|| {
         sweep::remove_left(from.dir(), &is_copied)?;
+        sweep::give_back(from.dir(), old, &is_source)?;
         sweep::remove_left(to.dir(), &|stat| target.is_none() && is_fresh(stat))
     });
 }

@@ -84,8 +84,8 @@ fn who_waits_for_a_lock_goes_on_waiting_and_gets_it() {
             assert_eq!(waiter.try_wait().expect("wait"), None, "it is held");
             flock(&holder, FlockOperation::Unlock).expect("unlock");
             assert!(ended(&etcfs, waiter).success());
-            // And has given it up.
-            flock(&holder, FlockOperation::NonBlockingLockExclusive).expect("lock");
+            // And has given it up, or will in a moment: close(2) does not wait for that.
+            flock(&holder, FlockOperation::LockExclusive).expect("lock");
         }
     });
 }

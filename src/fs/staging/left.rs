@@ -15,7 +15,7 @@ use rustix::io::Errno;
 /// descriptors over, with the daemon's own rights.
 ///
 /// What is in a place is either something new that has not got its name, or something old that has lost it to that, so
-/// nothing is lost. Where the directory around it is not known any more, or somebody has moved the place, it goes as what
+/// nothing is lost; what may be missed is not written down ([`Staging::aside`](super::Staging::aside)). Where the directory around it is not known any more, or somebody has moved the place, it goes as what
 /// any killed daemon has left: see [`sweep`](super::sweep).
 pub(in crate::fs) fn remove_left(ledger: &'static Ledger, inherited: &Inherited) {
     remove_all(&ledger.table(Region::Places), inherited);
@@ -37,11 +37,7 @@ fn remove_all(table: &Table<PlaceRecord>, inherited: &Inherited) {
 fn remove(within: BorrowedFd<'_>, found: PlaceFound) -> Result<(), Errno> {
     let object = name_of(found.object);
     let around = Stat::of(within)?;
-    let Some(place) = found.place.map(name_of) else {
-        // Only where the daemon's own work stands in a directory of somebody who may do there what he likes: see
-        // `Staging::within_or_beside`.
-        return rustix::fs::unlinkat(within, &*object, AtFlags::empty());
-    };
+    let place = name_of(found.place);
     debug_assert!(is_hidden(place.to_bytes()));
     let dir = enter(within, &place, &around)?;
     if rustix::fs::unlinkat(&dir, &*object, AtFlags::empty()) == Err(Errno::ISDIR) {
@@ -142,16 +138,44 @@ mod tests {
         let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(&stranger, open_to_all).unwrap();
         std::fs::write(stranger.join(name_of(8).to_str().unwrap()), "theirs").unwrap();
-        for (place, object) in [(Some(7), 8), (Some(9), 8), (None, 1000)] {
+        for (place, object) in [(7, 8), (9, 8)] {
             std::mem::forget(Living::begin_in(Some(table), within.as_fd(), place, object));
         }
         let of_nothing = table.take().unwrap();
-        table.at(of_nothing).begin(1_000_000, Some(1), 2);
+        table.at(of_nothing).begin(1_000_000, 1, 2);
         remove_left(ledger, &Inherited::of([within.as_raw_fd()]));
         assert_eq!(names(&stranger).len(), 1);
         assert_eq!(
             ledger.table::<PlaceRecord>(Region::Places).used().count(),
             0
         );
+    }
+
+    #[test]
+    fn what_was_set_aside_is_not_removed_and_gets_its_name_back_if_that_is_free() {
+        use crate::fs::staging::sweep::give_back;
+        let dir = Dir::new("aside");
+        let ledger = Ledger::private().unwrap();
+        let file = dir.0.join("old");
+        for taken in [false, true] {
+            std::fs::write(&file, "content").unwrap();
+            let within = File::open(&dir.0).unwrap();
+            let ino = Stat::at(within.as_fd(), c"old").unwrap().0.stx_ino;
+            let own = within.try_clone().unwrap();
+            let killed = killed_at(0, move || {
+                let aside = Staging::aside(own.as_fd()).unwrap();
+                aside.take(c"old").unwrap();
+                point();
+            });
+            assert!(killed && !file.exists());
+            remove_left(ledger, &Inherited::of([within.as_raw_fd()]));
+            if taken {
+                std::fs::write(&file, "another").unwrap();
+            }
+            give_back(within.as_fd(), c"old", &|stat| stat.0.stx_ino == ino).unwrap();
+            let content = std::fs::read_to_string(&file).unwrap();
+            assert_eq!(content, if taken { "another" } else { "content" });
+            assert_eq!(names(&dir.0).len(), if taken { 2 } else { 1 });
+        }
     }
 }

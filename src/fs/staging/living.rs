@@ -21,8 +21,13 @@ pub(in crate::fs) fn write_down_in(ledger: &'static Ledger) {
 pub(super) struct Living(Option<(&'static Table<PlaceRecord>, u32)>);
 
 impl Living {
+    /// One that is not written down.
+    pub(super) fn untold() -> Living {
+        Living(None)
+    }
+
     /// Writes down that a place and an object with names that end so are about to be made within `within`.
-    pub(super) fn begin(within: BorrowedFd<'_>, place: Option<u64>, object: u64) -> Living {
+    pub(super) fn begin(within: BorrowedFd<'_>, place: u64, object: u64) -> Living {
         Living::begin_in(WRITTEN.get(), within, place, object)
     }
 
@@ -30,7 +35,7 @@ impl Living {
     pub(super) fn begin_in(
         table: Option<&'static Table<PlaceRecord>>,
         within: BorrowedFd<'_>,
-        place: Option<u64>,
+        place: u64,
         object: u64,
     ) -> Living {
         let slot = table.and_then(|table| Some((table, table.take()?)));

@@ -7,7 +7,7 @@ use super::temp_names::is_hidden;
 use super::{clear, enter, is_ours_alone};
 use crate::fs::stat::Stat;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -127,6 +127,50 @@ pub(crate) fn remove_left(
         }
     }
     Ok(())
+}
+
+/// Gives what lies in a place in `dir`, and `is_it` says of what it is, the name `name` back if that is free, and removes the
+/// place.
+///
+/// # Errors
+/// As [`sweep`].
+pub(crate) fn give_back(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    is_it: &dyn Fn(&Stat) -> bool,
+) -> Result<(), Errno> {
+    let dir = open_to_read(dir)?;
+    let of_dir = Stat::of(dir.as_fd())?;
+    let give = |at: BorrowedFd<'_>, object: &CStr| {
+        let is_there = Stat::at(at, object).is_ok_and(|stat| !stat.is_dir() && is_it(&stat));
+        is_there && put_at_free_name((at, object), (dir.as_fd(), name)).is_ok()
+    };
+    for place in look(&dir, false)?.unwrap_or_default() {
+        let Ok(inside) = enter(dir.as_fd(), &place, &of_dir) else {
+            give(dir.as_fd(), &place);
+            continue;
+        };
+        let objects = look(&inside, false)?.unwrap_or_default();
+        if objects.iter().any(|object| give(inside.as_fd(), object)) {
+            let _ = rustix::fs::unlinkat(&dir, &*place, AtFlags::REMOVEDIR);
+        }
+    }
+    Ok(())
+}
+
+/// Renames what is no directory, never over anything.
+fn put_at_free_name(
+    (from, old): (BorrowedFd<'_>, &CStr),
+    (to, new): (BorrowedFd<'_>, &CStr),
+) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(from, old, to, new, RenameFlags::NOREPLACE) {
+        // A file system without the flag: a link to a taken name fails as well.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::linkat(from, old, to, new, AtFlags::empty())?;
+            rustix::fs::unlinkat(from, old, AtFlags::empty())
+        }
+        other => other,
+    }
 }
 
 fn open_to_read(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
