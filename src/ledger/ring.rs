@@ -14,6 +14,10 @@ pub(crate) struct Ring {
     places: Vec<&'static [AtomicU64]>,
 }
 
+/// Behind so many empty places nothing was ever put: they are filled one after the other, and few things are too long for one.
+/// A look at a page that was never written makes one, in a file.
+const GAP: usize = 16;
+
 impl Ring {
     /// The `count` places into which `region` is divided.
     pub(crate) fn over(ledger: &'static Ledger, region: Region, count: usize) -> Ring {
@@ -41,12 +45,22 @@ impl Ring {
 
     /// What there is, the oldest first, with its number.
     pub(crate) fn all(&self) -> Vec<(u64, Vec<u8>)> {
-        let found = self.places.iter().filter_map(|place| {
+        let mut found = Vec::new();
+        let mut empty = 0;
+        for index in 1..=self.places.len() {
+            let place = self.places[index % self.places.len()];
             let number = place[0].load(Ordering::Acquire);
-            let len = usize::try_from(place[1].load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-            (number != 0).then(|| (number, get(&place[HEAD..], len)))
-        });
-        let mut found: Vec<_> = found.collect();
+            if number != 0 {
+                let len = usize::try_from(place[1].load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+                found.push((number, get(&place[HEAD..], len)));
+                empty = 0;
+                continue;
+            }
+            empty += 1;
+            if empty == GAP {
+                break;
+            }
+        }
         found.sort_unstable_by_key(|&(number, _)| number);
         found
     }
