@@ -14,9 +14,6 @@
 //!
 //! Without a keeper the same records lie in memory that ends with the process: nothing that writes them knows which.
 
-// Written before all that writes it.
-#![allow(dead_code)]
-
 pub(crate) mod backing;
 pub(crate) mod crash;
 pub(crate) mod fields;
@@ -123,6 +120,13 @@ pub(crate) const CONFIGURATION: usize = if cfg!(test) {
     32 << 20
 };
 
+/// The most handles that a successor finds.
+const HANDLES: usize = if cfg!(target_pointer_width = "64") {
+    1 << 20
+} else {
+    1 << 18
+};
+
 /// Each region's room in bytes, in the order of the file.
 const REGIONS: &[(Region, usize)] = &[
     (Region::Header, 4096),
@@ -135,8 +139,8 @@ const REGIONS: &[(Region, usize)] = &[
     (Region::Configuration, CONFIGURATION),
     (Region::Nodes, NODES * size_of::<NodeRecord>()),
     (Region::Aside, NODES / 8 * size_of::<Aside>()),
-    (Region::Handles, NODES / 16 * size_of::<HandleRecord>()),
-    (Region::Backing, NODES / 16 * size_of::<BackingRecord>()),
+    (Region::Handles, HANDLES * size_of::<HandleRecord>()),
+    (Region::Backing, HANDLES * size_of::<BackingRecord>()),
     flight::records(0),
     flight::records(1),
     flight::records(2),
@@ -285,13 +289,6 @@ impl Ledger {
         let records = self.records::<R>(region).iter().take(mark as usize);
         let used = records.filter(|record| record.is_used());
         used.for_each(|record| record.name_descriptors(named));
-    }
-
-    /// `len` bytes of a region from its byte `first` on, for one owner for ever.
-    pub(crate) fn bytes(&self, region: Region, first: usize, len: usize) -> &'static mut [u8] {
-        let (at, room) = self.place(region);
-        assert!(first <= room && len <= room - first, "inside its region");
-        self.memory.bytes(at + first, len)
     }
 
     /// A region as words.

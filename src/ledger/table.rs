@@ -118,11 +118,6 @@ impl<R: Record> Table<R> {
         (number < self.mark.load(Ordering::Relaxed)).then(|| self.at(number))
     }
 
-    /// How many records there may be.
-    pub(crate) fn capacity(&self) -> usize {
-        self.records.len()
-    }
-
     /// No record from this number on is in use.
     pub(crate) fn mark(&self) -> u32 {
         self.mark.load(Ordering::Relaxed)

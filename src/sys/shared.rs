@@ -8,7 +8,7 @@ use crate::mutex::lock;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, fstat, ftruncate, memfd_create};
 use rustix::io::{self, Errno};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 use rustix::param::page_size;
 use std::mem::{align_of, size_of};
 use std::ptr::{NonNull, null_mut};
@@ -61,7 +61,7 @@ impl Shared {
         Shared::at(Some(file), at.cast(), len)
     }
 
-    /// `len` bytes of zeros that no successor finds.
+    /// `len` bytes of zeros that no successor is given.
     ///
     /// # Errors
     /// ENOMEM.
@@ -69,7 +69,15 @@ impl Shared {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: as in `map`.
-        let at = unsafe { mmap_anonymous(null_mut(), len, prot, flags) }?;
+        let at = match unsafe { mmap_anonymous(null_mut(), len, prot, flags) } {
+            // Where memory is never promised twice (`vm.overcommit_memory=2`), all of it would be counted at once; of a file
+            // only what is written is.
+            Err(Errno::NOMEM) => return Shared::create("etcfs-state", len),
+            at => at?,
+        };
+        // A few records would take a huge page for each region. Kernels without huge pages say EINVAL.
+        // SAFETY: the mapping just made; what it holds does not change.
+        let _ = unsafe { madvise(at, len, Advice::LinuxNoHugepage) };
         Shared::at(None, at.cast(), len)
     }
 
@@ -145,10 +153,10 @@ impl Shared {
             None => {
                 // SAFETY: whole pages of this mapping, which the caller has done with; they read as zeros afterwards.
                 let _ = unsafe {
-                    rustix::mm::madvise(
+                    madvise(
                         self.base.as_ptr().add(from).cast(),
                         to - from,
-                        rustix::mm::Advice::LinuxDontNeed,
+                        Advice::LinuxDontNeed,
                     )
                 };
             }

@@ -74,7 +74,8 @@ impl Count {
     }
 }
 
-/// How many handles there may be, at least, however few descriptors: those that share one take memory only.
+/// How many handles there may be, at least, however few descriptors: those that share one take memory only. A ledger has
+/// room for them.
 const HANDLES: usize = 1 << 18;
 
 /// The part of the seed that is the same for all: what is secret is the other.
