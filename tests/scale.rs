@@ -16,21 +16,16 @@ const FILES: usize = 500;
 /// What a known node may cost, in bytes (issue 2).
 const NODE_BYTES: usize = 256;
 
-/// The daemon's anonymous memory, in bytes.
+/// The daemon's own memory, in bytes: anonymous, and shared with its keeper.
 fn memory(etcfs: &Etcfs) -> usize {
     let text =
         fs::read_to_string(format!("/proc/{}/status", etcfs.pid())).expect("read the status");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .expect("RssAnon");
-    let kib: usize = line
-        .trim()
-        .trim_end_matches("kB")
-        .trim()
-        .parse()
-        .expect("a number");
-    kib * 1024
+    let kib = |name: &str| -> usize {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.expect(name).trim().trim_end_matches("kB").trim();
+        number.parse().expect("a number")
+    };
+    (kib("RssAnon:") + kib("RssShmem:")) * 1024
 }
 
 fn descriptors(etcfs: &Etcfs) -> usize {
@@ -157,6 +152,14 @@ fn two_hundred_thousand_files_are_walked_read_and_removed() {
             soon(|| descriptors(&etcfs) < 100),
             "{} descriptors",
             descriptors(&etcfs)
+        );
+        let least = || memory(&etcfs).saturating_sub(memory_before);
+        println!("{} KiB more than at first afterwards", least() / 1024);
+        assert!(
+            soon(|| least() < known * bytes / 2),
+            "{} KiB stay of {}",
+            least() / 1024,
+            known * bytes / 1024
         );
     });
 }

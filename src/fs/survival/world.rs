@@ -37,6 +37,10 @@ impl Drop for World {
 
 impl World {
     pub(super) fn new() -> World {
+        World::over(Ledger::private().unwrap())
+    }
+
+    pub(super) fn over(ledger: &'static Ledger) -> World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("etcfs-survival-{}-{count}", std::process::id());
@@ -44,7 +48,6 @@ impl World {
         for side in ["local", "global"] {
             std::fs::create_dir_all(dir.join(side)).unwrap();
         }
-        let ledger = Ledger::private().unwrap();
         let mut world = World {
             ledger,
             fs: None,
@@ -169,20 +172,28 @@ impl World {
 
     /// Counts a lookup of each of `count` files that are not there, and returns the last one's number.
     pub(super) fn know_many(&self, count: u64) -> NodeId {
-        let nodes = &self.fs().lower.nodes;
         let mut last = NodeId::NOWHERE;
         for ino in 0..count {
-            let key = Key {
-                side: Side::Global,
-                dev: 7,
-                ino,
-                generation: 1 + ino / 3,
-            };
-            let name = CString::new(format!("file-{ino:06}")).unwrap();
-            let node = nodes.look_up(key, libc::S_IFREG, NodeId::ROOT, &name);
-            last = node.unwrap().id;
+            last = self.make_known(ino);
         }
         last
+    }
+
+    /// Counts a lookup of a file that is not there.
+    pub(super) fn make_known(&self, ino: u64) -> NodeId {
+        let key = Key {
+            side: Side::Global,
+            dev: 7,
+            ino,
+            generation: 1 + ino / 3,
+        };
+        let name = CString::new(format!("file-{ino:06}")).unwrap();
+        let node = self
+            .fs()
+            .lower
+            .nodes
+            .look_up(key, libc::S_IFREG, NodeId::ROOT, &name);
+        node.unwrap().id
     }
 
     fn spot(&self, parent: NodeId, name: &str) -> Result<(Spot, CString), Errno> {
