@@ -76,6 +76,12 @@ impl Free {
         }
     }
 
+    /// The numbers below `mark` that are in use.
+    pub(super) fn others(&self, mark: u32) -> Vec<u32> {
+        let is_used = |&number: &u32| self.words[number as usize / 64] & 1 << (number % 64) == 0;
+        (0..mark).filter(is_used).collect()
+    }
+
     /// A chunk whose memory may be given back; it is all free.
     pub(super) fn empty(&mut self) -> Option<usize> {
         (self.empty.len() > KEPT)

@@ -123,13 +123,15 @@ impl<R: Record> Table<R> {
         self.mark.load(Ordering::Relaxed)
     }
 
-    /// The records in use, with their numbers.
+    /// The records in use, with their numbers. Those that are free are not looked at: their memory may have been given back,
+    /// and to read it takes it again.
     pub(crate) fn used(&self) -> impl Iterator<Item = (u32, &'static R)> {
-        let fresh = self.mark.load(Ordering::Relaxed) as usize;
-        let below = self.records[..fresh].iter().enumerate();
-        below
-            .filter(|(_, r)| r.is_used())
-            .map(|(at, r)| (at as u32, r))
+        let taken = {
+            let free = lock(&self.free);
+            free.others(self.mark.load(Ordering::Relaxed))
+        };
+        let records = taken.into_iter().map(|number| (number, self.at(number)));
+        records.filter(|(_, record)| record.is_used())
     }
 }
 

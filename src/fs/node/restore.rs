@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 /// With fewer records a second thread is not worth its start.
 const ALONE: usize = 8192;
 
-/// More lookups of one node than a kernel can have counted.
+/// More nodes than a daemon can have known, and more lookups of one than a kernel can have counted.
 const TOO_MANY: u64 = 1 << 48;
 
 /// What is found out of records on the way.
@@ -45,6 +45,11 @@ impl Nodes {
         let table: &'static NodeTable = Box::leak(Box::new(ledger.nodes()));
         let header = ledger.header();
         header.next_node.fetch_max(NodeId::FIRST, Ordering::Relaxed);
+        if header.next_node.load(Ordering::Relaxed) > TOO_MANY {
+            return Err(Unreadable::Broken(
+                "the next node's number is one that no node gets",
+            ));
+        }
         let mark = table.nodes.mark() as usize;
         let mut nodes = Nodes {
             by_id: Finder::with_room(mark),
@@ -62,7 +67,7 @@ impl Nodes {
         nodes.root.hold_unnamed(Arc::new(dir));
         let hash = nodes.hasher.hash_one(root);
         nodes.by_key.insert(hash, &nodes.root);
-        let mut found = nodes.gather(mark, inherited)?;
+        let mut found = nodes.gather(inherited)?;
         found.ended.iter().for_each(|&slot| table.give(slot));
         table.reclaim();
         nodes.let_sleep(found.asleep);
@@ -70,21 +75,21 @@ impl Nodes {
         Ok((nodes, found.holding))
     }
 
-    /// Takes the records below `mark` up, in several threads where there are many.
-    fn gather(&mut self, mark: usize, inherited: &Inherited) -> Result<Found, Unreadable> {
+    /// Takes the records up, in several threads where there are many.
+    fn gather(&mut self, inherited: &Inherited) -> Result<Found, Unreadable> {
+        let slots: Vec<u32> = self.table.nodes.used().map(|(slot, _)| slot).collect();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = cores.min(4).min(1 + mark / ALONE);
-        let part = mark.div_ceil(threads).max(1);
+        let threads = cores.min(4).min(1 + slots.len() / ALONE);
+        let part = slots.len().div_ceil(threads).max(1);
         let nodes = &*self;
         let mut all = Found::default();
         std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads)
-                .map(|turn| {
-                    let slots = turn * part..mark.min((turn + 1) * part);
-                    scope.spawn(move || nodes.gather_some(slots, inherited))
-                })
+            let mut shares = slots.chunks(part);
+            let own = shares.next().unwrap_or_default();
+            let others: Vec<_> = shares
+                .map(|slots| scope.spawn(move || nodes.gather_some(slots, inherited)))
                 .collect();
-            let mut parts = vec![nodes.gather_some(0..part.min(mark), inherited)];
+            let mut parts = vec![nodes.gather_some(own, inherited)];
             parts.extend(others.into_iter().map(|other| {
                 let died = Err(Unreadable::Broken("reading it failed"));
                 other.join().unwrap_or(died)
@@ -99,17 +104,13 @@ impl Nodes {
         })
     }
 
-    fn gather_some(
-        &self,
-        slots: std::ops::Range<usize>,
-        inherited: &Inherited,
-    ) -> Result<Found, Unreadable> {
+    fn gather_some(&self, slots: &[u32], inherited: &Inherited) -> Result<Found, Unreadable> {
         let mut found = Found::default();
-        for slot in slots.map(|slot| slot as u32) {
-            let record = self.table.nodes.at(slot);
-            if !crate::ledger::table::Record::is_used(record) || slot == self.root.slot() {
+        for &slot in slots {
+            if slot == self.root.slot() {
                 continue;
             }
+            let record = self.table.nodes.at(slot);
             let lookups = record.lookups.load(Ordering::Relaxed);
             if lookups == GONE {
                 found.ended.push(slot);
