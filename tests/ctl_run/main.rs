@@ -6,6 +6,7 @@ mod harness;
 mod bedrock;
 mod elsewhere;
 mod idle;
+mod killed;
 mod lines;
 mod live;
 mod reports;

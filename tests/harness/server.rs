@@ -7,11 +7,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Etcfs;
 
 impl Etcfs {
-    /// The process that serves: the keeper's child. `None`: there is none at this moment.
+    /// The process that serves: the keeper's child that has threads. `None`: there is none at this moment.
     pub fn server(&self) -> Option<i32> {
         let children = format!("/proc/{0}/task/{0}/children", self.pid());
         let children = std::fs::read_to_string(children).expect("the keeper's children");
-        children.split_ascii_whitespace().next()?.parse().ok()
+        let serves = |pid: &&str| {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+            tasks.is_ok_and(|tasks| tasks.count() > 1)
+        };
+        let mut children = children.split_ascii_whitespace();
+        children.find(serves)?.parse().ok()
     }
 
     /// Kills the process that serves, and does not wait for another one.
