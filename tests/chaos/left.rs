@@ -1,7 +1,6 @@
 //! What is left when the clients have ended and the kernel has forgotten all: nothing.
 
-use crate::harness::{Etcfs, stats};
-use crate::killer::Processes;
+use crate::harness::{Etcfs, Processes, stats};
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -7,6 +7,7 @@
 mod harness;
 
 mod calls;
+mod processes;
 mod waits;
 
 use calls::{CALLS, Call};
