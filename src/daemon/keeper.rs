@@ -118,7 +118,14 @@ impl<'a> Keeper<'a> {
     /// It could not begin, or was told to end before it did.
     pub(super) fn begin(&self) -> Result<Pid> {
         let server = self.make()?;
-        match self.wait(server, None) {
+        let woken = loop {
+            match self.wait(server, None) {
+                // One that has looked at a dead mount for this start, and ended before there was a server.
+                Woken::ChildEnded => {}
+                woken => break woken,
+            }
+        };
+        match woken {
             Woken::Begun => Ok(server),
             Woken::Told(signal) => {
                 child::kill(server);

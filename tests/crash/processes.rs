@@ -1,7 +1,7 @@
 //! The three processes of a mount, each of which may be killed or told to end.
 
 use crate::DEADLINE;
-use crate::harness::{Bases, Env, Etcfs, Lower, Opts, Processes, all_of, private};
+use crate::harness::{Bases, Env, Etcfs, Lower, Opts, Processes, all_of, mounts, private};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -89,6 +89,25 @@ fn an_unmount_ends_all_three() {
         let etcfs = serve(env, Bases::new(env, Lower::Tmpfs), &[]);
         rustix::mount::unmount(etcfs.mnt(), UnmountFlags::DETACH).expect("unmount");
         all_gone(&etcfs);
+    });
+}
+
+/// Contract D11, D15.
+#[test]
+fn all_three_killed_at_once_are_replaced_by_the_next_start() {
+    private(DEADLINE, |env| {
+        let bases = Bases::new(env, Lower::Tmpfs);
+        let killed = serve(env, bases.clone(), &[]);
+        fs::write(killed.mnt().join("f"), "text").expect("write");
+        for pid in all_there(&killed.mnt()).numbers() {
+            send(pid, Signal::KILL);
+        }
+        until("all have ended", || all_of(&bases.mnt()).is_empty());
+        killed.leave();
+        let etcfs = serve(env, bases, &[]);
+        assert_eq!(fs::read(etcfs.mnt().join("f")).expect("read"), b"text");
+        let at = mounts().into_iter().filter(|mount| mount.at == etcfs.mnt());
+        assert_eq!(at.count(), 1, "contract D12");
     });
 }
 
