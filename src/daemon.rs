@@ -28,15 +28,11 @@ use crate::sys::background::Readiness;
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result};
-use ending::{code, sent_to_all, signal_name, unmount};
+use ending::{LAST_LINES, code, sent_to_all, signal_name, unmount};
 use keeper::Keeper;
 use settle::settle;
 use start::Made;
 use std::process::ExitCode;
-use std::time::Duration;
-
-/// How long the last lines of `-d` may take to be printed at the end.
-const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Serves until the mount is gone or a signal ends it. Call it in a process that has one thread.
 ///

@@ -7,6 +7,10 @@ use anyhow::Result;
 use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
+
+/// How long the last lines of `-d` may take to be printed at the end.
+pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The exit code, after what went wrong has been told.
 pub(super) fn code(ended: Result<()>) -> ExitCode {

@@ -1,6 +1,6 @@
 //! The process that serves, seen from the inside: what it does besides serving.
 
-use super::ending::{forward, now, told};
+use super::ending::{LAST_LINES, forward, now, told};
 use super::facts::Facts;
 use super::serve;
 use crate::cli::Options;
@@ -82,6 +82,9 @@ pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
         }
         if !fds[0].revents().is_empty() {
             header.set_end(End::Over);
+            if let Some(printer) = &server.printer {
+                printer.flush(LAST_LINES);
+            }
             std::process::exit(0);
         }
         match start.signals.read() {

@@ -93,7 +93,8 @@ pub(crate) fn batch_forget(call: &mut Call<'_>) -> Handled {
 /// is not taken back keeps a node in memory.
 fn forget_once(call: &Call<'_>, step: u64, node: NodeId, count: u64) {
     let unique = call.frame.head.unique;
-    if call.flight.steps(unique) < step {
+    // Without a number (no kernel sends one so) nothing tells it from the one before.
+    if unique == 0 || call.flight.steps(unique) < step {
         call.flight.step(unique, step);
         call.fs.lower.nodes.forget(node, count);
     }

@@ -1,8 +1,7 @@
 //! `etcfsctl bedrock` beside daemons that run, and what it says to do, done.
 
-use super::minibedrock::{STRATA, World, until};
+use super::minibedrock::{STRATA, World};
 use super::world;
-use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::process::Command;
 
@@ -36,9 +35,7 @@ fn a_dead_daemon_is_told_and_its_stratum_mended_as_it_says() {
             assert!(line.contains("ETCFS_ENABLE_PASSTHROUGH=1"), "{line}");
         }
         for stratum in STRATA {
-            let pid = Pid::from_raw(world.daemon(stratum)).expect("a pid");
-            kill_process(pid, Signal::KILL).expect("kill");
-            until("it has ended", || world.daemons(stratum).is_empty());
+            world.kill_all(stratum);
             let (_, lines) = advice(world);
             let begin =
                 format!("/bedrock/strata/{stratum}/etc: no daemon of this program serves it");

@@ -1,8 +1,6 @@
 //! The mount in use: D16, D17, D23, D24, D45, F1, S4.
 
 use super::harness::{CONFIG, User, as_user, errno};
-use super::minibedrock::until;
-use super::started::inner_pid;
 use super::world;
 use rustix::io::Errno;
 use std::fs;
@@ -168,10 +166,7 @@ fn d23_d24_d45_the_configuration_file() {
 fn f1_the_death_of_one_daemon_leaves_the_others_global_files() {
     world(|world| {
         for victim in ["bedrock", "alpha"] {
-            world
-                .sh(&format!("kill -9 {}", inner_pid(world, victim)))
-                .expect("kill");
-            until("it is gone", || world.daemons(victim).is_empty());
+            world.kill_all(victim);
             fs::write(world.etc("beta", "hosts"), format!("without {victim}\n")).expect("write");
             assert_eq!(
                 fs::read_to_string(world.etc("beta", "hosts")).expect("read"),

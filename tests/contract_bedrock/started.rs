@@ -134,7 +134,12 @@ fn d9_d10_d11_d22_what_kind_of_process_it_is() {
             assert_eq!(root, world.stratum(stratum));
             assert_eq!(status(pid, "comm"), "etcfs\n");
             assert!(status(pid, "status").contains("\nUmask:\t0000\n"));
+            // The server has none; the keeper has the server and the spare one.
             assert_eq!(status(pid, &format!("task/{pid}/children")), "");
+            assert_eq!(world.daemons(stratum).len(), 3);
+            for other in world.daemons(stratum) {
+                assert_eq!(status(other, "comm"), "etcfs\n");
+            }
             for fd in 0..3 {
                 let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).expect("fd");
                 assert!(link.ends_with("dev/null"), "{}", link.display());
@@ -148,7 +153,7 @@ fn d9_d10_d11_d22_what_kind_of_process_it_is() {
             }
         }
         let seen = world.sh("pidof etcfs").expect("pidof");
-        assert_eq!(seen.split_whitespace().count(), STRATA.len());
+        assert_eq!(seen.split_whitespace().count(), 3 * STRATA.len());
         // As brl looks from init.
         for pid in seen.split_whitespace() {
             let link = world
@@ -196,10 +201,7 @@ fn d12_d13_d14_one_mount_of_the_right_kind() {
 #[test]
 fn d15_a_dead_mount_is_replaced() {
     world(|world| {
-        world
-            .sh(&format!("kill -9 {}", inner_pid(world, "alpha")))
-            .expect("kill");
-        until("the daemon is gone", || world.daemons("alpha").is_empty());
+        world.kill_all("alpha");
         // The last of its threads closes /dev/fuse; until then the mount is not dead.
         until("the mount is dead", || {
             let asked = fs::metadata(world.etc("alpha", "fstab"));

@@ -29,11 +29,10 @@ fn d18_a_lazy_unmount_while_busy_ends_the_daemon_after_the_last_user() {
         // What is open goes on working.
         let mut byte = [0];
         std::os::unix::fs::FileExt::read_at(&file, &mut byte, 0).expect("read");
-        assert_eq!(world.daemons("alpha").len(), 1, "{cwd}");
+        assert!(!world.daemons("alpha").is_empty(), "{cwd}");
         drop(file);
-        assert_eq!(
-            world.daemons("alpha").len(),
-            1,
+        assert!(
+            !world.daemons("alpha").is_empty(),
             "a working directory is a use"
         );
         world.sh("pkill -x -n sleep").expect("end the user");

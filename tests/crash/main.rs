@@ -45,20 +45,6 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// The process that serves: the keeper's child that has threads.
-fn server(etcfs: &Etcfs) -> Option<i32> {
-    let keeper = etcfs.pid().to_string();
-    let is_its = |pid: &i32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let after = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-        after.split(' ').nth(1) == Some(&keeper) && threads() > 1
-    };
-    let all = std::fs::read_dir("/proc").expect("list /proc").flatten();
-    let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.find(is_its)
-}
-
 /// One call at a time, each killing a server; then all that was answered and all that lies there.
 fn all_of(call: &Call, dir: &Path) -> (Vec<String>, BTreeMap<PathBuf, String>) {
     let mut answers = Vec::new();
@@ -99,9 +85,9 @@ fn killed_over(env: &Env, call: &Call, resends: bool) {
         let below = etcfs.local().join(point);
         std::fs::create_dir(&below).expect("mkdir");
         (call.prepare)(&below);
-        let before = server(&etcfs);
+        let before = etcfs.server();
         answers.push(format!("{point}: {}", (call.run)(&etcfs.mnt().join(point))));
-        deaths += usize::from(server(&etcfs) != before);
+        deaths += usize::from(etcfs.server() != before);
     }
     let served = (answers, tree(&etcfs.local()));
     let native = all_of(call, &etcfs.native());

@@ -1,7 +1,7 @@
 //! A request that waits for a lock while its server is killed.
 
 use super::harness::{Env, Etcfs, Opts, private};
-use super::{DEADLINE, NO_RESEND, server};
+use super::{DEADLINE, NO_RESEND};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
@@ -36,7 +36,7 @@ fn waiter(etcfs: &Etcfs) -> Child {
 fn until_it_waits(etcfs: &Etcfs) {
     let until = Instant::now() + PATIENCE;
     let waits = || {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", server(etcfs)?)).ok()?;
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", etcfs.server()?)).ok()?;
         let mut names = tasks
             .flatten()
             .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
@@ -61,7 +61,7 @@ fn ended(etcfs: &Etcfs, mut waiter: Child) -> std::process::ExitStatus {
 }
 
 fn kill_server(etcfs: &Etcfs) {
-    let before = server(etcfs).expect("a server");
+    let before = etcfs.server().expect("a server");
     let pid = Pid::from_raw(before).expect("a pid");
     kill_process(pid, Signal::KILL).expect("kill");
 }
@@ -99,11 +99,11 @@ fn who_is_killed_while_the_server_dies_over_the_interrupt_ends() {
             flock(&holder, FlockOperation::LockExclusive).expect("lock");
             let mut waiter = waiter(&etcfs);
             until_it_waits(&etcfs);
-            let before = server(&etcfs);
+            let before = etcfs.server();
             waiter.kill().expect("kill");
             let status = ended(&etcfs, waiter);
             assert_eq!(status.code(), None, "by the signal");
-            assert_ne!(server(&etcfs), before, "the server has died of it");
+            assert_ne!(etcfs.server(), before, "the server has died of it");
         }
     });
 }

@@ -268,13 +268,14 @@ impl Etcfs {
                 })
             })
             .collect();
+        let heads = super::server::heads(&found);
         assert_eq!(
-            found.len(),
+            heads.len(),
             1,
             "one daemon serves {}: {found:?}",
             mnt.display()
         );
-        self.pid = found[0];
+        self.pid = heads[0];
         self.watch.add(self.pid);
     }
 
@@ -303,8 +304,13 @@ impl Etcfs {
         self.passes_through
     }
 
-    /// The daemon's process id.
+    /// The process id of what serves: of the keeper's child if there is a keeper.
     pub fn pid(&self) -> i32 {
+        self.server().unwrap_or(self.pid)
+    }
+
+    /// The process id of the daemon that was started.
+    pub fn head(&self) -> i32 {
         self.pid
     }
 
@@ -348,10 +354,18 @@ impl Etcfs {
         fs::read_to_string(self.mnt().join(CONFIG))
     }
 
-    /// Sends a signal to the daemon alone.
+    /// Sends a signal to the daemon alone: SIGSTOP and SIGCONT to what serves, SIGKILL to all of its processes, and others to the
+    /// one that was started.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.pid).expect("a pid");
-        kill_process(pid, signal).unwrap_or_else(|e| panic!("signal {}: {e}", self.pid));
+        let all = match signal {
+            Signal::STOP | Signal::CONT => vec![self.pid()],
+            Signal::KILL => self.processes(),
+            _ => vec![self.pid],
+        };
+        for pid in all {
+            let pid = Pid::from_raw(pid).expect("a pid");
+            kill_process(pid, signal).unwrap_or_else(|e| panic!("signal {pid:?}: {e}"));
+        }
         // Threads on other CPUs go on for a moment, and would answer what is asked next.
         while signal == Signal::STOP && !self.is_stopped() {
             std::thread::sleep(Duration::from_millis(1));
@@ -359,7 +373,7 @@ impl Etcfs {
     }
 
     fn is_stopped(&self) -> bool {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).expect("list the threads");
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("list the threads");
         tasks.flatten().all(|task| {
             let stat = fs::read_to_string(task.path().join("stat"));
             stat.is_ok_and(|stat| stat.contains(") T "))

@@ -9,14 +9,23 @@ use super::Etcfs;
 impl Etcfs {
     /// The process that serves: the keeper's child that has threads. `None`: there is none at this moment.
     pub fn server(&self) -> Option<i32> {
-        let children = format!("/proc/{0}/task/{0}/children", self.pid());
-        let children = std::fs::read_to_string(children).expect("the keeper's children");
+        let children = format!("/proc/{0}/task/{0}/children", self.head());
+        let children = std::fs::read_to_string(children).unwrap_or_default();
         let serves = |pid: &&str| {
             let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
             tasks.is_ok_and(|tasks| tasks.count() > 1)
         };
         let mut children = children.split_ascii_whitespace();
         children.find(serves)?.parse().ok()
+    }
+
+    /// All processes of the daemon.
+    pub fn processes(&self) -> Vec<i32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.head());
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        let children = children.split_ascii_whitespace();
+        let children = children.filter_map(|pid| pid.parse().ok());
+        std::iter::once(self.head()).chain(children).collect()
     }
 
     /// Kills the process that serves, and does not wait for another one.
@@ -36,4 +45,15 @@ impl Etcfs {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Of processes those that none of the others has made: the keepers.
+pub(super) fn heads(found: &[i32]) -> Vec<i32> {
+    let parent = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        line.and_then(|pid| pid.trim().parse::<i32>().ok())
+    };
+    let is_head = |pid: &&i32| parent(pid).is_none_or(|parent| !found.contains(&parent));
+    found.iter().filter(is_head).copied().collect()
 }

@@ -168,11 +168,22 @@ impl World {
             .collect()
     }
 
-    /// The only daemon of a stratum.
+    /// The process that serves a stratum: the only one that has threads.
     pub fn daemon(&self, stratum: &str) -> i32 {
-        let found = self.daemons(stratum);
-        assert_eq!(found.len(), 1, "one daemon of {stratum}: {found:?}");
+        let mut found = self.daemons(stratum);
+        found
+            .retain(|pid| fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) > 1);
+        assert_eq!(found.len(), 1, "one server of {stratum}: {found:?}");
         found[0]
+    }
+
+    /// Kills everything that serves a stratum, and waits until it is gone.
+    pub fn kill_all(&self, stratum: &str) {
+        for pid in self.daemons(stratum) {
+            let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        until("all are gone", || self.daemons(stratum).is_empty());
     }
 
     /// The mounts at a stratum's /etc, oldest first.

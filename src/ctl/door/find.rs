@@ -74,13 +74,9 @@ pub fn reach(
     user: u32,
     timeout: Duration,
 ) -> Result<(OwnedFd, u32), Unreachable> {
-    let mut closed = 0;
     let mut first = None;
-    for pid in processes() {
-        let Ok(found) = labels(pid, device, user) else {
-            closed += 1;
-            continue;
-        };
+    let (holders, closed) = holders(device, user);
+    for (pid, found) in holders {
         for label in found {
             match enter(pid, &label, user, timeout) {
                 Ok(socket) => return settled(socket, pid, timeout),
@@ -108,14 +104,17 @@ fn settled(socket: OwnedFd, pid: Pid, timeout: Duration) -> Result<(OwnedFd, u32
 /// The process that serves the mount `device`, which `user` has mounted, as far as its descriptors may be looked at. It is not
 /// talked to, so one that hangs is found as well.
 pub fn serving(device: (u32, u32), user: u32) -> Option<Serving> {
-    let mut of_mount = processes().into_iter().filter_map(|pid| {
-        let label = labels(pid, device, user).ok()?.into_iter().next()?;
-        Some(Serving {
-            pid: pid.as_raw_nonzero().get().cast_unsigned(),
-            mount: (label.mount != 0).then_some(label.mount),
-            is_ending: is_ending(pid),
-        })
-    });
+    let mut of_mount = holders(device, user)
+        .0
+        .into_iter()
+        .filter_map(|(pid, found)| {
+            let label = found.into_iter().next()?;
+            Some(Serving {
+                pid: pid.as_raw_nonzero().get().cast_unsigned(),
+                mount: (label.mount != 0).then_some(label.mount),
+                is_ending: is_ending(pid),
+            })
+        });
     // Of a keeper and its server one may end, and the other goes on.
     let first = of_mount.next()?;
     if !first.is_ending {
@@ -124,19 +123,33 @@ pub fn serving(device: (u32, u32), user: u32) -> Option<Serving> {
     of_mount.find(|other| !other.is_ending).or(Some(first))
 }
 
-/// Ends the process that serves the mount `device`, which `user` has mounted: of those that share its descriptors the one that
-/// has threads. None: no such process can be seen.
+/// Ends the process that serves the mount `device`, which `user` has mounted. None: no such process can be seen.
 pub fn end_server(device: (u32, u32), user: u32) -> Option<u32> {
-    let threads = |pid: Pid| {
-        let dir = format!("/proc/{}/task", pid.as_raw_nonzero());
-        std::fs::read_dir(dir).map_or(0, Iterator::count)
-    };
-    let server = processes().into_iter().find(|&pid| {
-        let serves = labels(pid, device, user).is_ok_and(|found| !found.is_empty());
-        serves && threads(pid) > 1
-    })?;
+    let (holders, _) = holders(device, user);
+    let (server, _) = holders.into_iter().find(|(pid, _)| threads(*pid) > 1)?;
     kill_process(server, Signal::KILL).ok()?;
     Some(server.as_raw_nonzero().get().cast_unsigned())
+}
+
+/// The processes that hold labels of this mount, and how many could not be looked at. They share their descriptors; the one that
+/// serves has threads, and comes first.
+fn holders(device: (u32, u32), user: u32) -> (Vec<(Pid, Vec<Label>)>, usize) {
+    let mut closed = 0;
+    let mut found = Vec::new();
+    for pid in processes() {
+        match labels(pid, device, user) {
+            Ok(labels) if labels.is_empty() => {}
+            Ok(labels) => found.push((pid, labels)),
+            Err(()) => closed += 1,
+        }
+    }
+    found.sort_by_key(|(pid, _)| std::cmp::Reverse(threads(*pid)));
+    (found, closed)
+}
+
+fn threads(pid: Pid) -> usize {
+    let dir = format!("/proc/{}/task", pid.as_raw_nonzero());
+    std::fs::read_dir(dir).map_or(0, Iterator::count)
 }
 
 /// Whether a process is on its way out: ended, or with a signal pending upon which a daemon ends (proc_pid_status(5)). A signal
