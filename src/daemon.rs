@@ -108,14 +108,8 @@ fn keep(
         }
     };
     drop(starting);
-    if readiness.ready().is_err() {
-        // Whoever started the daemon has given up waiting for it.
-        let _ = attached.detach_lazily();
-        crate::sys::child::kill(server);
-        return ExitCode::FAILURE;
-    }
-    log::use_system();
-    code(keeper.run(server))
+    drop(attached);
+    code(keeper.run(server, || readiness.ready()))
 }
 
 /// Serves in this process.

@@ -147,12 +147,29 @@ impl<'a> Keeper<'a> {
         String::from_utf8_lossy(&words).into_owned()
     }
 
-    /// Sees to it that the mount is served until it is gone, or a signal ends it.
+    /// Sees to it that the mount is served until it is gone, or a signal ends it. `ready` tells who waits for it, when all
+    /// processes are there that the mount will have.
     ///
     /// # Errors
     /// What keeps the mount from being served; it has been taken away then.
-    pub(super) fn run(&mut self, mut server: Pid) -> Result<()> {
+    pub(super) fn run(
+        &mut self,
+        mut server: Pid,
+        ready: impl FnOnce() -> std::io::Result<()>,
+    ) -> Result<()> {
+        let maker = own();
         self.make_spare(&mut server);
+        if own() != maker {
+            // It was told by the one that has died. Its descriptors are not this process's to close.
+            std::mem::forget(ready);
+        } else if ready().is_err() {
+            // Whoever started the daemon has given up waiting for it.
+            let _ = self.mount().detach_lazily();
+            self.end_spare();
+            child::kill(server);
+            bail!("nobody waits for the mount any more");
+        }
+        log::use_system();
         let ended = self.watch(&mut server);
         self.end_spare();
         ended
@@ -245,6 +262,7 @@ impl<'a> Keeper<'a> {
     /// Waits until the keeper is dead, and takes its place.
     fn stand_by(&mut self, keeper: Pid, server: &mut Pid) {
         self.spare = None;
+        log::use_system();
         let mut alone = !child::notice_end_of(keeper);
         while !alone {
             match signals::wait() {
@@ -339,9 +357,14 @@ impl<'a> Keeper<'a> {
                 return Woken::Begun;
             }
             match self.signals.read() {
-                Ok(Some(signal)) if signals::ends(signal) && !self.survives(signal) => {
-                    return Woken::Told(signal);
-                }
+                Ok(Some(signal)) if signals::ends(signal) => match self.survives(signal) {
+                    false => return Woken::Told(signal),
+                    true => log::info(format_args!(
+                        "{}: {} does not end the daemon (-o survive_shutdown), umount does",
+                        self.mount().mountpoint().display(),
+                        signal_name(signal)
+                    )),
+                },
                 Ok(Some(libc::SIGUSR2)) => self.try_candidate(),
                 Ok(Some(libc::SIGCHLD)) => match child::ended(server) {
                     Some(status) => return Woken::Ended(self.why(status)),

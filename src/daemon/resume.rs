@@ -81,7 +81,7 @@ pub fn resume(options: &Options, signals: &Signals, file: RawFd) -> ExitCode {
         }
         let mut keeper = Keeper::new(options, facts, ledger, signals)?;
         let server = keeper.resume()?;
-        keeper.run(server)
+        keeper.run(server, || Ok(()))
     });
     code(ended)
 }

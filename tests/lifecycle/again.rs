@@ -114,6 +114,19 @@ fn daemon(place: &Path) -> Option<u32> {
     etcfs::ctl::door::serving(device, 0).map(|serving| serving.pid)
 }
 
+/// All processes of the daemon of a place.
+fn processes(place: &Path) -> Vec<u32> {
+    let serves = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+            let mut arguments = line.split(|byte| *byte == 0);
+            arguments.any(|argument| argument == place.as_os_str().as_encoded_bytes())
+        })
+    };
+    let all = fs::read_dir("/proc").expect("list /proc").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(serves).collect()
+}
+
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid.cast_signed()).expect("a pid");
     kill_process(pid, signal).expect("signal the daemon");
@@ -134,7 +147,9 @@ fn a_start_right_after_sigkill_replaces_the_mount_every_time() {
         };
         let mut pid = start();
         for round in 0..200 {
-            signal(pid, Signal::KILL);
+            for one in processes(&bases.mnt()) {
+                signal(one, Signal::KILL);
+            }
             let next = start();
             assert_eq!(at(&bases).len(), 1, "round {round}");
             assert_ne!(next, pid, "round {round}");

@@ -55,7 +55,7 @@ fn d1_d2_d9_d11_exit_0_of_the_parent_means_that_the_mount_answers() {
             .map(str::to_owned);
         assert_eq!(
             session,
-            Some(etcfs.pid().to_string()),
+            Some(etcfs.head().to_string()),
             "a session of its own"
         );
     });
