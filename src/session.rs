@@ -106,7 +106,7 @@ impl Session {
             .stack_size(128 * 1024)
             .spawn(move || relief::watch(&session, &watched))?;
         let locks = self.fs.locks.clone();
-        locks.keeper.prepare()?;
+        locks.lookout.prepare()?;
         std::thread::Builder::new()
             .name("etcfs-locks".into())
             .stack_size(64 * 1024)

@@ -2,8 +2,8 @@
 
 use super::ask::{Ask, Owner};
 use super::budget::Budget;
-use super::keeper::Keeper;
 use super::kept::Kept;
+use super::lookout::Lookout;
 use super::table::Tables;
 use super::waits::Waits;
 use crate::fs::ids::NodeId;
@@ -22,7 +22,7 @@ pub(crate) struct Locks {
     pub(super) tables: Tables,
     pub(super) waits: Waits,
     /// What goes on while nobody asks.
-    pub(crate) keeper: Arc<Keeper<(NodeId, Owner)>>,
+    pub(crate) lookout: Arc<Lookout<(NodeId, Owner)>>,
     /// Descriptors: each owner has one, and another where the end of its process is watched.
     pub(super) owners: Budget,
     pub(super) ranges: Budget,
@@ -39,7 +39,7 @@ impl Locks {
             kept: Arc::new(Kept::over(ledger)),
             tables: Tables::default(),
             waits: Waits::default(),
-            keeper: Arc::default(),
+            lookout: Arc::default(),
             owners: Budget::new(most),
             ranges: Budget::new(MOST_RANGES),
             had: AtomicU64::new(0),
@@ -100,7 +100,7 @@ impl Locks {
     /// Says that `owner`'s locks on `node` have changed: who waits there may wait for somebody else now.
     pub(super) fn changed(&self, node: NodeId, owner: Owner) {
         if self.waits.are_on(node) {
-            self.keeper.look_again((node, owner));
+            self.lookout.look_again((node, owner));
         }
     }
 }

@@ -108,7 +108,7 @@ impl Locks {
         let mut doomed: Vec<WaitId> = Vec::new();
         loop {
             let soon = (!doomed.is_empty()).then_some(NUDGE);
-            let Some(happened) = self.keeper.sleep(soon) else {
+            let Some(happened) = self.lookout.sleep(soon) else {
                 return;
             };
             for (watch, (node, owner)) in happened.ended {

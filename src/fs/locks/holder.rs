@@ -1,8 +1,8 @@
 //! One owner's open file description of one file, and what is locked through it.
 
 use super::ask::{Ask, Owner};
-use super::keeper::Watched;
 use super::kept::{Kept, KeptOwner};
+use super::lookout::Watched;
 use super::ranges::Ranges;
 use crate::fs::budget::Account;
 use crate::fs::ids::NodeId;

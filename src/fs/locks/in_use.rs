@@ -3,8 +3,8 @@
 use super::all::Locks;
 use super::ask::{Ask, Owner, WHOLE};
 use super::holder::{Description, Holder, Locked, Watch};
-use super::keeper::Watched;
 use super::kept::{Change, HandleRoom};
+use super::lookout::Watched;
 use crate::fs::ids::NodeId;
 use crate::ledger::crash::point;
 use crate::ledger::lock::{KeptWatch, NONE};
@@ -167,7 +167,7 @@ impl Use {
             return None;
         }
         let thing = (self.node, self.holder.owner);
-        self.locks.keeper.watch(thing, ask.pid)
+        self.locks.lookout.watch(thing, ask.pid)
     }
 
     /// Unlocks everything if its process has ended, whose number for owners may be another one's by now. True if so.

@@ -103,7 +103,7 @@ impl Locks {
             KeptWatch::Process(pid, fd) => {
                 let fd = inherited.take(fd);
                 let fd = fd.ok_or(Unreadable::Broken("a watched process has no descriptor"))?;
-                let process = self.keeper.watch_on((node, owner), (pid, fd));
+                let process = self.lookout.watch_on((node, owner), (pid, fd));
                 Watch::Of(process.map_err(Unreadable::Memory)?)
             }
         };

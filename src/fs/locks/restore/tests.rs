@@ -285,7 +285,7 @@ fn what_was_given_up_and_taken_by_a_rival_is_not_had() {
 fn the_end_of_a_watched_process_is_noticed_by_the_successor() {
     let world = World::new();
     let locks = world.restored();
-    locks.keeper.prepare().unwrap();
+    locks.lookout.prepare().unwrap();
     let mut child = std::process::Command::new("sleep")
         .arg("1000")
         .spawn()
@@ -297,7 +297,7 @@ fn the_end_of_a_watched_process_is_noticed_by_the_successor() {
             .unwrap();
     }
     let holder = lock(&locks.tables.get(NODE).unwrap()).owners[&A].clone();
-    let watched = locks.keeper.watch((NODE, A), child.id()).unwrap();
+    let watched = locks.lookout.watch((NODE, A), child.id()).unwrap();
     holder.kept.set_watch(watched.kept());
     *lock(&holder.watch) = Watch::Of(watched);
     locks.owners.go_on_with(holder.account, 1);

@@ -18,7 +18,7 @@ use std::time::Duration;
 const WAKE: u64 = 0;
 
 /// What the thread looks after.
-pub(crate) struct Keeper<K> {
+pub(crate) struct Lookout<K> {
     fds: OnceLock<Fds>,
     watched: Mutex<HashMap<u64, K>>,
     changed: Mutex<HashSet<K>>,
@@ -37,7 +37,7 @@ pub(crate) struct Watched<K> {
     /// The number of this watch.
     pub id: u64,
     fd: OwnedFd,
-    keeper: Arc<Keeper<K>>,
+    lookout: Arc<Lookout<K>>,
 }
 
 impl<K> Watched<K> {
@@ -59,13 +59,13 @@ impl<K> Watched<K> {
 
 impl<K> Drop for Watched<K> {
     fn drop(&mut self) {
-        lock(&self.keeper.watched).remove(&self.id);
+        lock(&self.lookout.watched).remove(&self.id);
     }
 }
 
-impl<K> Default for Keeper<K> {
-    fn default() -> Keeper<K> {
-        Keeper {
+impl<K> Default for Lookout<K> {
+    fn default() -> Lookout<K> {
+        Lookout {
             fds: OnceLock::new(),
             watched: Mutex::default(),
             changed: Mutex::default(),
@@ -74,7 +74,7 @@ impl<K> Default for Keeper<K> {
     }
 }
 
-impl<K: Copy + Eq + Hash> Keeper<K> {
+impl<K: Copy + Eq + Hash> Lookout<K> {
     /// Makes what the thread waits with. Before that nothing is looked after.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
     /// Goes on with the watch of a predecessor: of process `pid`, which its descriptor `fd` stands for.
     ///
     /// # Errors
-    /// As [`Keeper::prepare`], and what `epoll_ctl(2)` answers.
+    /// As [`Lookout::prepare`], and what `epoll_ctl(2)` answers.
     pub(crate) fn watch_on(
         self: &Arc<Self>,
         thing: K,
@@ -135,7 +135,7 @@ impl<K: Copy + Eq + Hash> Keeper<K> {
             pid,
             id,
             fd,
-            keeper: self.clone(),
+            lookout: self.clone(),
         };
         lock(&self.watched).insert(id, thing);
         let data = epoll::EventData::new_u64(id);
