@@ -5,6 +5,7 @@
 //! [ledger](crate::ledger), so that the next one goes on where it was killed.
 
 mod candidate;
+mod deaths;
 mod ending;
 mod facts;
 mod keeper;
@@ -89,7 +90,7 @@ fn keep(
         starting,
     } = made;
     facts.write(ledger);
-    let begun = Keeper::new(options, facts, ledger, signals).and_then(|keeper| {
+    let begun = Keeper::new(options, facts, ledger, signals).and_then(|mut keeper| {
         let server = keeper.begin()?;
         Ok((keeper, server))
     });

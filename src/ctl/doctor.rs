@@ -6,6 +6,7 @@ mod tests;
 
 use super::Control;
 use super::answer::reason;
+use super::replace::has_keeper;
 use super::report::{Doctor, Finding, Severity};
 use crate::fs::ids::Side;
 use crate::fs::journal::Restart;
@@ -74,7 +75,7 @@ impl Control {
         let told = |restart: &Restart| (printable(&restart.why), restart.stall.as_secs_f64());
         let restarts: Vec<_> = restarts.iter().map(told).collect();
         findings.push(advice::survival(
-            self.start.keeper.is_some(),
+            self.start.keeper.is_some_and(has_keeper),
             &restarts,
             all,
         ));

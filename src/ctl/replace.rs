@@ -7,19 +7,18 @@ use crate::sys::child;
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::process::{Pid, Signal, kill_process};
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 /// How long the keeper may take to try a program out.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-const NO_KEEPER: &str =
-    "this daemon has no keeper that could make another server; start it with -o keeper=yes";
+const NO_KEEPER: &str = "this daemon has no keeper that could make another server (any more): unmount, and start it anew, not with -o keeper=no";
 
 impl Control {
     /// Ends this process, once the client knows; the keeper makes another one.
     pub(super) fn restart(&self, client: &Client) {
-        let Some(header) = self.start.keeper else {
+        let Some(header) = self.start.keeper.filter(|header| has_keeper(header)) else {
             return client.refuse(NO_KEEPER.to_owned());
         };
         client.report(&number(header));
@@ -29,7 +28,7 @@ impl Control {
 
     /// Has the keeper try out the client's program and go on as that. This process is killed then.
     pub(super) fn upgrade(&self, client: &Client, number: i32) {
-        let Some(header) = self.start.keeper else {
+        let Some(header) = self.start.keeper.filter(|header| has_keeper(header)) else {
             return client.refuse(NO_KEEPER.to_owned());
         };
         let taken = match client.pid() {
@@ -41,8 +40,14 @@ impl Control {
             Err(why) => return client.refuse(why),
         };
         let _one = crate::mutex::lock(&self.upgrading);
+        let Ok(stat) = fstat(&program) else {
+            return client.refuse("the program cannot be looked at".to_owned());
+        };
         header.set_trial(Trial::Open);
-        header.candidate.store(program.as_fd().as_raw_fd(), Release);
+        header.candidate_is[0].store(stat.st_dev, Release);
+        header.candidate_is[1].store(stat.st_ino, Release);
+        let number = program.as_fd().as_raw_fd();
+        header.candidate.store(number, Release);
         let keeper = Pid::from_raw(header.keeper.load(Acquire));
         if keeper.is_none_or(|keeper| kill_process(keeper, Signal::USR2).is_err()) {
             header.candidate.store(0, Release);
@@ -52,11 +57,25 @@ impl Control {
         while header.trial() == Trial::Open && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));
         }
+        // Not closed before it is taken back: the keeper may be about to take its own copy.
+        let taken = header
+            .candidate
+            .compare_exchange(number, 0, AcqRel, Relaxed);
+        let all = Instant::now() + PATIENCE;
+        while taken.is_err() && header.trial() == Trial::Open && Instant::now() < all {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         client.refuse(match in_words(header.trial()) {
             Some(why) => why.to_owned(),
             None => "the keeper does not answer".to_owned(),
         });
     }
+}
+
+/// True while the process that has made this one lives and is its keeper.
+pub(super) fn has_keeper(header: &Header) -> bool {
+    let keeper = Pid::from_raw(header.keeper.load(Acquire));
+    keeper.is_some() && rustix::process::getppid() == keeper
 }
 
 /// What a client is told first.

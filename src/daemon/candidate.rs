@@ -9,10 +9,12 @@ use crate::log;
 use crate::sys::child::{self, Command};
 use crate::sys::inherit;
 use anyhow::Result;
-use rustix::fd::{AsRawFd as _, RawFd};
+use rustix::fd::{AsRawFd as _, IntoRawFd as _, RawFd};
+use rustix::fs::fstat;
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, Signal, kill_process};
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::time::Duration;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
 
 /// How long a program may take to say whether it understands the state, and another to begin to serve.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -21,12 +23,15 @@ impl Keeper<'_> {
     /// Goes on as the program that was found to understand this state, if there is one.
     pub(super) fn go_over(&mut self) {
         let header = self.header();
-        if header.end() != End::Upgrade {
+        let Some(candidate) = self
+            .candidate
+            .take()
+            .filter(|_| header.end() == End::Upgrade)
+        else {
             return;
-        }
+        };
         // It would go on with descriptors of its own otherwise.
         self.end_spare();
-        let candidate = header.candidate.swap(0, Relaxed);
         header
             .previous
             .store(self.facts.program.unwrap_or(0), Relaxed);
@@ -41,21 +46,21 @@ impl Keeper<'_> {
         header.set_trial(Trial::DoesNotRun);
         self.facts.program = before;
         self.facts.write(self.ledger);
+        self.drop_candidate(candidate);
     }
 
     /// Tries out the program that a client of the control socket has brought, and has the server end if it will do.
-    pub(super) fn try_candidate(&self) {
+    pub(super) fn try_candidate(&mut self) {
         let header = self.header();
-        let number = header.candidate.load(Acquire);
-        if number <= 2 {
+        let Some(program) = self.take_candidate() else {
             return;
-        }
+        };
         let trial = Command::own(TRIAL, &self.file().to_string());
-        let program = inherit::borrow(number);
         header.understood.store(0, Relaxed);
-        let found = match trial.try_out(program, PATIENCE.as_millis() as u32 / 100) {
+        let found = match trial.try_out(inherit::borrow(program), PATIENCE) {
             // Any program may end with 0.
             Some(_) if header.understood.load(Acquire) == VERSION => {
+                self.candidate = Some(program);
                 header.set_end(End::Upgrade);
                 let server = Pid::from_raw(header.server.load(Acquire));
                 server.map(|server| kill_process(server, Signal::KILL));
@@ -64,8 +69,37 @@ impl Keeper<'_> {
             Some(status) if status.exit_status() == Some(OTHER_STATE) => Trial::OtherState,
             _ => Trial::DoesNotRun,
         };
-        header.candidate.store(0, Relaxed);
+        self.drop_candidate(program);
         header.set_trial(found);
+    }
+
+    /// A descriptor of this process's own of the program that the server offers. The number that the server has written down
+    /// may mean a client's file by now, so only the very file is taken that the server has looked at.
+    fn take_candidate(&mut self) -> Option<RawFd> {
+        let header = self.header();
+        let number = header.candidate.load(Acquire);
+        if number <= 2 {
+            return None;
+        }
+        let program = fcntl_dupfd_cloexec(inherit::borrow(number), 3).ok()?;
+        let stat = fstat(&program).ok()?;
+        let is = [&header.candidate_is[0], &header.candidate_is[1]].map(|word| word.load(Acquire));
+        let own = rustix::process::geteuid().as_raw();
+        let is_ours = (stat.st_uid == 0 || stat.st_uid == own) && stat.st_mode & 0o022 == 0;
+        let taken = header
+            .candidate
+            .compare_exchange(number, 0, AcqRel, Relaxed);
+        if [stat.st_dev, stat.st_ino] != is || !is_ours || taken.is_err() {
+            return None;
+        }
+        let program = program.into_raw_fd();
+        self.kept.push(program);
+        Some(program)
+    }
+
+    fn drop_candidate(&mut self, program: RawFd) {
+        self.kept.retain(|&fd| fd != program);
+        inherit::close(program);
     }
 
     fn file(&self) -> RawFd {
@@ -79,7 +113,16 @@ impl Keeper<'_> {
         if previous <= 2 {
             return;
         }
-        let begun = self.wait(server, Some(PATIENCE));
+        let until = Instant::now() + PATIENCE;
+        let begun = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.wait(server, Some(left)) {
+                Woken::ChildEnded => {}
+                // It is carried out by whoever looks after the mount from here on.
+                Woken::Told(signal) => header.signal.store(signal, Release),
+                other => break other,
+            }
+        };
         header.previous.store(0, Relaxed);
         self.kept.retain(|&fd| fd != previous);
         if let Woken::Begun = begun {

@@ -9,6 +9,9 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
+/// Within this time `max_deaths` servers may die: then something is wrong that a further one will not mend.
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
+
 /// How long the last lines of `-d` may take to be printed at the end.
 pub(super) const LAST_LINES: Duration = Duration::from_secs(1);
 

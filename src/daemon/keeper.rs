@@ -5,12 +5,12 @@
 //! are made by a process that has one thread and has never served anybody. The spare one cannot wait for a server that is not
 //! its child, so it replaces that too, and makes a spare one of its own.
 
-use super::ending::{forward, now, number_of, sent_to_all, signal_name, told, unmount};
+use super::ending::{WINDOW, forward, number_of, sent_to_all, signal_name, told, unmount};
 use super::facts::{Facts, STATE};
 use super::server;
 use crate::cli::Options;
 use crate::ledger::Ledger;
-use crate::ledger::header::{End, Header, MOST_DEATHS};
+use crate::ledger::header::{End, Header};
 use crate::log;
 use crate::mount::Attached;
 use crate::sys::child::{self, Command, Half};
@@ -21,9 +21,6 @@ use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use rustix::process::{Pid, WaitStatus};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
-
-/// Within this time `max_deaths` servers may die: then something is wrong that a further one will not mend.
-const WINDOW: Duration = Duration::from_secs(10);
 
 /// How long a mount goes without a keeper. Whoever ends all processes, one after the other, shall not find a new one.
 const ALONE: Duration = Duration::from_millis(50);
@@ -40,6 +37,12 @@ pub(super) struct Keeper<'a> {
     pub(super) begun: OwnedFd,
     /// The process that takes this one's place should it die.
     pub(super) spare: Option<Pid>,
+    /// When there is to be another spare one. Whoever ends all processes, one after the other, shall not find a new one.
+    spare_due: Option<Instant>,
+    /// How often no server could be made since the one with this number served.
+    pub(super) failed: (u32, u32),
+    /// A program that has been found to understand the state.
+    pub(super) candidate: Option<RawFd>,
     /// Descriptors that are no server's to close.
     pub(super) kept: Vec<RawFd>,
 }
@@ -100,6 +103,9 @@ impl<'a> Keeper<'a> {
             again: Command::own(STATE, &file.to_string()),
             begun,
             spare: None,
+            spare_due: None,
+            failed: (0, 0),
+            candidate: None,
             kept: kept.collect(),
         })
     }
@@ -108,7 +114,7 @@ impl<'a> Keeper<'a> {
         self.ledger.header()
     }
 
-    fn mount(&self) -> &Attached {
+    pub(super) fn mount(&self) -> &Attached {
         &self.facts.mount
     }
 
@@ -116,7 +122,7 @@ impl<'a> Keeper<'a> {
     ///
     /// # Errors
     /// It could not begin, or was told to end before it did.
-    pub(super) fn begin(&self) -> Result<Pid> {
+    pub(super) fn begin(&mut self) -> Result<Pid> {
         let server = self.make()?;
         let woken = loop {
             match self.wait(server, None) {
@@ -177,12 +183,27 @@ impl<'a> Keeper<'a> {
 
     fn watch(&mut self, server: &mut Pid) -> Result<()> {
         loop {
-            match self.wait(*server, None) {
-                Woken::Begun | Woken::Late => {}
+            let noted = self.header().signal.swap(0, Acquire);
+            let woken = match noted {
+                0 => {
+                    let due = self.spare_due;
+                    self.wait(
+                        *server,
+                        due.map(|due| due.saturating_duration_since(Instant::now())),
+                    )
+                }
+                signal => Woken::Told(signal),
+            };
+            match woken {
+                Woken::Begun => {}
+                Woken::Late => {
+                    self.spare_due = None;
+                    self.make_spare(server);
+                }
                 Woken::ChildEnded => {
                     let spare = self.spare.take_if(|spare| child::ended(*spare).is_some());
                     if spare.is_some() {
-                        self.make_spare(server);
+                        self.spare_due = Some(Instant::now() + 2 * ALONE);
                     }
                 }
                 Woken::Told(signal) => {
@@ -194,7 +215,7 @@ impl<'a> Keeper<'a> {
                 Woken::Ended(gone) => {
                     *server = self.replace(&gone)?;
                     if self.spare.is_none() {
-                        self.make_spare(server);
+                        self.spare_due = Some(Instant::now() + 2 * ALONE);
                     }
                 }
             }
@@ -215,6 +236,7 @@ impl<'a> Keeper<'a> {
     fn replace(&mut self, gone: &Gone) -> Result<Pid> {
         self.note_end(gone);
         let why = match gone {
+            Gone::Failed if self.may_try_again() => None,
             Gone::Failed | Gone::Unreadable => Some(self.words()),
             Gone::Died(_) if self.dies_too_often() => Some(format!(
                 "{} servers have died within {} s, the last one over {} (-o max_deaths=N allows more)",
@@ -228,7 +250,11 @@ impl<'a> Keeper<'a> {
             Some(why) => Err(anyhow!(why)),
             None => {
                 self.go_over();
-                self.make()
+                let mut made = self.make();
+                while made.is_err() && self.may_try_again() {
+                    made = self.make();
+                }
+                made
             }
         };
         match made {
@@ -262,6 +288,8 @@ impl<'a> Keeper<'a> {
     /// Waits until the keeper is dead, and takes its place.
     fn stand_by(&mut self, keeper: Pid, server: &mut Pid) {
         self.spare = None;
+        self.spare_due = None;
+        self.candidate = None;
         log::use_system();
         let mut alone = !child::notice_end_of(keeper);
         while !alone {
@@ -334,7 +362,7 @@ impl<'a> Keeper<'a> {
     }
 
     /// Waits for what happens next, `most` at most.
-    pub(super) fn wait(&self, server: Pid, most: Option<Duration>) -> Woken {
+    pub(super) fn wait(&mut self, server: Pid, most: Option<Duration>) -> Woken {
         let until = most.map(|most| Instant::now() + most);
         loop {
             if let Some(status) = child::ended(server) {
@@ -387,49 +415,6 @@ impl<'a> Keeper<'a> {
             End::Restart | End::Upgrade | End::KeeperDied => Gone::Replaced,
             End::None => Gone::Died(Some(status)),
         }
-    }
-
-    /// Writes down how the server ended, for its successor to tell.
-    fn note_end(&self, gone: &Gone) {
-        let header = self.header();
-        let status = match gone {
-            Gone::Died(Some(status)) => number_of(*status),
-            _ => 0,
-        };
-        header.server.store(0, Release);
-        header.status.store(status, Relaxed);
-        header.ended_at.store(now(), Release);
-    }
-
-    /// True if this death is one too many: see the option `max_deaths`.
-    fn dies_too_often(&self) -> bool {
-        let deaths = &self.header().deaths;
-        for at in 1..MOST_DEATHS {
-            deaths[at - 1].store(deaths[at].load(Relaxed), Relaxed);
-        }
-        deaths[MOST_DEATHS - 1].store(now(), Relaxed);
-        let most = usize::from(self.options.max_deaths).min(MOST_DEATHS);
-        let first = match most {
-            0 => 0,
-            most => deaths[MOST_DEATHS - most].load(Relaxed),
-        };
-        first != 0 && now().saturating_sub(first) < WINDOW.as_nanos() as u64
-    }
-
-    /// What the last server was working on, as far as it can be read.
-    fn last_requests(&self) -> String {
-        let left = crate::session::left(self.ledger);
-        match left.is_empty() {
-            true => "no request".to_owned(),
-            false => left.join(", "),
-        }
-    }
-
-    /// Takes the mount away: nobody is left to serve it.
-    fn give_up(&self, why: &str) -> Result<Pid> {
-        let at = self.mount().mountpoint().display();
-        self.mount().detach_lazily()?;
-        bail!("{at}: the mount is taken away: {why}")
     }
 }
 

@@ -13,6 +13,7 @@ use crate::sys::inherit::{self, Inherited};
 use crate::sys::signals::Signals;
 use anyhow::Result;
 use rustix::fd::RawFd;
+use rustix::process::{Pid, getpid, getppid};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
@@ -36,9 +37,15 @@ impl Resumed {
     }
 }
 
-/// The ledger in the descriptor `file`, and what it says of the mount.
-fn adopt(file: RawFd) -> Result<(&'static Ledger, Facts), Unreadable> {
-    let ledger = Ledger::adopt(inherit::take_over(file))?;
+/// The ledger in the descriptor `file`, whose keeper is `keeper`, and what it says of the mount. Anybody may set a variable: a
+/// state that is somebody else's is left alone.
+fn adopt(file: RawFd, keeper: Option<Pid>) -> Result<(&'static Ledger, Facts), Unreadable> {
+    let file = inherit::take_over(file).ok_or(Unreadable::Broken("it is not open"))?;
+    let ledger = Ledger::adopt(file)?;
+    let of = Pid::from_raw(ledger.header().keeper.load(Acquire));
+    if keeper.is_none() || of != keeper {
+        return Err(Unreadable::Broken("it is another daemon's"));
+    }
     let facts = Facts::read(ledger)?;
     Ok((ledger, facts))
 }
@@ -46,7 +53,7 @@ fn adopt(file: RawFd) -> Result<(&'static Ledger, Facts), Unreadable> {
 /// Whether the state could be gone on with, as an exit code.
 #[must_use]
 pub fn try_out(file: RawFd) -> ExitCode {
-    match adopt(file) {
+    match adopt(file, getppid()) {
         Ok((ledger, _)) => {
             ledger.header().understood.store(VERSION, Release);
             ExitCode::SUCCESS
@@ -62,7 +69,15 @@ pub fn resume(options: &Options, signals: &Signals, file: RawFd) -> ExitCode {
         log::System::open().use_when_told();
         log::use_system();
     }
-    let ended = adopt(file).map_err(Into::into).and_then(|(ledger, facts)| {
+    let (ledger, facts) = match adopt(file, Some(getpid())) {
+        Ok(adopted) => adopted,
+        Err(why) => {
+            eprintln!("etcfs: {STATE}={file} is no state to go on with ({why}); unset it");
+            log::error(format_args!("the state cannot be gone on with: {why}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let go_on = || {
         let named = Fs::descriptors_in(ledger).into_iter();
         let own = [
             file,
@@ -82,6 +97,6 @@ pub fn resume(options: &Options, signals: &Signals, file: RawFd) -> ExitCode {
         let mut keeper = Keeper::new(options, facts, ledger, signals)?;
         let server = keeper.resume()?;
         keeper.run(server, || Ok(()))
-    });
-    code(ended)
+    };
+    code(go_on())
 }

@@ -1,22 +1,30 @@
 //! The process that serves, seen from the inside: what it does besides serving.
 
-use super::ending::{LAST_LINES, forward, now, told};
+use super::ending::{LAST_LINES, forward, now, told, unmount};
 use super::facts::Facts;
 use super::serve;
 use crate::cli::Options;
 use crate::fs::Fs;
 use crate::fs::journal::Restart;
-use crate::ledger::header::End;
+use crate::ledger::header::{End, Header};
 use crate::ledger::{Ledger, Region, Unreadable};
 use crate::log;
 use crate::session::Session;
+use crate::sys::child;
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{self, Signals};
 use crate::sys::stop;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{BorrowedFd, RawFd};
+use rustix::process::{Pid, getppid};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A server that is younger was not there to be ended with the others.
+const NEW: Duration = Duration::from_secs(1);
+
+/// How long a spare keeper may take to come.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What a server begins with.
 pub(super) struct Start<'a> {
@@ -37,6 +45,12 @@ pub(super) struct Start<'a> {
 /// Serves until the connection ends, or the process is killed. `first`: nobody has served this mount before.
 pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
     let header = start.ledger.header();
+    let began = Instant::now();
+    let keeper = Pid::from_raw(header.keeper.load(Acquire));
+    if !keeper.is_some_and(child::notice_end_of) && is_alone(header) {
+        header.set_end(End::Over);
+        std::process::exit(0);
+    }
     stop::is_server(header.servers.load(Relaxed));
     let inherited = match first {
         true => Inherited::of(start.facts.descriptors()),
@@ -90,10 +104,37 @@ pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
         match start.signals.read() {
             Ok(Some(signal)) if signals::ends(signal) || signal == libc::SIGUSR2 => {
                 forward(start.ledger, signal);
+                if signals::ends(signal) && is_alone(header) {
+                    // Whoever could unmount is dead.
+                    let _ = unmount(&start.facts.mount, signal);
+                    header.set_end(End::Over);
+                    std::process::exit(0);
+                }
+            }
+            Ok(Some(child::PARENT_ENDED)) if is_alone(header) => {
+                // Made at the moment at which somebody ended all processes that there were.
+                if began.elapsed() < NEW {
+                    header.set_end(End::Over);
+                    std::process::exit(0);
+                }
+                log::error(format_args!(
+                    "{}: the keeper and the spare one have died: the mount ends with this process; unmount it and start it anew",
+                    start.facts.mount.mountpoint().display()
+                ));
             }
             _ => {}
         }
     }
+}
+
+/// True if the keeper has died and no other one takes its place, which would end this process.
+fn is_alone(header: &Header) -> bool {
+    let keeper = || Pid::from_raw(header.keeper.load(Acquire));
+    let is_orphan = || keeper().is_none() || getppid() != keeper();
+    if is_orphan() {
+        std::thread::sleep(PATIENCE);
+    }
+    is_orphan()
 }
 
 /// Says what has happened, once the mount is served again.

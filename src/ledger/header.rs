@@ -50,8 +50,10 @@ pub(crate) struct Header {
     pub(crate) deaths: [AtomicU64; MOST_DEATHS],
     /// The signal upon which all is to end, for a keeper that cannot unmount by itself; 0: none.
     pub(crate) signal: AtomicI32,
-    /// The descriptor of a program that is to take this one's place; 0: none.
+    /// The server's descriptor of a program that is to take this one's place, while the keeper has not taken it; 0: none.
     pub(crate) candidate: AtomicI32,
+    /// Which file that is, by device and inode: the number may be another file's by the time it is looked at.
+    pub(crate) candidate_is: [AtomicU64; 2],
     /// The version of the state that a program has understood which is tried out; 0: none has.
     pub(crate) understood: AtomicU32,
     /// The program before this one, until this one serves; 0: none.

@@ -15,6 +15,7 @@ use rustix::process::{
 use std::ffi::{CString, c_char};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// The signal that tells a process that its parent has ended.
 pub(crate) const PARENT_ENDED: libc::c_int = libc::SIGUSR1;
@@ -92,7 +93,7 @@ pub(crate) fn end_strange(pid: Pid) -> bool {
         if gone {
             return true;
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
     }
     false
 }
@@ -151,8 +152,8 @@ impl Command {
         last()
     }
 
-    /// What `program`, executed with all descriptors by a child, ends with, if it ends within `tenths` of a second.
-    pub(crate) fn try_out(&self, program: BorrowedFd<'_>, tenths: u32) -> Option<WaitStatus> {
+    /// What `program`, executed with all descriptors by a child, ends with, if it ends within `time`.
+    pub(crate) fn try_out(&self, program: BorrowedFd<'_>, time: Duration) -> Option<WaitStatus> {
         let number = program.as_raw_fd();
         // SAFETY: the child makes raw system calls until it executes or ends.
         let pid = unsafe { libc::fork() };
@@ -162,11 +163,12 @@ impl Command {
             unsafe { libc::_exit(127) };
         }
         let child = Pid::from_raw(pid).filter(|_| pid > 0)?;
-        for _ in 0..tenths * 20 {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
             if let Some(status) = ended(child) {
                 return Some(status);
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         kill(child);
         None

@@ -63,18 +63,15 @@ pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// Takes over a descriptor that was left, before anything else is opened.
-pub(crate) fn take_over(fd: RawFd) -> OwnedFd {
-    assert!(fd > 2, "no standard descriptor");
+/// Takes over a descriptor that was left, before anything else is opened. `None`: it is not open, or a standard one.
+pub(crate) fn take_over(fd: RawFd) -> Option<OwnedFd> {
     // SAFETY: it was left open by the program that this process was before, whose objects are gone.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+    (fd > 2 && is_open(fd)).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Closes a descriptor that was left and is not used any more.
 pub(crate) fn close(fd: RawFd) {
-    if is_open(fd) {
-        drop(take_over(fd));
-    }
+    drop(take_over(fd));
 }
 
 fn is_open(fd: RawFd) -> bool {

@@ -1,0 +1,66 @@
+//! What a keeper does about a server that has ended: writes it down, counts, and gives up if there are too many.
+
+use super::ending::{WINDOW, now, number_of};
+use super::keeper::{Gone, Keeper};
+use crate::ledger::header::MOST_DEATHS;
+use anyhow::{Result, bail};
+use rustix::process::Pid;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+impl Keeper<'_> {
+    /// Writes down how the server ended, for its successor to tell.
+    pub(super) fn note_end(&self, gone: &Gone) {
+        let header = self.header();
+        let status = match gone {
+            Gone::Died(Some(status)) => number_of(*status),
+            _ => 0,
+        };
+        header.server.store(0, Release);
+        header.status.store(status, Relaxed);
+        header.ended_at.store(now(), Release);
+    }
+
+    /// True if this death is one too many: see the option `max_deaths`.
+    pub(super) fn dies_too_often(&self) -> bool {
+        let deaths = &self.header().deaths;
+        for at in 1..MOST_DEATHS {
+            deaths[at - 1].store(deaths[at].load(Relaxed), Relaxed);
+        }
+        deaths[MOST_DEATHS - 1].store(now(), Relaxed);
+        let most = usize::from(self.options.max_deaths).min(MOST_DEATHS);
+        let first = match most {
+            0 => 0,
+            most => deaths[MOST_DEATHS - most].load(Relaxed),
+        };
+        first != 0 && now().saturating_sub(first) < WINDOW.as_nanos() as u64
+    }
+
+    /// Waits, longer each time, before what has failed is tried once more: a lack of processes, descriptors or memory passes.
+    /// False after half a minute.
+    pub(super) fn may_try_again(&mut self) -> bool {
+        let serving = self.header().serving.load(Acquire);
+        if self.failed.0 != serving {
+            self.failed = (serving, 0);
+        }
+        self.failed.1 += 1;
+        std::thread::sleep(Duration::from_millis(10 << self.failed.1.min(7)));
+        self.failed.1 < 30
+    }
+
+    /// What the last server was working on, as far as it can be read.
+    pub(super) fn last_requests(&self) -> String {
+        let left = crate::session::left(self.ledger);
+        match left.is_empty() {
+            true => "no request".to_owned(),
+            false => left.join(", "),
+        }
+    }
+
+    /// Takes the mount away: nobody is left to serve it.
+    pub(super) fn give_up(&self, why: &str) -> Result<Pid> {
+        let at = self.mount().mountpoint().display();
+        self.mount().detach_lazily()?;
+        bail!("{at}: the mount is taken away: {why}")
+    }
+}
