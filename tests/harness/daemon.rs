@@ -419,12 +419,14 @@ impl Drop for Etcfs {
                 break;
             }
         }
-        let pid = Pid::from_raw(self.pid).expect("a pid");
         for (signal, time) in [(Signal::TERM, END), (Signal::KILL, END)] {
             if !self.lives() {
                 break;
             }
-            let _ = kill_process(pid, signal);
+            // All of them: another one would take a dead one's place.
+            for pid in self.processes().into_iter().filter_map(Pid::from_raw) {
+                let _ = kill_process(pid, signal);
+            }
             let until = Instant::now() + time;
             while self.lives() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(2));
