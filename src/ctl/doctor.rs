@@ -6,12 +6,12 @@ mod tests;
 
 use super::Control;
 use super::answer::reason;
-use super::replace::has_keeper;
 use super::report::{Doctor, Finding, Severity};
 use crate::fs::ids::Side;
 use crate::fs::journal::Restart;
 use crate::fs::staging::sweep::{STALE_AFTER, is_stale};
 use crate::fs::staging::temp_names::is_hidden;
+use crate::ledger::header::Header;
 use crate::printable::printable;
 use crate::session::meter;
 use crate::sys::limits;
@@ -75,7 +75,7 @@ impl Control {
         let told = |restart: &Restart| (printable(&restart.why), restart.stall.as_secs_f64());
         let restarts: Vec<_> = restarts.iter().map(told).collect();
         findings.push(advice::survival(
-            self.start.keeper.is_some_and(has_keeper),
+            self.start.keeper.is_some_and(Header::has_keeper),
             &restarts,
             all,
         ));

@@ -5,7 +5,7 @@ use super::{Client, Control};
 use crate::ledger::header::{End, Header, Trial};
 use crate::sys::child;
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open};
 use rustix::process::{Pid, Signal, kill_process};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const NO_KEEPER: &str = "this daemon has no keeper that could make another serve
 impl Control {
     /// Ends this process, once the client knows; the keeper makes another one.
     pub(super) fn restart(&self, client: &Client) {
-        let Some(header) = self.start.keeper.filter(|header| has_keeper(header)) else {
+        let Some(header) = self.start.keeper.filter(|header| header.has_keeper()) else {
             return client.refuse(NO_KEEPER.to_owned());
         };
         client.report(&number(header));
@@ -28,21 +28,18 @@ impl Control {
 
     /// Has the keeper try out the client's program and go on as that. This process is killed then.
     pub(super) fn upgrade(&self, client: &Client, number: i32) {
-        let Some(header) = self.start.keeper.filter(|header| has_keeper(header)) else {
+        let Some(header) = self.start.keeper.filter(|header| header.has_keeper()) else {
             return client.refuse(NO_KEEPER.to_owned());
         };
         let taken = match client.pid() {
             Some(pid) => program_of(pid, number),
             None => Err("the client is in another pid namespace".to_owned()),
         };
-        let program = match taken {
-            Ok(program) => program,
+        let (program, stat) = match taken {
+            Ok(taken) => taken,
             Err(why) => return client.refuse(why),
         };
         let _one = crate::mutex::lock(&self.upgrading);
-        let Ok(stat) = fstat(&program) else {
-            return client.refuse("the program cannot be looked at".to_owned());
-        };
         header.set_trial(Trial::Open);
         header.candidate_is[0].store(stat.st_dev, Release);
         header.candidate_is[1].store(stat.st_ino, Release);
@@ -72,12 +69,6 @@ impl Control {
     }
 }
 
-/// True while the process that has made this one lives and is its keeper.
-pub(super) fn has_keeper(header: &Header) -> bool {
-    let keeper = Pid::from_raw(header.keeper.load(Acquire));
-    keeper.is_some() && rustix::process::getppid() == keeper
-}
-
 /// What a client is told first.
 fn number(header: &Header) -> Vec<u8> {
     let servers = header.servers.load(Acquire);
@@ -103,21 +94,20 @@ pub(super) fn in_words(trial: Trial) -> Option<&'static str> {
 
 /// The descriptor `number` of process `pid`, if it is a program that may take this one's place: root's or this user's own, and
 /// nobody else's to write.
-fn program_of(pid: Pid, number: i32) -> Result<OwnedFd, String> {
+fn program_of(pid: Pid, number: i32) -> Result<(OwnedFd, Stat), String> {
     let path = format!("/proc/{}/fd/{number}", pid.as_raw_nonzero());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let program = open(path, flags, Mode::empty())
         .map_err(|errno| format!("the program cannot be opened: {errno}"))?;
     let stat = fstat(&program).map_err(|errno| format!("the program: {errno}"))?;
-    let own = rustix::process::geteuid().as_raw();
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind != FileType::RegularFile || stat.st_mode & 0o111 == 0 {
         return Err("the program is no file that can be executed".to_owned());
     }
-    if (stat.st_uid != 0 && stat.st_uid != own) || stat.st_mode & 0o022 != 0 {
+    if !child::is_ours_alone(&stat) {
         return Err(
             "the program can be written by others than root and this daemon's user; chown and chmod it".to_owned(),
         );
     }
-    Ok(program)
+    Ok((program, stat))
 }

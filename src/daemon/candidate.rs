@@ -84,12 +84,10 @@ impl Keeper<'_> {
         let program = fcntl_dupfd_cloexec(inherit::borrow(number), 3).ok()?;
         let stat = fstat(&program).ok()?;
         let is = [&header.candidate_is[0], &header.candidate_is[1]].map(|word| word.load(Acquire));
-        let own = rustix::process::geteuid().as_raw();
-        let is_ours = (stat.st_uid == 0 || stat.st_uid == own) && stat.st_mode & 0o022 == 0;
         let taken = header
             .candidate
             .compare_exchange(number, 0, AcqRel, Relaxed);
-        if [stat.st_dev, stat.st_ino] != is || !is_ours || taken.is_err() {
+        if [stat.st_dev, stat.st_ino] != is || !child::is_ours_alone(&stat) || taken.is_err() {
             return None;
         }
         let program = program.into_raw_fd();

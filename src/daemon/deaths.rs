@@ -1,8 +1,9 @@
 //! What a keeper does about a server that has ended: writes it down, counts, and gives up if there are too many.
 
-use super::ending::{WINDOW, now, number_of};
+use super::ending::{WINDOW, number_of};
 use super::keeper::{Gone, Keeper};
 use crate::ledger::header::MOST_DEATHS;
+use crate::session::meter::now;
 use anyhow::{Result, bail};
 use rustix::process::Pid;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

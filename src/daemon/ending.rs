@@ -52,12 +52,6 @@ pub(super) fn sent_to_all(signal: i32) -> bool {
     matches!(signal, libc::SIGTERM | libc::SIGHUP)
 }
 
-/// Nanoseconds of the monotonic clock, which all processes share.
-pub(super) fn now() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
 /// How a process has ended, as a number: see [`crate::ledger::header::Header::status`].
 pub(super) fn number_of(status: WaitStatus) -> i32 {
     let code = status.exit_status().map_or(0, |code| -code);

@@ -1,6 +1,6 @@
 //! The process that serves, seen from the inside: what it does besides serving.
 
-use super::ending::{LAST_LINES, forward, now, told, unmount};
+use super::ending::{LAST_LINES, forward, told, unmount};
 use super::facts::Facts;
 use super::serve;
 use crate::cli::Options;
@@ -10,13 +10,14 @@ use crate::ledger::header::{End, Header};
 use crate::ledger::{Ledger, Region, Unreadable};
 use crate::log;
 use crate::session::Session;
+use crate::session::meter::now;
 use crate::sys::child;
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{self, Signals};
 use crate::sys::stop;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{BorrowedFd, RawFd};
-use rustix::process::{Pid, getppid};
+use rustix::process::Pid;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -129,12 +130,10 @@ pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
 
 /// True if the keeper has died and no other one takes its place, which would end this process.
 fn is_alone(header: &Header) -> bool {
-    let keeper = || Pid::from_raw(header.keeper.load(Acquire));
-    let is_orphan = || keeper().is_none() || getppid() != keeper();
-    if is_orphan() {
+    if !header.has_keeper() {
         std::thread::sleep(PATIENCE);
     }
-    is_orphan()
+    !header.has_keeper()
 }
 
 /// Says what has happened, once the mount is served again.

@@ -252,7 +252,6 @@ impl Journal {
     }
 
     /// Notes that a server has taken the place of another one.
-    #[allow(dead_code)] // A successor calls it.
     pub(crate) fn restarted(&self, restart: Restart) {
         let mut state = lock(&self.newest);
         if state.restarts.len() >= RESTARTS_MAX {

@@ -1,5 +1,6 @@
 //! The first page: what the keeper reads, and numbers that must go on.
 
+use rustix::process::{Pid, getppid};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use zerocopy::FromBytes;
 
@@ -107,6 +108,12 @@ impl End {
 }
 
 impl Header {
+    /// True while the process that has made this one, a server, lives and is its keeper.
+    pub(crate) fn has_keeper(&self) -> bool {
+        let keeper = Pid::from_raw(self.keeper.load(Ordering::Acquire));
+        keeper.is_some() && getppid() == keeper
+    }
+
     /// Why the server ends.
     pub(crate) fn end(&self) -> End {
         End::of(self.end.load(Ordering::Acquire))

@@ -7,6 +7,7 @@
 use crate::mutex::lock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use rustix::fs::Stat;
 use rustix::io::{self, Errno};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Signal, WaitOptions, WaitStatus, getppid, getrlimit, pidfd_open,
@@ -96,6 +97,12 @@ pub(crate) fn end_strange(pid: Pid) -> bool {
         std::thread::sleep(Duration::from_millis(1));
     }
     false
+}
+
+/// True for a program that belongs to root or to this process's user, and that nobody else may write.
+pub(crate) fn is_ours_alone(program: &Stat) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    (program.st_uid == 0 || program.st_uid == own) && program.st_mode & 0o022 == 0
 }
 
 /// What a program is executed with. It is made while there is one thread, so that nothing has to be allocated later.
