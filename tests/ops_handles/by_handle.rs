@@ -1,6 +1,8 @@
 //! File handles lead back to an object for as long as it exists, whatever the kernel has forgotten, and nowhere else.
 
-use crate::harness::{Env, Etcfs, Lower, Opts, Pair, User, as_user, errno, private, stats};
+use crate::harness::{
+    Env, Etcfs, Lower, Opts, Pair, User, as_user, errno, forget_names, private, stats,
+};
 use crate::{DEADLINE, contents};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::{Errno, Result};
@@ -59,7 +61,7 @@ fn open(mount: &Path, handle: &Handle, flags: OFlags) -> Result<OwnedFd> {
 fn forget(etcfs: &Etcfs) {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
-        fs::write("/proc/sys/vm/drop_caches", "2").expect("drop dentries and inodes");
+        forget_names(&etcfs.mnt());
         let known = stats(etcfs)["nodes"].as_u64().expect("a number");
         // The root, and what asks.
         if known <= 2 {
