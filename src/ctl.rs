@@ -13,7 +13,7 @@ mod replace;
 pub mod report;
 pub mod wire;
 
-use crate::ledger::header::Header;
+use crate::ledger::header::FirstPage;
 use crate::log;
 use crate::session::Session;
 use crate::session::meter::Snapshot;
@@ -49,7 +49,7 @@ pub(crate) struct Start {
     /// Passthrough was asked for.
     pub(crate) passthrough: bool,
     /// What the keeper reads, if there is one.
-    pub(crate) keeper: Option<&'static Header>,
+    pub(crate) keeper: Option<&'static FirstPage>,
 }
 
 /// What the threads here share.

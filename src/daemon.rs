@@ -32,7 +32,7 @@ use anyhow::{Context as _, Result};
 use ending::{LAST_LINES, code, sent_to_all, signal_name, unmount};
 use keeper::Keeper;
 use settle::settle;
-use start::Made;
+use start::Unserved;
 use std::process::ExitCode;
 
 /// Serves until the mount is gone or a signal ends it. Call it in a process that has one thread.
@@ -81,10 +81,10 @@ fn keep(
     options: &Options,
     signals: &Signals,
     readiness: Readiness,
-    made: Made,
+    made: Unserved,
     ledger: &'static Ledger,
 ) -> ExitCode {
-    let Made {
+    let Unserved {
         facts,
         pending,
         starting,
@@ -114,8 +114,8 @@ fn keep(
 }
 
 /// Serves in this process.
-fn alone(options: &Options, signals: &Signals, readiness: Readiness, made: Made) -> ExitCode {
-    let Made {
+fn alone(options: &Options, signals: &Signals, readiness: Readiness, made: Unserved) -> ExitCode {
+    let Unserved {
         facts,
         pending,
         starting,

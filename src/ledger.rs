@@ -34,7 +34,7 @@ use crate::sys::shared::Shared;
 use crate::sys::slots::Slots;
 use backing::BackingRecord;
 use handle::HandleRecord;
-use header::Header;
+use header::FirstPage;
 use lock::OwnerRecord;
 use node::{Aside, NodeRecord, NodeTable};
 use place::PlaceRecord;
@@ -42,7 +42,7 @@ use rustix::fd::{BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use table::{Record, Table};
+use table::{FlatRecord, Table};
 
 /// Names the layout of everything in a ledger.
 pub(crate) const VERSION: u32 = 4;
@@ -53,7 +53,7 @@ const ALIGNED: usize = 64 * 1024;
 /// What lies where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Region {
-    /// [`header::Header`].
+    /// [`header::FirstPage`].
     Header,
     /// What the start has found out, as text: see `daemon`.
     Facts,
@@ -285,18 +285,18 @@ impl Ledger {
     }
 
     /// The first page.
-    pub(crate) fn header(&self) -> &'static Header {
+    pub(crate) fn header(&self) -> &'static FirstPage {
         &self.memory.records(self.place(Region::Header).0, 1)[0]
     }
 
     /// The records of a region: as many as it has room for.
-    pub(crate) fn records<R: Record>(&self, region: Region) -> &'static [R] {
+    pub(crate) fn records<R: FlatRecord>(&self, region: Region) -> &'static [R] {
         let (first, len) = self.place(region);
         self.memory.records(first, len / size_of::<R>())
     }
 
     /// The records of a region as a table.
-    pub(crate) fn table<R: Record>(&'static self, region: Region) -> Table<R> {
+    pub(crate) fn table<R: FlatRecord>(&'static self, region: Region) -> Table<R> {
         let mark = &self.header().marks[region as usize];
         let first = self.place(region).0;
         Table::over(self.records(region), mark, Some((&self.memory, first)))
@@ -321,7 +321,7 @@ impl Ledger {
         named
     }
 
-    fn name<R: Record>(&self, region: Region, named: &mut Vec<RawFd>) {
+    fn name<R: FlatRecord>(&self, region: Region, named: &mut Vec<RawFd>) {
         let mark = self.header().marks[region as usize].load(Ordering::Relaxed);
         let records = self.records::<R>(region).iter().take(mark as usize);
         let used = records.filter(|record| record.is_used());

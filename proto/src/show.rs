@@ -19,7 +19,7 @@ const HEX_LIMIT: usize = 64;
 
 /// Shows a request.
 pub fn request<'a>(frame: &Frame<'a>) -> impl fmt::Display + 'a {
-    request::Request(*frame)
+    request::ShownRequest(*frame)
 }
 
 /// Shows the message that answers a request of kind `opcode`, or a notice, which is known by its `unique` of 0.

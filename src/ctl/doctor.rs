@@ -11,7 +11,7 @@ use crate::fs::ids::Side;
 use crate::fs::journal::Restart;
 use crate::fs::staging::sweep::{STALE_AFTER, is_stale};
 use crate::fs::staging::temp_names::is_hidden;
-use crate::ledger::header::Header;
+use crate::ledger::header::FirstPage;
 use crate::printable::printable;
 use crate::session::meter;
 use crate::sys::limits;
@@ -75,7 +75,7 @@ impl Control {
         let told = |restart: &Restart| (printable(&restart.why), restart.stall.as_secs_f64());
         let restarts: Vec<_> = restarts.iter().map(told).collect();
         findings.push(advice::survival(
-            self.start.keeper.is_some_and(Header::has_keeper),
+            self.start.keeper.is_some_and(FirstPage::has_keeper),
             &restarts,
             all,
         ));

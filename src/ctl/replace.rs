@@ -2,7 +2,7 @@
 
 use super::report::Replaced;
 use super::{Client, Control};
-use crate::ledger::header::{End, Header, Trial};
+use crate::ledger::header::{End, FirstPage, Trial};
 use crate::sys::child;
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open};
@@ -70,7 +70,7 @@ impl Control {
 }
 
 /// What a client is told first.
-fn number(header: &Header) -> Vec<u8> {
+fn number(header: &FirstPage) -> Vec<u8> {
     let servers = header.servers.load(Acquire);
     serde_json::to_vec(&Replaced { servers }).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use super::keeper::{Keeper, Woken};
 use crate::ledger::VERSION;
 use crate::ledger::header::{End, Trial};
 use crate::log;
-use crate::sys::child::{self, Command};
+use crate::sys::child::{self, Execution};
 use crate::sys::inherit;
 use anyhow::Result;
 use rustix::fd::{AsRawFd as _, IntoRawFd as _, RawFd};
@@ -55,7 +55,7 @@ impl Keeper<'_> {
         let Some(program) = self.take_candidate() else {
             return;
         };
-        let trial = Command::own(TRIAL, &self.file().to_string());
+        let trial = Execution::own(TRIAL, &self.file().to_string());
         header.understood.store(0, Relaxed);
         let found = match trial.try_out(inherit::borrow(program), PATIENCE) {
             // Any program may end with 0.

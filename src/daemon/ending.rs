@@ -52,7 +52,7 @@ pub(super) fn sent_to_all(signal: i32) -> bool {
     matches!(signal, libc::SIGTERM | libc::SIGHUP)
 }
 
-/// How a process has ended, as a number: see [`crate::ledger::header::Header::status`].
+/// How a process has ended, as a number: see [`crate::ledger::header::FirstPage::status`].
 pub(super) fn number_of(status: WaitStatus) -> i32 {
     let code = status.exit_status().map_or(0, |code| -code);
     status.terminating_signal().unwrap_or(code)

@@ -36,12 +36,12 @@ pub(super) struct Facts {
     pub(super) suid: bool,
     /// See there.
     pub(super) dev: bool,
-    agreed: Init,
+    agreed: InitFacts,
 }
 
 /// What INIT agreed on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Init {
+struct InitFacts {
     minor: u32,
     offered: u64,
     flags: u64,
@@ -56,9 +56,9 @@ struct Init {
     congestion_threshold: u16,
 }
 
-impl From<&Agreed> for Init {
-    fn from(agreed: &Agreed) -> Init {
-        Init {
+impl From<&Agreed> for InitFacts {
+    fn from(agreed: &Agreed) -> InitFacts {
+        InitFacts {
             minor: agreed.minor,
             offered: agreed.offered.bits(),
             flags: agreed.flags.bits(),

@@ -10,10 +10,10 @@ use super::facts::{Facts, STATE};
 use super::server;
 use crate::cli::Options;
 use crate::ledger::Ledger;
-use crate::ledger::header::{End, Header};
+use crate::ledger::header::{End, FirstPage};
 use crate::log;
 use crate::mount::Attached;
-use crate::sys::child::{self, Command, Half};
+use crate::sys::child::{self, Execution, Half};
 use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,7 +32,7 @@ pub(super) struct Keeper<'a> {
     pub(super) ledger: &'static Ledger,
     pub(super) signals: &'a Signals,
     /// How the program is executed that is to go on with this state.
-    pub(super) again: Command,
+    pub(super) again: Execution,
     /// Readable once a server has begun to serve.
     pub(super) begun: OwnedFd,
     /// The process that takes this one's place should it die.
@@ -100,7 +100,7 @@ impl<'a> Keeper<'a> {
             facts,
             ledger,
             signals,
-            again: Command::own(STATE, &file.to_string()),
+            again: Execution::own(STATE, &file.to_string()),
             begun,
             spare: None,
             spare_due: None,
@@ -110,7 +110,7 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    pub(super) fn header(&self) -> &'static Header {
+    pub(super) fn header(&self) -> &'static FirstPage {
         self.ledger.header()
     }
 
@@ -347,7 +347,7 @@ impl<'a> Keeper<'a> {
             Half::Child => {
                 header.server.store(own(), Release);
                 server::run(
-                    &server::Start {
+                    &server::ServerStart {
                         options: self.options,
                         facts: &self.facts,
                         ledger: self.ledger,

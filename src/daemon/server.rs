@@ -6,7 +6,7 @@ use super::serve;
 use crate::cli::Options;
 use crate::fs::Fs;
 use crate::fs::journal::Restart;
-use crate::ledger::header::{End, Header};
+use crate::ledger::header::{End, FirstPage};
 use crate::ledger::{Ledger, Region, Unreadable};
 use crate::log;
 use crate::session::Session;
@@ -28,7 +28,7 @@ const NEW: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What a server begins with.
-pub(super) struct Start<'a> {
+pub(super) struct ServerStart<'a> {
     /// What the command line says.
     pub(super) options: &'a Options,
     /// What the start has found out.
@@ -44,7 +44,7 @@ pub(super) struct Start<'a> {
 }
 
 /// Serves until the connection ends, or the process is killed. `first`: nobody has served this mount before.
-pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
+pub(super) fn run(start: &ServerStart<'_>, first: bool) -> ! {
     let header = start.ledger.header();
     let began = Instant::now();
     let keeper = Pid::from_raw(header.keeper.load(Acquire));
@@ -129,7 +129,7 @@ pub(super) fn run(start: &Start<'_>, first: bool) -> ! {
 }
 
 /// True if the keeper has died and no other one takes its place, which would end this process.
-fn is_alone(header: &Header) -> bool {
+fn is_alone(header: &FirstPage) -> bool {
     if !header.has_keeper() {
         std::thread::sleep(PATIENCE);
     }
@@ -137,7 +137,7 @@ fn is_alone(header: &Header) -> bool {
 }
 
 /// Says what has happened, once the mount is served again.
-fn tell(start: &Start<'_>, session: &Session) {
+fn tell(start: &ServerStart<'_>, session: &Session) {
     let header = start.ledger.header();
     let ended = header.ended_at.load(Acquire);
     let stall = Duration::from_nanos(now().saturating_sub(ended));

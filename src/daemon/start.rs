@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use std::os::unix::ffi::OsStrExt as _;
 
 /// A mount that waits for somebody to serve it.
-pub(super) struct Made {
+pub(super) struct Unserved {
     /// What is to be known of it.
     pub(super) facts: Facts,
     /// What makes it visible.
@@ -31,7 +31,7 @@ pub(super) struct Made {
 ///
 /// # Errors
 /// Nothing is left mounted then.
-pub(super) fn make(options: &Options) -> Result<Made> {
+pub(super) fn make(options: &Options) -> Result<Unserved> {
     let mountpoint = std::path::absolute(&options.mount.mountpoint)
         .with_context(|| format!("{}", options.mount.mountpoint.display()))?;
     // Where there is no such directory, that is said below.
@@ -105,7 +105,7 @@ pub(super) fn make(options: &Options) -> Result<Made> {
         }
     };
     let device = prepared.device.into_raw_fd();
-    Ok(Made {
+    Ok(Unserved {
         facts: before.and(device, &agreed, pending.to_be(), door, program()),
         pending,
         starting,

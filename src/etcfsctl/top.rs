@@ -38,13 +38,13 @@ pub(crate) struct Args {
 
 /// What the thread that reads the log and the one that draws share.
 #[derive(Default)]
-struct Shared {
+struct Board {
     window: Window,
     /// Why no more records come.
     ended: Option<String>,
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock(shared: &Mutex<Board>) -> MutexGuard<'_, Board> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     let mount = find::mount(args.mount.as_deref())?;
     let connection = Connection::ask(how, &mount, &Query::Log(Filter::default()))?;
     connection.wait_for_ever()?;
-    let shared = Arc::new(Mutex::new(Shared::default()));
+    let shared = Arc::new(Mutex::new(Board::default()));
     let collected = shared.clone();
     std::thread::spawn(move || collect(connection, &collected));
     if how.json {
@@ -74,7 +74,7 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
 }
 
 /// Adds up records until the daemon ends.
-fn collect(mut connection: Connection, shared: &Mutex<Shared>) {
+fn collect(mut connection: Connection, shared: &Mutex<Board>) {
     let why = loop {
         let message = match connection.message() {
             Ok(Some(message)) => message,
@@ -90,7 +90,7 @@ fn collect(mut connection: Connection, shared: &Mutex<Shared>) {
 }
 
 /// One JSON object per interval.
-fn print(shared: &Mutex<Shared>, interval: Duration, count: u64) -> Result<ExitCode> {
+fn print(shared: &Mutex<Board>, interval: Duration, count: u64) -> Result<ExitCode> {
     let mut out = std::io::stdout();
     for _ in 0..count {
         std::thread::sleep(interval);
@@ -110,7 +110,7 @@ fn print(shared: &Mutex<Shared>, interval: Duration, count: u64) -> Result<ExitC
 fn show(
     how: &How,
     mount: &Mount,
-    shared: &Mutex<Shared>,
+    shared: &Mutex<Board>,
     interval: Duration,
     terminal: &mut ratatui::DefaultTerminal,
 ) -> Result<()> {

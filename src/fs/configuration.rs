@@ -11,7 +11,7 @@ use crate::log;
 use crate::mutex::lock;
 use crate::sys::creds::own;
 use entry::Changed;
-use kept::Kept;
+use kept::ConfigurationKept;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub(crate) struct Configuration {
     /// The configuration in force, for those who ask; as in `kept`.
     config: Mutex<Config>,
     /// What a successor finds. Held for moments.
-    kept: Mutex<Kept>,
+    kept: Mutex<ConfigurationKept>,
     /// Held by whoever writes to the file or changes the configuration, from reading sources to editing files. What it guards
     /// is the right to do so.
     changing: Mutex<()>,
@@ -41,7 +41,7 @@ pub(crate) struct Configuration {
 }
 
 /// The configuration that a ledger tells of, before anything is served by it.
-pub(crate) struct Restored(Kept);
+pub(crate) struct Restored(ConfigurationKept);
 
 impl Restored {
     /// What `ledger` says. Nothing is an empty configuration, version 1 of the rules.
@@ -49,7 +49,7 @@ impl Restored {
     /// # Errors
     /// [`Unreadable::Broken`].
     pub(crate) fn over(ledger: &'static Ledger) -> Result<Restored, Unreadable> {
-        Kept::over(ledger).map(Restored)
+        ConfigurationKept::over(ledger).map(Restored)
     }
 
     /// The rules, to be in force from the beginning.
@@ -222,7 +222,7 @@ impl Configuration {
         written: Option<(u64, u64, &[u8], i64)>,
         end: End<'_>,
     ) -> Result<bool, CommandError> {
-        let mut room = Kept::ROOM;
+        let mut room = ConfigurationKept::ROOM;
         let mut read = |command: &Command, path| {
             let refused = |problem| CommandError::new(&command.line(), problem);
             let text = own(|| self.read_source(path));

@@ -28,7 +28,7 @@ pub(crate) struct Grants {
 }
 
 /// What is shown of an object's mode and device number.
-pub(crate) struct Shown {
+pub(crate) struct ShownObject {
     /// Type and permission bits.
     pub(crate) mode: u32,
     /// Major and minor number.
@@ -51,8 +51,8 @@ impl Grants {
 
     /// What clients are shown of `stat`. A set-id bit or a device of another file system within a side is not shown where it
     /// would count.
-    pub(crate) fn shown(&self, stat: &Stat) -> Shown {
-        let mut shown = Shown {
+    pub(crate) fn shown(&self, stat: &Stat) -> ShownObject {
+        let mut shown = ShownObject {
             mode: stat.0.stx_mode.into(),
             rdev: (stat.0.stx_rdev_major, stat.0.stx_rdev_minor),
         };
@@ -68,7 +68,7 @@ impl Grants {
     }
 
     /// As [`Grants::shown`], for attributes that the kernel keeps: what ids it is told that `node` gives is remembered.
-    pub(crate) fn shown_of(&self, node: &Node, stat: &Stat) -> Shown {
+    pub(crate) fn shown_of(&self, node: &Node, stat: &Stat) -> ShownObject {
         let shown = self.shown(stat);
         if self.suid {
             let ids = ids_of(&shown, stat);
@@ -116,7 +116,7 @@ impl Grants {
 }
 
 /// A digest of the ids that a file gives; 0: none.
-fn ids_of(shown: &Shown, stat: &Stat) -> u16 {
+fn ids_of(shown: &ShownObject, stat: &Stat) -> u16 {
     let bits = shown.mode & SET_IDS;
     if bits == 0 || !stat.is_file() {
         return 0;

@@ -55,7 +55,7 @@ const MANY: usize = 16;
 pub(crate) type Noted = Option<Slot<HandleRecord>>;
 
 /// What is open, and what a successor will find of it, which ends first.
-struct Open<T> {
+struct OpenOnce<T> {
     _noted: Noted,
     what: Arc<T>,
 }
@@ -87,8 +87,8 @@ struct Lent {
 /// Everything open on one node, by handle number.
 #[derive(Default)]
 pub(crate) struct Handles {
-    files: BTreeMap<u64, Open<File>>,
-    dirs: BTreeMap<u64, Open<Dir>>,
+    files: BTreeMap<u64, OpenOnce<File>>,
+    dirs: BTreeMap<u64, OpenOnce<Dir>>,
     /// How the node's opens are served.
     pub(crate) backing: Backing,
     /// How many of `files` are open for writing.
@@ -187,7 +187,7 @@ impl Handles {
     /// Adds an open file.
     pub(crate) fn add_file(&mut self, fh: u64, file: Arc<File>, noted: Noted) {
         self.writers += usize::from(file.is_writable());
-        let open = Open {
+        let open = OpenOnce {
             _noted: noted,
             what: file,
         };
@@ -200,7 +200,7 @@ impl Handles {
         let latest = self.files.range(handles_of(slot)).rev().take(MANY);
         let mut found = None;
         let mut seen = 0;
-        for (_, Open { what: file, .. }) in latest {
+        for (_, OpenOnce { what: file, .. }) in latest {
             seen += 1;
             if (file.flags, file.registered) == (flags, registered) && file.held.is_some() {
                 found = found.or(Some(file));
@@ -254,7 +254,7 @@ impl Handles {
 
     /// Adds an open directory.
     pub(crate) fn add_dir(&mut self, fh: u64, dir: Dir, noted: Noted) {
-        let open = Open {
+        let open = OpenOnce {
             _noted: noted,
             what: Arc::new(dir),
         };

@@ -29,7 +29,7 @@ use crate::sys::inherit::Inherited;
 use arc_swap::{ArcSwap, Guard};
 use dir_cache::DirClock;
 use orphans::Orphans;
-use replaced::Replaced;
+use replaced::ReplacedFiles;
 use rustix::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use sent_back::SentBack;
@@ -77,7 +77,7 @@ pub struct Lower {
     /// Known nodes.
     pub nodes: Nodes,
     /// Files that enforcement has put others in the place of.
-    pub(crate) replaced: Replaced,
+    pub(crate) replaced: ReplacedFiles,
     /// Who was sent back to look a name up again.
     pub(crate) sent_back: SentBack,
     local: BaseDir,
@@ -107,7 +107,7 @@ impl Lower {
         let (nodes, holding) = Nodes::over(ledger, inherited, key, root)?;
         let lower = Lower {
             nodes,
-            replaced: Replaced::default(),
+            replaced: ReplacedFiles::default(),
             sent_back: SentBack::default(),
             local,
             global,

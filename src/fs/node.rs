@@ -15,7 +15,7 @@ pub(crate) mod one;
 pub(crate) mod restore;
 
 use super::ids::{Key, NodeId};
-use crate::ledger::header::Header;
+use crate::ledger::header::FirstPage;
 use crate::ledger::node::NodeTable;
 use finder::Finder;
 use foldhash::quality;
@@ -41,7 +41,7 @@ pub struct Nodes {
     hasher: quality::RandomState,
     /// What a successor will find of them.
     table: &'static NodeTable,
-    header: &'static Header,
+    header: &'static FirstPage,
     root: Arc<Node>,
     /// Directories found elsewhere than before: the places remembered below them are good no more.
     moves: AtomicU64,

@@ -14,8 +14,8 @@ use super::lower::Lower;
 use super::node::Node;
 use super::passthrough::Passthrough;
 use super::stat::Stat;
-use crate::ledger::handle::{HandleRecord, Kind, Open};
-use crate::ledger::header::Header;
+use crate::ledger::handle::{HandleKind, HandleRecord, OpenRecord};
+use crate::ledger::header::FirstPage;
 use crate::ledger::table::{Slot, Table};
 use crate::ledger::{Ledger, Region};
 use crate::sys::lease::{Lease, may_wait};
@@ -52,7 +52,7 @@ pub(crate) fn lower_flags(flags: u32) -> OFlags {
 }
 
 /// What users are told apart by, the same for every successor: what they have open is counted where it was.
-fn seed(header: &Header) -> u64 {
+fn seed(header: &FirstPage) -> u64 {
     let chosen = std::hash::RandomState::new().hash_one(0);
     let seed = &header.account_seed;
     match seed.compare_exchange(0, chosen, Ordering::Relaxed, Ordering::Relaxed) {
@@ -73,7 +73,7 @@ pub(crate) struct Opens {
     closing: Closing,
     /// What a successor will find of it.
     records: &'static Table<HandleRecord>,
-    header: &'static Header,
+    header: &'static FirstPage,
 }
 
 impl Opens {
@@ -138,7 +138,7 @@ impl Opens {
             && self.passthrough.registry.is_on()
             && let Some(io) = self.open_for_reading(node)?
         {
-            let note = |fh| self.note(node, Kind::Lent, fh, None, 1);
+            let note = |fh| self.note(node, HandleKind::Lent, fh, None, 1);
             let fh = node.handles().lend(charge, self.new_handle(), note) | NO_DESCRIPTOR;
             return Ok(Opened { fh, io });
         }
@@ -242,7 +242,7 @@ impl Opens {
             None => self.adopt_first(node, fd.as_fd(), flags),
         };
         let registered = io != Io::Plain;
-        let kind = Kind::File { registered };
+        let kind = HandleKind::File { registered };
         let file = |fd, held| {
             Arc::new(File {
                 fd,
@@ -271,7 +271,7 @@ impl Opens {
     pub(crate) fn adopt_dir(&self, node: &Node, mut dir: Dir, charge: Charge<'_>) -> u64 {
         let (fh, held) = charge.into_handle(self.new_handle());
         dir.held = Some(held);
-        let noted = self.note(node, Kind::Dir, fh, Some(dir.fd.as_fd()), 0);
+        let noted = self.note(node, HandleKind::Dir, fh, Some(dir.fd.as_fd()), 0);
         node.handles().add_dir(fh, dir, noted);
         fh
     }
@@ -280,13 +280,13 @@ impl Opens {
     fn note(
         &self,
         node: &Node,
-        kind: Kind,
+        kind: HandleKind,
         fh: u64,
         fd: Option<BorrowedFd<'_>>,
         flags: u32,
     ) -> Noted {
         let record = Slot::take(self.records)?;
-        record.begin(&Open {
+        record.begin(&OpenRecord {
             kind,
             fh,
             node: node.id.0,

@@ -1,7 +1,7 @@
 //! Lower files that the kernel was given to read and write by itself, 24 bytes each. Their ids live on in the connection.
 
 use super::crash::point;
-use super::table::{Ends, Record, number};
+use super::table::{Ends, FlatRecord, number};
 use rustix::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering, compiler_fence};
 use zerocopy::FromBytes;
@@ -44,7 +44,7 @@ pub(crate) enum Backed {
     Ending(u32),
 }
 
-impl Record for BackingRecord {
+impl FlatRecord for BackingRecord {
     fn is_used(&self) -> bool {
         self.state.load(Ordering::Acquire) != 0
     }

@@ -3,19 +3,19 @@
 
 /// Fields, in the order in which they were put.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Fields(Vec<u8>);
+pub(crate) struct FieldWriter(Vec<u8>);
 
-impl Fields {
+impl FieldWriter {
     /// With `bytes` as the field `tag`.
     #[must_use]
-    pub(crate) fn with(mut self, tag: u32, bytes: &[u8]) -> Fields {
+    pub(crate) fn with(mut self, tag: u32, bytes: &[u8]) -> FieldWriter {
         self.put(tag, bytes);
         self
     }
 
     /// With a number as the field `tag`.
     #[must_use]
-    pub(crate) fn with_number(self, tag: u32, number: u64) -> Fields {
+    pub(crate) fn with_number(self, tag: u32, number: u64) -> FieldWriter {
         self.with(tag, &number.to_ne_bytes())
     }
 
@@ -35,11 +35,11 @@ impl Fields {
 
 /// Fields that were written down.
 #[derive(Debug, Clone)]
-pub(crate) struct Found<'a>(Vec<(u32, &'a [u8])>);
+pub(crate) struct FieldReader<'a>(Vec<(u32, &'a [u8])>);
 
-impl<'a> Found<'a> {
+impl<'a> FieldReader<'a> {
     /// Those in `bytes`. `None`: these are none.
-    pub(crate) fn in_bytes(mut bytes: &'a [u8]) -> Option<Found<'a>> {
+    pub(crate) fn in_bytes(mut bytes: &'a [u8]) -> Option<FieldReader<'a>> {
         let mut fields = Vec::new();
         while !bytes.is_empty() {
             let (tag, rest) = bytes.split_first_chunk()?;
@@ -48,7 +48,7 @@ impl<'a> Found<'a> {
             fields.push((u32::from_ne_bytes(*tag), rest.get(..len)?));
             bytes = &rest[len..];
         }
-        Some(Found(fields))
+        Some(FieldReader(fields))
     }
 
     /// All, in their order.
@@ -76,24 +76,24 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let fields = Fields::default()
+        let fields = FieldWriter::default()
             .with(9, b"later")
             .with(1, b"")
             .with_number(2, 7);
-        let found = Found::in_bytes(fields.bytes()).unwrap();
+        let found = FieldReader::in_bytes(fields.bytes()).unwrap();
         assert_eq!(found.get(1), Some(&b""[..]));
         assert_eq!(
             (found.number(2), found.number(1), found.get(3)),
             (Some(7), None, None)
         );
-        assert!(Found::in_bytes(&fields.bytes()[1..]).is_none());
+        assert!(FieldReader::in_bytes(&fields.bytes()[1..]).is_none());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_fields_or_none(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            if let Some(found) = Found::in_bytes(&bytes) {
-                let mut again = Fields::default();
+            if let Some(found) = FieldReader::in_bytes(&bytes) {
+                let mut again = FieldWriter::default();
                 found.all().for_each(|(tag, bytes)| again.put(tag, bytes));
                 prop_assert_eq!(again.bytes(), bytes);
             }

@@ -7,7 +7,7 @@
 //! the order that the compiler keeps is the one that is needed, and costs nothing.
 
 use super::Region;
-use super::table::Record;
+use super::table::FlatRecord;
 use etcfs_proto::abi::UNIQUE_RESEND;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zerocopy::{FromBytes, IntoBytes as _};
@@ -81,7 +81,7 @@ pub(crate) struct Flight {
     rest: [AtomicU64; 12],
 }
 
-impl Record for Flight {
+impl FlatRecord for Flight {
     fn is_used(&self) -> bool {
         self.state.load(Ordering::Acquire) != 0
     }

@@ -1,7 +1,7 @@
 //! What the clients have open, 32 bytes for each handle.
 
 use super::crash::point;
-use super::table::{Ends, Record, number};
+use super::table::{Ends, FlatRecord, number};
 use rustix::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering, compiler_fence};
 use zerocopy::FromBytes;
@@ -10,7 +10,7 @@ use zerocopy::FromBytes;
 #[derive(Debug, FromBytes)]
 #[repr(C)]
 pub(crate) struct HandleRecord {
-    /// 0: not in use. [`Kind`] otherwise.
+    /// 0: not in use. [`HandleKind`] otherwise.
     state: AtomicU32,
     /// One more than the descriptor's number; 0: none. Handles that share a descriptor have the same.
     fd: AtomicI32,
@@ -24,7 +24,7 @@ pub(crate) struct HandleRecord {
 
 /// What a record stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum HandleKind {
     /// An open file.
     File {
         /// It is open with the node's backing id.
@@ -38,9 +38,9 @@ pub(crate) enum Kind {
 
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Open {
+pub(crate) struct OpenRecord {
     /// What it stands for.
-    pub(crate) kind: Kind,
+    pub(crate) kind: HandleKind,
     /// The handle's number.
     pub(crate) fh: u64,
     /// The node's number.
@@ -51,7 +51,7 @@ pub(crate) struct Open {
     pub(crate) flags: u32,
 }
 
-impl Record for HandleRecord {
+impl FlatRecord for HandleRecord {
     fn is_used(&self) -> bool {
         self.state.load(Ordering::Acquire) != 0
     }
@@ -73,12 +73,12 @@ const RELAXED: Ordering = Ordering::Relaxed;
 
 impl HandleRecord {
     /// Says what it stands for: its descriptor is open.
-    pub(crate) fn begin(&self, open: &Open) {
+    pub(crate) fn begin(&self, open: &OpenRecord) {
         let state = match open.kind {
-            Kind::File { registered: false } => 1,
-            Kind::File { registered: true } => 2,
-            Kind::Dir => 3,
-            Kind::Lent => 4,
+            HandleKind::File { registered: false } => 1,
+            HandleKind::File { registered: true } => 2,
+            HandleKind::Dir => 3,
+            HandleKind::Lent => 4,
         };
         point();
         self.fd.store(open.fd.map_or(0, |fd| fd + 1), RELAXED);
@@ -97,15 +97,15 @@ impl HandleRecord {
     }
 
     /// What it says. `None`: nothing that is known.
-    pub(crate) fn open(&self) -> Option<Open> {
+    pub(crate) fn open(&self) -> Option<OpenRecord> {
         let kind = match self.state.load(Ordering::Acquire) {
-            1 => Kind::File { registered: false },
-            2 => Kind::File { registered: true },
-            3 => Kind::Dir,
-            4 => Kind::Lent,
+            1 => HandleKind::File { registered: false },
+            2 => HandleKind::File { registered: true },
+            3 => HandleKind::Dir,
+            4 => HandleKind::Lent,
             _ => return None,
         };
-        Some(Open {
+        Some(OpenRecord {
             kind,
             fh: self.fh.load(RELAXED),
             node: self.node.load(RELAXED),

@@ -13,7 +13,7 @@ pub(crate) const MOST_DEATHS: usize = 64;
 /// The first page of a ledger.
 #[derive(Debug, FromBytes)]
 #[repr(C)]
-pub(crate) struct Header {
+pub(crate) struct FirstPage {
     /// [`MAGIC`].
     pub(crate) magic: AtomicU64,
     /// [`super::VERSION`].
@@ -107,7 +107,7 @@ impl End {
     }
 }
 
-impl Header {
+impl FirstPage {
     /// True while the process that has made this one, a server, lives and is its keeper.
     pub(crate) fn has_keeper(&self) -> bool {
         let keeper = Pid::from_raw(self.keeper.load(Ordering::Acquire));

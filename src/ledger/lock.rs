@@ -1,7 +1,7 @@
 //! The records of locks. How they change, and what may be found half changed, says `fs::locks::kept`.
 
-use super::table::Record;
-use crate::sys::lock::{Kind, Range};
+use super::table::FlatRecord;
+use crate::sys::lock::{LockKind, Range};
 use rustix::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zerocopy::FromBytes;
@@ -75,25 +75,25 @@ pub(crate) struct ChangeRecord {
 pub(crate) const UNLOCK: u32 = 3;
 
 /// A kind's code.
-pub(crate) fn code(kind: Kind) -> u32 {
+pub(crate) fn code(kind: LockKind) -> u32 {
     match kind {
-        Kind::Shared => 1,
-        Kind::Exclusive => 2,
+        LockKind::Shared => 1,
+        LockKind::Exclusive => 2,
     }
 }
 
 /// The kind with that code.
-fn kind_of(code: u32) -> Option<Kind> {
+fn kind_of(code: u32) -> Option<LockKind> {
     match code {
-        1 => Some(Kind::Shared),
-        2 => Some(Kind::Exclusive),
+        1 => Some(LockKind::Shared),
+        2 => Some(LockKind::Exclusive),
         _ => None,
     }
 }
 
 macro_rules! records {
     ($($record:ty),*) => {
-        $(impl Record for $record {
+        $(impl FlatRecord for $record {
             fn is_used(&self) -> bool {
                 self.state.load(Ordering::Acquire) != 0
             }
@@ -102,7 +102,7 @@ macro_rules! records {
 }
 records!(RangeRecord, LockHandleRecord, ChangeRecord);
 
-impl Record for OwnerRecord {
+impl FlatRecord for OwnerRecord {
     fn is_used(&self) -> bool {
         self.state.load(Ordering::Acquire) != 0
     }
@@ -161,7 +161,7 @@ impl OwnerRecord {
     }
 
     /// What is held with `flock(2)`; `Err`: no code that can be.
-    pub(crate) fn flocked(&self) -> Result<Option<Kind>, ()> {
+    pub(crate) fn flocked(&self) -> Result<Option<LockKind>, ()> {
         match self.flocked.load(Ordering::Relaxed) {
             0 => Ok(None),
             code => kind_of(code).map(Some).ok_or(()),
@@ -171,7 +171,7 @@ impl OwnerRecord {
 
 impl RangeRecord {
     /// What is locked, and how. `None`: nothing that can be.
-    pub(crate) fn range(&self) -> Option<(Range, Kind)> {
+    pub(crate) fn range(&self) -> Option<(Range, LockKind)> {
         let kind = kind_of(self.state.load(Ordering::Acquire))?;
         Some((range_of(&self.first, &self.last)?, kind))
     }
@@ -179,7 +179,7 @@ impl RangeRecord {
 
 impl ChangeRecord {
     /// What is changed, and to what. `None`: nothing that can be.
-    pub(crate) fn change(&self) -> Option<(Range, Option<Kind>)> {
+    pub(crate) fn change(&self) -> Option<(Range, Option<LockKind>)> {
         let to = match self.state.load(Ordering::Acquire) {
             UNLOCK => None,
             code => Some(kind_of(code)?),

@@ -5,7 +5,7 @@
 //! that one which counts.
 
 use super::crash::point;
-use super::fields::Fields;
+use super::fields::FieldWriter;
 use super::words::{get, put};
 use super::{Ledger, Region, Unreadable};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,7 +91,12 @@ impl Log {
     ///
     /// # Errors
     /// [`Full`]; nothing has changed then.
-    pub(crate) fn add(&mut self, kind: u32, fields: &Fields, spare: usize) -> Result<(), Full> {
+    pub(crate) fn add(
+        &mut self,
+        kind: u32,
+        fields: &FieldWriter,
+        spare: usize,
+    ) -> Result<(), Full> {
         let (half, len) = (self.half(), self.len());
         let len = write(self.halves[half], len, (kind, fields), spare)?;
         self.commit(half, len);
@@ -104,7 +109,7 @@ impl Log {
     /// [`Full`]; nothing has changed then.
     pub(crate) fn begin_anew(
         &mut self,
-        entries: impl Iterator<Item = (u32, Fields)>,
+        entries: impl Iterator<Item = (u32, FieldWriter)>,
         spare: usize,
     ) -> Result<(), Full> {
         let (old, old_len) = (self.half(), self.len());
@@ -132,7 +137,7 @@ impl Log {
 fn write(
     words: &[AtomicU64],
     len: usize,
-    (kind, fields): (u32, &Fields),
+    (kind, fields): (u32, &FieldWriter),
     spare: usize,
 ) -> Result<usize, Full> {
     let bytes = fields.bytes();

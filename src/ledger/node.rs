@@ -6,7 +6,7 @@
 mod check;
 
 use super::crash::point;
-use super::table::{Record, Table, number};
+use super::table::{FlatRecord, Table, number};
 use super::words;
 use rustix::fd::RawFd;
 use std::sync::atomic::{
@@ -86,7 +86,7 @@ pub(crate) struct Aside {
     words: [AtomicU64; 32],
 }
 
-impl Record for NodeRecord {
+impl FlatRecord for NodeRecord {
     fn is_used(&self) -> bool {
         self.state.load(Ordering::Acquire) != 0
     }
@@ -96,7 +96,7 @@ impl Record for NodeRecord {
     }
 }
 
-impl Record for Aside {
+impl FlatRecord for Aside {
     fn is_used(&self) -> bool {
         self.owner.load(Ordering::Acquire) != 0
     }
@@ -104,7 +104,7 @@ impl Record for Aside {
 
 /// What a node is and stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct NodeIdentity {
     /// Its number.
     pub(crate) id: u64,
     /// On the global side.
@@ -144,9 +144,9 @@ macro_rules! store {
 
 impl NodeRecord {
     /// What it is.
-    pub(crate) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> NodeIdentity {
         let state = self.state.load(RELAXED);
-        Identity {
+        NodeIdentity {
             id: self.id.load(RELAXED),
             global: state & GLOBAL != 0,
             kind: (state >> 16) as u16,
@@ -225,7 +225,7 @@ pub(crate) struct NodeTable {
 
 impl NodeTable {
     /// A record for a node found as `name` in the directory `parent`, with one lookup counted. `None`: there is none left.
-    pub(crate) fn begin(&self, what: &Identity, parent: u64, name: &[u8]) -> Option<u32> {
+    pub(crate) fn begin(&self, what: &NodeIdentity, parent: u64, name: &[u8]) -> Option<u32> {
         let slot = self.nodes.take()?;
         let record = self.nodes.at(slot);
         store! {

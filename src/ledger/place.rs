@@ -1,6 +1,6 @@
 //! Places of the daemon's own in lower directories, for as long as they are there: see `fs::staging`.
 
-use super::table::{Record, number};
+use super::table::{FlatRecord, number};
 use rustix::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use zerocopy::FromBytes;
@@ -30,7 +30,7 @@ pub(crate) struct PlaceFound {
     pub(crate) object: u64,
 }
 
-impl Record for PlaceRecord {
+impl FlatRecord for PlaceRecord {
     fn is_used(&self) -> bool {
         self.state.load(Ordering::Acquire) != 0
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use zerocopy::FromBytes;
 
 /// A record: any bytes are one, all zero is one that is not in use, and it is changed through atomics.
-pub(crate) trait Record: FromBytes + Sync + 'static {
+pub(crate) trait FlatRecord: FromBytes + Sync + 'static {
     /// True if it stands for something.
     fn is_used(&self) -> bool;
 
@@ -19,7 +19,7 @@ pub(crate) trait Record: FromBytes + Sync + 'static {
 }
 
 /// A record that is somebody's own until it ends: see [`Slot`].
-pub(crate) trait Ends: Record {
+pub(crate) trait Ends: FlatRecord {
     /// Marks it as not in use: the one store that ends it.
     fn end(&self);
 }
@@ -41,7 +41,7 @@ pub(crate) struct Table<R: 'static> {
     free: Mutex<Free>,
 }
 
-impl<R: Record> Table<R> {
+impl<R: FlatRecord> Table<R> {
     /// The table over `records`, of which those below `mark` may be in use. They begin at a byte of `memory`.
     pub(crate) fn over(
         records: &'static [R],
@@ -182,7 +182,7 @@ mod tests {
         state: AtomicU32,
     }
 
-    impl Record for Number {
+    impl FlatRecord for Number {
         fn is_used(&self) -> bool {
             self.state.load(Ordering::Acquire) != 0
         }

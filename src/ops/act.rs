@@ -12,7 +12,7 @@ use crate::fs::lower::resolve::Spot;
 use crate::fs::stat::Stat;
 use crate::sys::creds::{self, Held};
 use crate::sys::proc::{self, Caller};
-use crate::sys::stop::{self, Point};
+use crate::sys::stop::{self, StopPoint};
 use etcfs_proto::Frame;
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::Agreed;
@@ -81,7 +81,7 @@ impl<'a> Actor<'a> {
             },
             _ => first,
         };
-        stop::at(Point::Acted);
+        stop::at(StopPoint::Acted);
         done
     }
 

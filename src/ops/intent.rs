@@ -9,7 +9,7 @@ use super::Call;
 use crate::fs::budget::Charge;
 use crate::fs::ids::{Key, Side};
 use crate::ledger::flight::BEFORE;
-use crate::sys::stop::{self, Point};
+use crate::sys::stop::{self, StopPoint};
 use rustix::io::Errno;
 
 /// The first word of what was noted: something was.
@@ -21,12 +21,12 @@ pub(crate) type Before = [u64; BEFORE - 1];
 impl<'a> Call<'a> {
     /// The change is about to be made. No system call.
     pub(super) fn begin(&self, before: &[u64]) {
-        stop::at(Point::Looked);
+        stop::at(StopPoint::Looked);
         let mut words = [NOTED, 0, 0, 0, 0, 0, 0, 0];
         words[1..=before.len()].copy_from_slice(before);
         let unique = self.frame.head.unique;
         self.flight.begin(unique, &words[..=before.len()]);
-        stop::at(Point::Begun);
+        stop::at(StopPoint::Begun);
     }
 
     /// What a predecessor had noted that was killed when it may have made the change.

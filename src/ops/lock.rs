@@ -6,7 +6,7 @@
 use super::{Call, Handled, Leave};
 use crate::fs::locks::{Ask, Asked, Owner, may_lack_flush};
 use crate::fs::node::Node;
-use crate::sys::lock::{Kind, Range};
+use crate::sys::lock::{LockKind, Range};
 use etcfs_proto::abi::{FileLock, FlushIn, LkIn, LkOut, ReleaseIn};
 use etcfs_proto::flags::{LkFlags, OpenFlags, ReleaseFlags};
 use rustix::io::Errno;
@@ -61,7 +61,7 @@ fn set(call: &mut Call<'_>, wait: bool) -> Handled {
 fn ask(call: &Call<'_>) -> Result<Ask, Errno> {
     let args = call.args::<LkIn>()?;
     let flock = LkFlags::from_bits_retain(args.lk_flags).contains(LkFlags::FLOCK);
-    let kind = Kind::from_raw(args.lk.r#type);
+    let kind = LockKind::from_raw(args.lk.r#type);
     if kind.is_none() && args.lk.r#type != libc::F_UNLCK as u32 {
         return Err(Errno::INVAL);
     }

@@ -13,7 +13,7 @@ use crate::fs::stat::Stat;
 use crate::log;
 use crate::printable::printable;
 use crate::sys::creds;
-use crate::sys::stop::{self, Point};
+use crate::sys::stop::{self, StopPoint};
 use etcfs_proto::abi::{Rename2In, RenameIn};
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -217,12 +217,12 @@ fn clear_up(call: &Call<'_>, (from, old): (&Spot, &CStr), (to, new): (&Spot, &CS
 }
 
 /// Where tests kill the server.
-fn point(step: CopyStep) -> Point {
+fn point(step: CopyStep) -> StopPoint {
     match step {
-        CopyStep::Named => Point::Named,
-        CopyStep::Published => Point::Published,
-        CopyStep::SetAside => Point::SetAside,
-        _ => Point::Copying,
+        CopyStep::Named => StopPoint::Named,
+        CopyStep::Published => StopPoint::Published,
+        CopyStep::SetAside => StopPoint::SetAside,
+        _ => StopPoint::Copying,
     }
 }
 

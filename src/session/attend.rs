@@ -12,7 +12,7 @@ use super::serve::{Served, refuse, serve};
 use super::way::Way;
 use super::{head, lock_wait, panics};
 use crate::log;
-use crate::sys::stop::{self, Point};
+use crate::sys::stop::{self, StopPoint};
 use etcfs_proto::Reply;
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(crate) fn set_aside(
     let copy = session
         .flights
         .copy(request.message, request.taken, request.flight);
-    stop::at(Point::Parked);
+    stop::at(StopPoint::Parked);
     match session.pool.run(session, account, copy, shown) {
         Ok(()) => debt.pass_on(),
         Err(errno) => debt.pay(refuse(session, request, reply, shown, errno)),

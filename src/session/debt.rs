@@ -3,7 +3,7 @@
 use super::connection::Session;
 use super::head;
 use crate::log;
-use crate::sys::stop::{self, Point};
+use crate::sys::stop::{self, StopPoint};
 use etcfs_proto::abi::OutHeader;
 use rustix::io::{self, Errno};
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -28,9 +28,9 @@ impl<'s> Debt<'s> {
     /// Writes the answer.
     pub(crate) fn pay(mut self, answer: &[u8]) {
         self.unique = None;
-        stop::at(Point::Made);
+        stop::at(StopPoint::Made);
         write(self.session, answer);
-        stop::at(Point::Written);
+        stop::at(StopPoint::Written);
     }
 
     /// Nothing is owed, or somebody else owes it from here on.

@@ -10,7 +10,7 @@ use super::serve::finish;
 use super::{head, meter, panics};
 use crate::fs::locks::Wait;
 use crate::log;
-use crate::sys::stop::{self, Point};
+use crate::sys::stop::{self, StopPoint};
 use etcfs_proto::{Frame, Reply};
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub(crate) fn start(
     let own = session.clone();
     let own_unique = frame.head.unique;
     let request = session.flights.copy(message, taken, flight);
-    stop::at(Point::Parked);
+    stop::at(StopPoint::Parked);
     let started = std::thread::Builder::new()
         .name("etcfs-lock".into())
         .stack_size(STACK)
@@ -84,13 +84,13 @@ pub(crate) fn start(
             stop::request(head::opcode_of(request.bytes()).0);
             let (unique, flight) = (own_unique, request.flight());
             flight.begin(unique, &[0]);
-            stop::at(Point::Waits);
+            stop::at(StopPoint::Waits);
             let waited = panics::catch(|| {
                 let result = wait(&ticket, &lock);
-                stop::at(Point::Acted);
+                stop::at(StopPoint::Acted);
                 let errno = result.err().map_or(0, Errno::raw_os_error);
                 flight.answered(unique, errno, &[]);
-                stop::at(Point::Noted);
+                stop::at(StopPoint::Noted);
                 // All is given back before the client can ask for the next lock.
                 drop((lock, ticket, waiting));
                 let mut reply = Reply::with_capacity(0);

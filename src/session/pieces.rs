@@ -4,7 +4,7 @@ use crate::ledger::flight::{Flight, MESSAGES};
 use crate::ledger::table::Table;
 use crate::ledger::{Ledger, Region};
 use crate::mutex::lock;
-use crate::sys::slots::{Slot, Slots};
+use crate::sys::slots::{LentPiece, Slots};
 use std::sync::{Arc, Mutex};
 
 /// Memory of a piece that stays when it is free: a page.
@@ -22,12 +22,12 @@ pub(crate) struct Pieces {
 struct Class {
     records: Table<Flight>,
     slots: Arc<Slots>,
-    in_use: Mutex<InUse>,
+    in_use: Mutex<PiecesInUse>,
 }
 
 /// How many pieces are in use, and the most that have been since none was.
 #[derive(Default)]
-struct InUse {
+struct PiecesInUse {
     now: usize,
     most: usize,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Piece {
     pieces: Arc<Pieces>,
     class: usize,
     /// `None` only while it is dropped.
-    slot: Option<Slot>,
+    slot: Option<LentPiece>,
     /// See there.
     pub(crate) flight: &'static Flight,
 }
@@ -118,21 +118,21 @@ impl Piece {
         self.slot.as_deref_mut().unwrap_or_default()
     }
 
-    /// See [`Slot::note_used`].
+    /// See [`LentPiece::note_used`].
     pub(crate) fn note_used(&mut self, len: usize) {
         if let Some(slot) = &mut self.slot {
             slot.note_used(len);
         }
     }
 
-    /// See [`Slot::give_back`].
+    /// See [`LentPiece::give_back`].
     pub(crate) fn give_back(&mut self, keep: usize) {
         if let Some(slot) = &mut self.slot {
             slot.give_back(keep);
         }
     }
 
-    /// See [`Slot::make_present`].
+    /// See [`LentPiece::make_present`].
     pub(crate) fn make_present(&mut self, len: usize) {
         if let Some(slot) = &mut self.slot {
             slot.make_present(len.min(slot.len()));

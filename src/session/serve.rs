@@ -11,7 +11,7 @@ use crate::fs::locks::Wait;
 use crate::ledger::flight::Flight;
 use crate::log;
 use crate::ops::{self, Call, Handled, Leave, Row, Where};
-use crate::sys::stop::{self, Point};
+use crate::sys::stop::{self, StopPoint};
 use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::io::Errno;
 
@@ -71,7 +71,7 @@ pub(crate) fn serve<'r>(
     if !way.shown {
         session.observers.each(|observer| observer.request(&frame));
     }
-    stop::at(Point::Cut);
+    stop::at(StopPoint::Cut);
     let result = match row {
         Some(row) => match run(session, row, &frame, flight, reply, way) {
             Ok(()) => Ok(()),
@@ -90,7 +90,7 @@ pub(crate) fn serve<'r>(
     };
     let errno = result.err().map_or(0, Errno::raw_os_error);
     flight.answered(frame.head.unique, errno, reply.body());
-    stop::at(Point::Noted);
+    stop::at(StopPoint::Noted);
     let opcode = frame.opcode();
     let times = Times {
         taken,

@@ -17,7 +17,7 @@ use crate::ledger::flight::Intent;
 use crate::log;
 use crate::mutex::lock;
 use crate::ops;
-use crate::sys::stop::{self, Point};
+use crate::sys::stop::{self, StopPoint};
 use crate::sys::{creds, proc};
 use etcfs_proto::{Frame, Reply};
 use rustix::io::Errno;
@@ -209,7 +209,7 @@ fn serve_one(session: &Arc<Session>, meter: &Meter, job: Job, reply: &mut Reply)
         shown,
     } = job;
     stop::request(head::opcode_of(request.bytes()).0);
-    stop::at(Point::Aside);
+    stop::at(StopPoint::Aside);
     let given_up = || ticket.is_interrupted() && has_given_up(pid);
     let mut way = Way::aside(shown, &given_up);
     match request.flight().intent(unique) {

@@ -15,7 +15,7 @@ const ALL: usize = 3;
 
 /// Everything that waits.
 pub(crate) struct Waiters {
-    state: Mutex<Numbers>,
+    state: Mutex<WaiterCounts>,
     /// How many may wait for one user.
     most: AtomicUsize,
 }
@@ -30,7 +30,7 @@ impl Default for Waiters {
 }
 
 #[derive(Default)]
-struct Numbers {
+struct WaiterCounts {
     by_account: HashMap<Account, usize>,
     /// By uid, for who looks at it.
     by_user: HashMap<u32, usize>,

@@ -9,7 +9,7 @@ use super::meter;
 use super::way::Way;
 use crate::sys::creds;
 use crate::sys::lease::never_wait;
-use crate::sys::stop::{self, Point};
+use crate::sys::stop::{self, StopPoint};
 use etcfs_proto::Reply;
 use rustix::io::{self, Errno};
 use rustix::thread::CpuSet;
@@ -114,7 +114,7 @@ fn serve_all(session: &Arc<Session>, turn: &mut Turn) -> Option<Ended> {
         buffer.note_read(len);
         let request = buffer.request_of(len);
         stop::request(opcode_of(request.message).0);
-        stop::at(Point::Read);
+        stop::at(StopPoint::Read);
         turn.request(caller_of(request.message), request.taken);
         session.waker.request();
         let alone = session.crew.begin(turn);

@@ -106,7 +106,7 @@ pub(crate) fn is_ours_alone(program: &Stat) -> bool {
 }
 
 /// What a program is executed with. It is made while there is one thread, so that nothing has to be allocated later.
-pub(crate) struct Command {
+pub(crate) struct Execution {
     arguments: Vec<CString>,
     environment: Vec<CString>,
     /// Pointers to those, and a null.
@@ -114,13 +114,13 @@ pub(crate) struct Command {
 }
 
 // SAFETY: the pointers lead into the strings, which never change and move with nothing.
-unsafe impl Send for Command {}
+unsafe impl Send for Execution {}
 // SAFETY: as above.
-unsafe impl Sync for Command {}
+unsafe impl Sync for Execution {}
 
-impl Command {
+impl Execution {
     /// This process's own arguments and environment, with `name=value` besides.
-    pub(crate) fn own(name: &str, value: &str) -> Command {
+    pub(crate) fn own(name: &str, value: &str) -> Execution {
         let text = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
         let arguments: Vec<_> = std::env::args_os().map(|a| text(a.into_vec())).collect();
         let mut environment: Vec<_> = std::env::vars_os()
@@ -133,7 +133,7 @@ impl Command {
             of.iter().map(|text| text.as_ptr()).chain(ends).collect()
         };
         let pointers = Mutex::new((pointers(&arguments), pointers(&environment)));
-        Command {
+        Execution {
             arguments,
             environment,
             pointers,

@@ -22,7 +22,7 @@ pub(crate) struct Range {
 
 /// What a lock excludes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum LockKind {
     /// Writers: any number may hold it (`F_RDLCK`, `LOCK_SH`).
     Shared,
     /// Everybody else (`F_WRLCK`, `LOCK_EX`).
@@ -35,17 +35,17 @@ pub(crate) struct Conflict {
     /// What it covers.
     pub(crate) range: Range,
     /// What it excludes.
-    pub(crate) kind: Kind,
+    pub(crate) kind: LockKind,
     /// The holder as this process sees it; 0: an open file description, or a process that is not visible here.
     pub(crate) pid: u32,
 }
 
-impl Kind {
+impl LockKind {
     /// From `F_RDLCK` or `F_WRLCK`.
-    pub(crate) fn from_raw(raw: u32) -> Option<Kind> {
+    pub(crate) fn from_raw(raw: u32) -> Option<LockKind> {
         match raw as i32 {
-            libc::F_RDLCK => Some(Kind::Shared),
-            libc::F_WRLCK => Some(Kind::Exclusive),
+            libc::F_RDLCK => Some(LockKind::Shared),
+            libc::F_WRLCK => Some(LockKind::Exclusive),
             _ => None,
         }
     }
@@ -53,8 +53,8 @@ impl Kind {
     /// `F_RDLCK` or `F_WRLCK`.
     pub(crate) fn to_raw(self) -> u32 {
         (match self {
-            Kind::Shared => libc::F_RDLCK,
-            Kind::Exclusive => libc::F_WRLCK,
+            LockKind::Shared => libc::F_RDLCK,
+            LockKind::Exclusive => libc::F_WRLCK,
         }) as u32
     }
 }
@@ -64,7 +64,7 @@ impl Kind {
 /// # Errors
 /// EAGAIN: somebody holds a lock that is in the way. EBADF: the descriptor is not open for reading, or for writing, as
 /// the kind needs. ENOLCK.
-pub(crate) fn ofd_set(fd: impl AsFd, range: Range, kind: Option<Kind>) -> io::Result<()> {
+pub(crate) fn ofd_set(fd: impl AsFd, range: Range, kind: Option<LockKind>) -> io::Result<()> {
     fcntl(fd, libc::F_OFD_SETLK, &mut raw(range, kind)).map_err(no_access_is_again)
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn ofd_set(fd: impl AsFd, range: Range, kind: Option<Kind>) -> io::Re
 ///
 /// # Errors
 /// EINTR: the thread was woken by [`wake`]. Otherwise as [`ofd_set`].
-pub(crate) fn ofd_wait(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<()> {
+pub(crate) fn ofd_wait(fd: impl AsFd, range: Range, kind: LockKind) -> io::Result<()> {
     fcntl(fd, libc::F_OFD_SETLKW, &mut raw(range, Some(kind)))
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn ofd_wait(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<()
 ///
 /// # Errors
 /// What `fcntl(2)` answers.
-pub(crate) fn ofd_get(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<Option<Conflict>> {
+pub(crate) fn ofd_get(fd: impl AsFd, range: Range, kind: LockKind) -> io::Result<Option<Conflict>> {
     let mut lock = raw(range, Some(kind));
     fcntl(fd, libc::F_OFD_GETLK, &mut lock)?;
     let first = lock.l_start as u64;
@@ -89,7 +89,7 @@ pub(crate) fn ofd_get(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<Opt
         len => first + len as u64 - 1,
     };
     Ok(
-        Kind::from_raw(u32::from(lock.l_type as u16)).map(|kind| Conflict {
+        LockKind::from_raw(u32::from(lock.l_type as u16)).map(|kind| Conflict {
             range: Range { first, last },
             kind,
             pid: u32::try_from(lock.l_pid).unwrap_or(0),
@@ -102,24 +102,24 @@ pub(crate) fn ofd_get(fd: impl AsFd, range: Range, kind: Kind) -> io::Result<Opt
 /// # Errors
 /// EAGAIN where it would have to wait; EINTR when the thread was woken by [`wake`]. Changing the kind of a lock
 /// gives the old one up first: after an error the file has none.
-pub(crate) fn flock(fd: impl AsFd, kind: Option<Kind>, wait: bool) -> io::Result<()> {
+pub(crate) fn flock(fd: impl AsFd, kind: Option<LockKind>, wait: bool) -> io::Result<()> {
     let operation = match (kind, wait) {
         (None, _) => FlockOperation::Unlock,
-        (Some(Kind::Shared), true) => FlockOperation::LockShared,
-        (Some(Kind::Shared), false) => FlockOperation::NonBlockingLockShared,
-        (Some(Kind::Exclusive), true) => FlockOperation::LockExclusive,
-        (Some(Kind::Exclusive), false) => FlockOperation::NonBlockingLockExclusive,
+        (Some(LockKind::Shared), true) => FlockOperation::LockShared,
+        (Some(LockKind::Shared), false) => FlockOperation::NonBlockingLockShared,
+        (Some(LockKind::Exclusive), true) => FlockOperation::LockExclusive,
+        (Some(LockKind::Exclusive), false) => FlockOperation::NonBlockingLockExclusive,
     };
     rustix::fs::flock(fd, operation)
 }
 
-fn raw(range: Range, kind: Option<Kind>) -> libc::flock {
+fn raw(range: Range, kind: Option<LockKind>) -> libc::flock {
     // SAFETY: `struct flock` is plain integers, for which zero is a value; F_OFD_* demands `l_pid` to be 0.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = match kind {
         None => libc::F_UNLCK,
-        Some(Kind::Shared) => libc::F_RDLCK,
-        Some(Kind::Exclusive) => libc::F_WRLCK,
+        Some(LockKind::Shared) => libc::F_RDLCK,
+        Some(LockKind::Exclusive) => libc::F_WRLCK,
     } as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock.l_start = range.first as libc::off_t;
@@ -206,25 +206,25 @@ mod tests {
     fn descriptions_of_one_process_exclude_each_other() {
         let (one, two) = two_descriptions();
         let range = Range { first: 5, last: 9 };
-        ofd_set(&one, range, Some(Kind::Exclusive)).unwrap();
+        ofd_set(&one, range, Some(LockKind::Exclusive)).unwrap();
         assert_eq!(
-            ofd_set(&two, ALL, Some(Kind::Shared)),
+            ofd_set(&two, ALL, Some(LockKind::Shared)),
             Err(io::Errno::AGAIN)
         );
-        let conflict = ofd_get(&two, ALL, Kind::Shared).unwrap().unwrap();
+        let conflict = ofd_get(&two, ALL, LockKind::Shared).unwrap().unwrap();
         assert_eq!((conflict.range, conflict.pid), (range, 0));
         ofd_set(&one, ALL, None).unwrap();
-        assert_eq!(ofd_get(&two, ALL, Kind::Shared), Ok(None));
+        assert_eq!(ofd_get(&two, ALL, LockKind::Shared), Ok(None));
     }
 
     #[test]
     fn a_woken_thread_gives_up() {
         let (one, two) = two_descriptions();
-        ofd_set(&one, ALL, Some(Kind::Exclusive)).unwrap();
+        ofd_set(&one, ALL, Some(LockKind::Exclusive)).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         let waiter = std::thread::spawn(move || {
             tell.send(become_wakeable()).unwrap();
-            ofd_wait(&two, ALL, Kind::Shared)
+            ofd_wait(&two, ALL, LockKind::Shared)
         });
         let thread = told.recv().unwrap();
         while !waiter.is_finished() {

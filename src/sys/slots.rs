@@ -21,14 +21,14 @@ pub(crate) struct Slots {
     count: usize,
 }
 
-// SAFETY: the range is this value's alone, and a piece of it is reached through the one `Slot` that has it only.
+// SAFETY: the range is this value's alone, and a piece of it is reached through the one `LentPiece` that has it only.
 unsafe impl Send for Slots {}
 // SAFETY: as above; which pieces are lent is changed by atomics.
 unsafe impl Sync for Slots {}
 
 /// A piece, for as long as it is lent.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct LentPiece {
     slots: Arc<Slots>,
     number: usize,
     /// Bytes from the beginning on that have been in use, as far as the owner has said.
@@ -64,12 +64,12 @@ impl Slots {
     ///
     /// # Panics
     /// If there is none, or somebody has it.
-    pub(crate) fn lend(self: &Arc<Slots>, number: usize) -> Slot {
+    pub(crate) fn lend(self: &Arc<Slots>, number: usize) -> LentPiece {
         assert!(number < self.count, "there is no such piece");
         let bit = 1 << (number % 64);
         let before = self.lent[number / 64].fetch_or(bit, Ordering::AcqRel);
         assert_eq!(before & bit, 0, "somebody has that piece");
-        Slot {
+        LentPiece {
             slots: self.clone(),
             number,
             used: 0,
@@ -77,7 +77,7 @@ impl Slots {
     }
 }
 
-impl Slot {
+impl LentPiece {
     /// Its number.
     pub(crate) fn number(&self) -> usize {
         self.number
@@ -112,7 +112,7 @@ impl Slot {
     }
 }
 
-impl Deref for Slot {
+impl Deref for LentPiece {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -121,14 +121,14 @@ impl Deref for Slot {
     }
 }
 
-impl DerefMut for Slot {
+impl DerefMut for LentPiece {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.at(), self.slots.each) }
     }
 }
 
-impl Drop for Slot {
+impl Drop for LentPiece {
     fn drop(&mut self) {
         let bit = 1 << (self.number % 64);
         self.slots.lent[self.number / 64].fetch_and(!bit, Ordering::AcqRel);

@@ -4,7 +4,7 @@
 /// A place. In the order in which a request comes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(debug_assertions), allow(dead_code))]
-pub(crate) enum Point {
+pub(crate) enum StopPoint {
     /// The message has been read, and nothing been made of it.
     Read,
     /// It was cut, and is about to be carried out.
@@ -39,28 +39,28 @@ pub(crate) enum Point {
 
 /// All of them.
 #[cfg(debug_assertions)]
-pub(crate) const ALL: [Point; 15] = [
-    Point::Read,
-    Point::Cut,
-    Point::Looked,
-    Point::Begun,
-    Point::Acted,
-    Point::Noted,
-    Point::Made,
-    Point::Written,
-    Point::Parked,
-    Point::Aside,
-    Point::Waits,
-    Point::Copying,
-    Point::Named,
-    Point::Published,
-    Point::SetAside,
+pub(crate) const ALL: [StopPoint; 15] = [
+    StopPoint::Read,
+    StopPoint::Cut,
+    StopPoint::Looked,
+    StopPoint::Begun,
+    StopPoint::Acted,
+    StopPoint::Noted,
+    StopPoint::Made,
+    StopPoint::Written,
+    StopPoint::Parked,
+    StopPoint::Aside,
+    StopPoint::Waits,
+    StopPoint::Copying,
+    StopPoint::Named,
+    StopPoint::Published,
+    StopPoint::SetAside,
 ];
 
 /// The calling thread is there.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub(crate) fn at(_: Point) {}
+pub(crate) fn at(_: StopPoint) {}
 
 /// The calling thread begins to serve, and `reads` requests or is given them.
 #[cfg(not(debug_assertions))]
@@ -92,7 +92,7 @@ pub(crate) use armed::{arm, stopped, stopped_readers};
 
 #[cfg(debug_assertions)]
 mod armed {
-    use super::{ALL, Point};
+    use super::{ALL, StopPoint};
     use std::cell::Cell;
     use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
@@ -128,7 +128,7 @@ mod armed {
         AT.set(opcode);
     }
 
-    pub(crate) fn at(point: Point) {
+    pub(crate) fn at(point: StopPoint) {
         let own = OF.get();
         if own == 0 {
             return;
@@ -187,7 +187,7 @@ mod armed {
     /// The server stops when a thread of it is at `point` with a request of that kind; `None`: it does not. Within one process a server that is
     /// stopped stays as it is: each thread at the next point that it comes to, for ever.
     #[cfg(test)]
-    pub(crate) fn arm(point: Option<Point>, opcode: u32) {
+    pub(crate) fn arm(point: Option<StopPoint>, opcode: u32) {
         OPCODE.store(opcode, Ordering::Relaxed);
         PLACE.store(point.map_or(0, |point| point as u32 + 1), Ordering::Release);
     }

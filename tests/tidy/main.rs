@@ -1,6 +1,7 @@
 //! The repository keeps its own rules: layers, where unsafe code may be, file sizes, documents and scripts.
 
 mod circles;
+mod names;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Requests as text.
 
-use super::words::{Falloc, LockType, Open, Rename, ShownMode, Whence, Xattr};
+use super::words::{Falloc, LockType, OpenBits, RenameBits, ShownMode, Whence, Xattr};
 use super::{fields, hex, name, time};
 use crate::abi::*;
 use crate::ext::Extension;
@@ -10,9 +10,9 @@ use crate::op::Tail;
 use crate::{Frame, Opcode, WireError};
 use std::fmt::{Display, Formatter, Result};
 
-pub(super) struct Request<'a>(pub Frame<'a>);
+pub(super) struct ShownRequest<'a>(pub Frame<'a>);
 
-impl Display for Request<'_> {
+impl Display for ShownRequest<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let frame = &self.0;
         let head = frame.head;
@@ -133,12 +133,17 @@ fn args(f: &mut Formatter<'_>, frame: &Frame<'_>) -> std::result::Result<(), Sto
         Opcode::RENAME => plain!(f, frame, RenameIn; newdir),
         Opcode::RENAME2 => {
             let args = frame.args::<Rename2In>()?;
-            write!(f, " newdir={} flags={}", args.newdir, Rename(args.flags))?;
+            write!(
+                f,
+                " newdir={} flags={}",
+                args.newdir,
+                RenameBits(args.flags)
+            )?;
         }
         Opcode::LINK => plain!(f, frame, LinkIn; oldnodeid),
         Opcode::OPEN | Opcode::OPENDIR => {
             let args = frame.args::<OpenIn>()?;
-            write!(f, " flags={}", Open(args.flags))?;
+            write!(f, " flags={}", OpenBits(args.flags))?;
             flags!(f, args; open_flags: OpenInFlags);
         }
         Opcode::CREATE | Opcode::TMPFILE => {
@@ -146,7 +151,7 @@ fn args(f: &mut Formatter<'_>, frame: &Frame<'_>) -> std::result::Result<(), Sto
             write!(
                 f,
                 " flags={} mode={} umask={}",
-                Open(args.flags),
+                OpenBits(args.flags),
                 ShownMode(args.mode),
                 ShownMode(args.umask)
             )?;
@@ -157,18 +162,18 @@ fn args(f: &mut Formatter<'_>, frame: &Frame<'_>) -> std::result::Result<(), Sto
             fields!(f, args; fh offset size);
             flags!(f, args; read_flags: ReadFlags);
             lock_owner(f, args.lock_owner)?;
-            write!(f, " flags={}", Open(args.flags))?;
+            write!(f, " flags={}", OpenBits(args.flags))?;
         }
         Opcode::WRITE => {
             let args = frame.args::<WriteIn>()?;
             fields!(f, args; fh offset size);
             flags!(f, args; write_flags: WriteFlags);
             lock_owner(f, args.lock_owner)?;
-            write!(f, " flags={}", Open(args.flags))?;
+            write!(f, " flags={}", OpenBits(args.flags))?;
         }
         Opcode::RELEASE | Opcode::RELEASEDIR => {
             let args = frame.args::<ReleaseIn>()?;
-            write!(f, " fh={} flags={}", args.fh, Open(args.flags))?;
+            write!(f, " fh={} flags={}", args.fh, OpenBits(args.flags))?;
             flags!(f, args; release_flags: ReleaseFlags);
             lock_owner(f, args.lock_owner)?;
         }

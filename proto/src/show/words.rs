@@ -44,9 +44,9 @@ fn bits(
 }
 
 /// `O_*` bits. Some differ between architectures; those of architectures not listed here are shown as a number.
-pub(super) struct Open(pub u32);
+pub(super) struct OpenBits(pub u32);
 
-impl fmt::Display for Open {
+impl fmt::Display for OpenBits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let access = ["O_RDONLY", "O_WRONLY", "O_RDWR", "3"][(self.0 & 3) as usize];
         bits(
@@ -102,9 +102,9 @@ const OPEN_BITS: &[(u32, &str)] = &[
 ];
 
 /// `RENAME_*` bits.
-pub(super) struct Rename(pub u32);
+pub(super) struct RenameBits(pub u32);
 
-impl fmt::Display for Rename {
+impl fmt::Display for RenameBits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         bits(
             f,

@@ -2,7 +2,7 @@
 
 use crate::fs::kernel::Kernel;
 use crate::ledger::backing::{Backed, BackingRecord};
-use crate::ledger::header::Header;
+use crate::ledger::header::FirstPage;
 use crate::ledger::table::{Slot, Table};
 use crate::sys::inherit::Inherited;
 use rustix::fd::OwnedFd;
@@ -55,7 +55,7 @@ pub(super) fn left(
 
 /// Gives back what was being given back, and what may have been given without anybody having seen it: the kernel counts ids
 /// up (`idr_alloc_cyclic`, fs/fuse/backing.c), so they are near the last known one.
-pub(super) fn left_to(kernel: &dyn Kernel, left: &[Left], header: &Header) {
+pub(super) fn left_to(kernel: &dyn Kernel, left: &[Left], header: &FirstPage) {
     let mut given = HashSet::new();
     let mut asked = false;
     for left in left {

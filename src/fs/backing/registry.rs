@@ -6,7 +6,7 @@ use crate::fs::ids::NodeId;
 use crate::fs::ids::Side;
 use crate::fs::kernel::Kernel;
 use crate::ledger::backing::{Backed, BackingRecord};
-use crate::ledger::header::Header;
+use crate::ledger::header::FirstPage;
 use crate::ledger::table::{Slot, Table};
 use crate::ledger::{Ledger, Region, Unreadable};
 use crate::log;
@@ -52,7 +52,7 @@ pub(crate) enum Reach {
 pub(crate) struct Registry {
     /// What a successor will find of them.
     records: &'static Table<BackingRecord>,
-    header: &'static Header,
+    header: &'static FirstPage,
     /// What a predecessor has left, until there is a kernel.
     left: Mutex<Vec<Left>>,
     kernel: OnceLock<(Arc<dyn Kernel>, Reach)>,

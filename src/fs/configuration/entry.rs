@@ -2,13 +2,13 @@
 
 use crate::fs::config::{Command, INJECT_MAX, parse_line};
 use crate::ledger::Unreadable;
-use crate::ledger::fields::{Fields, Found};
+use crate::ledger::fields::{FieldReader, FieldWriter};
 use crate::ledger::log::Entry;
 use std::sync::Arc;
 
 /// What an entry says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     /// The file was written to, or the configuration changed otherwise.
     Write,
     /// What the change before ended has been seen to.
@@ -25,17 +25,17 @@ pub(super) enum Kind {
     Answer,
 }
 
-const KINDS: [Kind; 7] = [
-    Kind::Write,
-    Kind::Ended,
-    Kind::Open,
-    Kind::Close,
-    Kind::Shown,
-    Kind::Rule,
-    Kind::Answer,
+const KINDS: [EntryKind; 7] = [
+    EntryKind::Write,
+    EntryKind::Ended,
+    EntryKind::Open,
+    EntryKind::Close,
+    EntryKind::Shown,
+    EntryKind::Rule,
+    EntryKind::Answer,
 ];
 
-impl Kind {
+impl EntryKind {
     /// As it stands in the log.
     pub(super) fn code(self) -> u32 {
         self as u32 + 1
@@ -57,7 +57,7 @@ const TEXT: u32 = 10;
 /// An entry.
 #[derive(Debug, Clone)]
 pub(super) struct Note {
-    pub(super) kind: Kind,
+    pub(super) kind: EntryKind,
     /// The request.
     pub(super) unique: Option<u64>,
     /// What it was answered.
@@ -79,7 +79,7 @@ pub(super) struct Note {
 
 impl Note {
     /// An entry that says nothing else.
-    pub(super) fn of(kind: Kind) -> Note {
+    pub(super) fn of(kind: EntryKind) -> Note {
         Note {
             kind,
             unique: None,
@@ -112,8 +112,8 @@ impl Note {
     }
 
     /// As it is written down.
-    pub(super) fn fields(&self) -> Fields {
-        let mut fields = Fields::default();
+    pub(super) fn fields(&self) -> FieldWriter {
+        let mut fields = FieldWriter::default();
         let numbers = [
             (UNIQUE, self.unique),
             (RESULT, self.result.map(i64::cast_unsigned)),
@@ -138,7 +138,7 @@ impl Note {
     }
 }
 
-fn put_command(fields: &mut Fields, command: &Command, text: Option<&[u8]>) {
+fn put_command(fields: &mut FieldWriter, command: &Command, text: Option<&[u8]>) {
     fields.put(COMMAND, &command.line());
     text.inspect(|text| fields.put(INJECTED, text));
 }
@@ -155,8 +155,8 @@ pub(super) struct Changed<'a> {
 
 impl Changed<'_> {
     /// As it is written down, with the version that it makes.
-    pub(super) fn fields(&self, version: u64) -> Fields {
-        let mut note = Note::of(Kind::Write);
+    pub(super) fn fields(&self, version: u64) -> FieldWriter {
+        let mut note = Note::of(EntryKind::Write);
         if let Some((unique, fh, rest, result)) = self.written {
             note = note.with_handle(fh).with_answer(unique, result);
             note.rest = Some(rest.into());
@@ -180,7 +180,7 @@ pub(super) fn parse(entry: &Entry) -> Result<Option<Note>, Unreadable> {
     let Some(&kind) = KINDS.iter().find(|kind| kind.code() == entry.kind) else {
         return Ok(None);
     };
-    let found = Found::in_bytes(&entry.bytes);
+    let found = FieldReader::in_bytes(&entry.bytes);
     let found = found.ok_or_else(broken("an entry of the configuration"))?;
     let mut note = Note {
         unique: found.number(UNIQUE),
@@ -208,7 +208,7 @@ pub(super) fn parse(entry: &Entry) -> Result<Option<Note>, Unreadable> {
             _ => {}
         }
     }
-    let of_handle = matches!(kind, Kind::Open | Kind::Close | Kind::Shown);
+    let of_handle = matches!(kind, EntryKind::Open | EntryKind::Close | EntryKind::Shown);
     match of_handle && note.fh.is_none() {
         true => Err(Unreadable::Broken("a handle of the configuration")),
         false => Ok(Some(note)),

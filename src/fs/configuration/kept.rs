@@ -4,10 +4,10 @@
 //! all of it counts or nothing, wherever the writer is killed, and a request that is carried out once more is answered
 //! what it was answered before.
 
-use super::entry::{Changed, Kind, Note, parse};
+use super::entry::{Changed, EntryKind, Note, parse};
 use crate::fs::config::{Command, Config, LineBuffer};
 use crate::fs::config_handle::{ConfigHandle, Shown};
-use crate::ledger::fields::Fields;
+use crate::ledger::fields::FieldWriter;
 use crate::ledger::log::{Full, Log};
 use crate::ledger::{CONFIGURATION, Ledger, Region, Unreadable};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +25,7 @@ const SPARE: usize = 512;
 const SHORT: usize = 8192;
 
 /// The configuration, its open handles, and where they are written down.
-pub(super) struct Kept {
+pub(super) struct ConfigurationKept {
     pub(super) config: Config,
     /// The version of its rules.
     pub(super) version: u64,
@@ -48,7 +48,7 @@ pub(super) struct Unfinished {
     pub(super) old_version: u64,
 }
 
-impl Kept {
+impl ConfigurationKept {
     /// How many bytes of texts there is room for.
     pub(super) const ROOM: usize = CONFIGURATION / 2;
 
@@ -56,8 +56,8 @@ impl Kept {
     ///
     /// # Errors
     /// [`Unreadable::Broken`].
-    pub(super) fn over(ledger: &'static Ledger) -> Result<Kept, Unreadable> {
-        let mut kept = Kept {
+    pub(super) fn over(ledger: &'static Ledger) -> Result<ConfigurationKept, Unreadable> {
+        let mut kept = ConfigurationKept {
             config: Config::new(),
             version: 1,
             handles: BTreeMap::new(),
@@ -99,12 +99,12 @@ impl Kept {
         }
         if let Some(fh) = note.fh {
             match note.kind {
-                Kind::Close => {
+                EntryKind::Close => {
                     self.handles.remove(&fh);
                     shown.remove(&fh);
                 }
                 kind => {
-                    if kind == Kind::Open {
+                    if kind == EntryKind::Open {
                         self.handles.insert(fh, ConfigHandle::default());
                         shown.remove(&fh);
                     }
@@ -127,7 +127,7 @@ impl Kept {
                 }
             }
         }
-        if note.kind == Kind::Ended {
+        if note.kind == EntryKind::Ended {
             self.unfinished = None;
         }
         // Nobody else has it, unless it is to be known later: then nothing of it is copied.
@@ -178,10 +178,10 @@ impl Kept {
     /// # Errors
     /// [`Full`].
     pub(super) fn open(&mut self, unique: u64, fh: u64) -> Result<(), Full> {
-        let note = Note::of(Kind::Open)
+        let note = Note::of(EntryKind::Open)
             .with_handle(fh)
             .with_answer(unique, fh as i64);
-        self.add(&note.fields(), Kind::Open)?;
+        self.add(&note.fields(), EntryKind::Open)?;
         self.remember(unique, fh as i64);
         self.handles.insert(fh, ConfigHandle::default());
         Ok(())
@@ -190,19 +190,19 @@ impl Kept {
     /// Writes down that handle `fh` is closed; hands back what it was.
     pub(super) fn close(&mut self, fh: u64) -> Option<ConfigHandle> {
         let handle = self.handles.remove(&fh)?;
-        let note = Note::of(Kind::Close).with_handle(fh);
+        let note = Note::of(EntryKind::Close).with_handle(fh);
         // Without room for it, a successor has a handle too many.
-        let _ = self.add(&note.fields(), Kind::Close);
+        let _ = self.add(&note.fields(), EntryKind::Close);
         Some(handle)
     }
 
     /// Reads through `fh`: see [`ConfigHandle::read`].
     pub(super) fn read(&mut self, fh: u64, offset: u64, size: usize) -> Option<&[u8]> {
         if self.handles.get(&fh)?.takes_up(&self.config, offset) {
-            let mut note = Note::of(Kind::Shown).with_handle(fh);
+            let mut note = Note::of(EntryKind::Shown).with_handle(fh);
             note.shows = true;
             // Without room for it, a successor shows the file as it is then.
-            let _ = self.add(&note.fields(), Kind::Shown);
+            let _ = self.add(&note.fields(), EntryKind::Shown);
         }
         let config = self.config.clone();
         Some(self.handles.get_mut(&fh)?.read(&config, offset, size))
@@ -218,11 +218,11 @@ impl Kept {
         handle: &ConfigHandle,
         result: i64,
     ) -> Result<(), Full> {
-        let mut note = Note::of(Kind::Write)
+        let mut note = Note::of(EntryKind::Write)
             .with_handle(fh)
             .with_answer(unique, result);
         note.rest = Some(handle.leftover().into());
-        self.add(&note.fields(), Kind::Write)?;
+        self.add(&note.fields(), EntryKind::Write)?;
         self.remember(unique, result);
         if let Some(kept) = self.handles.get_mut(&fh) {
             kept.begin_line_of(handle);
@@ -235,7 +235,7 @@ impl Kept {
     /// # Errors
     /// [`Full`].
     pub(super) fn change(&mut self, next: Config, changed: &Changed<'_>) -> Result<(), Full> {
-        self.add(&changed.fields(self.version + 1), Kind::Write)?;
+        self.add(&changed.fields(self.version + 1), EntryKind::Write)?;
         self.version += 1;
         self.config = next;
         self.ending = changed.ends;
@@ -254,13 +254,13 @@ impl Kept {
     pub(super) fn completed(&mut self) {
         self.unfinished = None;
         if std::mem::take(&mut self.ending) {
-            let note = Note::of(Kind::Ended).fields();
+            let note = Note::of(EntryKind::Ended).fields();
             // There is room: see `SPARE`. Otherwise it is seen to once more.
-            let _ = self.log.add(Kind::Ended.code(), &note, 0);
+            let _ = self.log.add(EntryKind::Ended.code(), &note, 0);
         }
     }
 
-    fn add(&mut self, fields: &Fields, kind: Kind) -> Result<(), Full> {
+    fn add(&mut self, fields: &FieldWriter, kind: EntryKind) -> Result<(), Full> {
         let grown = self.log.len() > (2 * self.anew).max(SHORT);
         if grown && !self.ending {
             // What cannot be shortened is gone on with.
@@ -276,25 +276,25 @@ impl Kept {
 
     fn write_anew(&mut self) -> Result<(), Full> {
         let rules = self.config.commands().map(|(command, text)| {
-            let mut note = Note::of(Kind::Rule);
+            let mut note = Note::of(EntryKind::Rule);
             note.commands.push((command, text));
-            (Kind::Rule.code(), note.fields())
+            (EntryKind::Rule.code(), note.fields())
         });
         let answers = self.answers.iter().map(|&(unique, result)| {
-            let note = Note::of(Kind::Answer).with_answer(unique, result);
-            (Kind::Answer.code(), note.fields())
+            let note = Note::of(EntryKind::Answer).with_answer(unique, result);
+            (EntryKind::Answer.code(), note.fields())
         });
         let handles = self.handles.iter().map(|(&fh, handle)| {
-            let mut note = Note::of(Kind::Open).with_handle(fh);
+            let mut note = Note::of(EntryKind::Open).with_handle(fh);
             note.rest = Some(handle.leftover().into());
             let text = handle.shown().map(|shown| shown.other_than(&self.config));
             note.shows = text == Some(None);
             note.text = text.flatten().map(Into::into);
-            (Kind::Open.code(), note.fields())
+            (EntryKind::Open.code(), note.fields())
         });
-        let mut version = Note::of(Kind::Rule);
+        let mut version = Note::of(EntryKind::Rule);
         version.version = Some(self.version);
-        let version = std::iter::once((Kind::Rule.code(), version.fields()));
+        let version = std::iter::once((EntryKind::Rule.code(), version.fields()));
         let all = rules.chain(version).chain(answers).chain(handles);
         self.log.begin_anew(all, SPARE)?;
         self.anew = self.log.len();

@@ -27,7 +27,7 @@ pub(crate) struct Read<'a> {
     pub(crate) name: &'a [u8],
 }
 
-struct Kept {
+struct Batched {
     ino: u64,
     next: u64,
     kind: u8,
@@ -41,7 +41,7 @@ struct Kept {
 pub(crate) struct Ahead {
     /// The cookie before the first entry.
     begin: u64,
-    entries: Vec<Kept>,
+    entries: Vec<Batched>,
     names: Vec<u8>,
     /// The entry that follows those of the last answer.
     at: usize,
@@ -131,7 +131,7 @@ impl Ahead {
             let name = entry.file_name().to_bytes();
             if !hidden(name) {
                 self.names.extend_from_slice(name);
-                self.entries.push(Kept {
+                self.entries.push(Batched {
                     ino: entry.ino(),
                     next: entry.next_entry_cookie(),
                     kind: dirent_kind(entry.file_type()),

@@ -3,7 +3,7 @@
 use super::{Deed, Process, Restart, Stood};
 use crate::fs::ids::Side;
 use crate::fs::rules::OverrideKind;
-use crate::ledger::fields::{Fields, Found};
+use crate::ledger::fields::{FieldReader, FieldWriter};
 use rustix::io::Errno;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,9 +31,9 @@ const KINDS: [OverrideKind; 3] = [
 const SIDES: [Side; 2] = [Side::Local, Side::Global];
 
 /// An enforcement, to be written down.
-pub(super) fn of_deed(deed: &Deed) -> Fields {
+pub(super) fn of_deed(deed: &Deed) -> FieldWriter {
     let place = |n: Option<usize>| n.unwrap_or(0) as u64;
-    let mut fields = Fields::default()
+    let mut fields = FieldWriter::default()
         .with_number(TIME, nanos(deed.time))
         .with(PATH, &deed.path)
         .with_number(
@@ -76,7 +76,7 @@ pub(super) fn of_deed(deed: &Deed) -> Fields {
 
 /// The enforcement that was written down so.
 pub(super) fn deed(bytes: &[u8]) -> Option<Deed> {
-    let found = Found::in_bytes(bytes)?;
+    let found = FieldReader::in_bytes(bytes)?;
     let place = |tag| usize::try_from(found.number(tag)?).ok();
     let process = |tag| match found.get(tag) {
         None => Some(None),
@@ -113,10 +113,10 @@ pub(super) fn deed(bytes: &[u8]) -> Option<Deed> {
 }
 
 /// A restart, to be written down.
-pub(super) fn of_restart(restart: &Restart) -> Fields {
+pub(super) fn of_restart(restart: &Restart) -> FieldWriter {
     // A place has 1 KiB.
     let why = &restart.why[..restart.why.len().min(512)];
-    Fields::default()
+    FieldWriter::default()
         .with_number(TIME, nanos(restart.time))
         .with(WHY, why)
         .with_number(STALL, restart.stall.as_nanos() as u64)
@@ -124,7 +124,7 @@ pub(super) fn of_restart(restart: &Restart) -> Fields {
 
 /// The restart that was written down so.
 pub(super) fn restart(bytes: &[u8]) -> Option<Restart> {
-    let found = Found::in_bytes(bytes)?;
+    let found = FieldReader::in_bytes(bytes)?;
     Some(Restart {
         time: time(found.number(TIME)?)?,
         why: found.get(WHY)?.into(),

@@ -1,7 +1,7 @@
 //! What is asked for, and whose it is to be.
 
 use crate::sys::creds;
-use crate::sys::lock::{Kind, Range};
+use crate::sys::lock::{LockKind, Range};
 use crate::sys::proc::{LockCall, is_own_namespace, lock_call};
 
 /// Whose lock it is.
@@ -31,7 +31,7 @@ pub(crate) struct Ask {
     /// What to lock; the whole file for `flock(2)`.
     pub(crate) range: Range,
     /// How; `None`: unlock.
-    pub(crate) kind: Option<Kind>,
+    pub(crate) kind: Option<LockKind>,
     /// The process, for F_GETLK's answer; 0: not visible to this mount, or not said (the kernel names none that unlocks).
     pub pid: u32,
     /// The thread that asks; 0: not visible to this mount.

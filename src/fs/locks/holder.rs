@@ -7,7 +7,7 @@ use super::ranges::Ranges;
 use crate::fs::budget::Account;
 use crate::fs::ids::NodeId;
 use crate::mutex::lock;
-use crate::sys::lock::{Conflict, Kind, Range};
+use crate::sys::lock::{Conflict, LockKind, Range};
 use arc_swap::ArcSwap;
 use rustix::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::collections::BTreeMap;
@@ -121,7 +121,7 @@ impl Holder {
     }
 
     /// True if a rival would have to wait for `kind` on `range`.
-    pub(crate) fn is_in_the_way(&self, range: Range, kind: Kind) -> bool {
+    pub(crate) fn is_in_the_way(&self, range: Range, kind: LockKind) -> bool {
         let locked = lock(&self.locked);
         locked.flocked || locked.ranges.are_in_the_way(range, kind)
     }

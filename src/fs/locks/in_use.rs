@@ -3,7 +3,7 @@
 use super::all::Locks;
 use super::ask::{Ask, Owner, WHOLE};
 use super::holder::{Description, Holder, Locked, Watch};
-use super::kept::{Change, HandleRoom};
+use super::kept::{HandleRoom, LowerChange};
 use super::lookout::Watched;
 use crate::fs::ids::NodeId;
 use crate::ledger::crash::point;
@@ -11,7 +11,7 @@ use crate::ledger::lock::{KeptWatch, NONE};
 use crate::mutex::lock;
 use crate::sys::creds;
 use crate::sys::lock as sys;
-use crate::sys::lock::{Kind, Range};
+use crate::sys::lock::{LockKind, Range};
 use crate::sys::proc::{LockCall, shares_descriptors};
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Use {
             return Err(Errno::NOLCK);
         }
         for range in held {
-            sys::ofd_set(&fresh.fd, range, Some(Kind::Shared))?;
+            sys::ofd_set(&fresh.fd, range, Some(LockKind::Shared))?;
             point();
         }
         // Before the other one may close.
@@ -93,7 +93,7 @@ impl Use {
     ///
     /// # Errors
     /// EINTR when the thread was woken; otherwise as [`Use::set`].
-    pub(crate) fn wait(&self, ask: &Ask, kind: Kind) -> Result<(), Errno> {
+    pub(crate) fn wait(&self, ask: &Ask, kind: LockKind) -> Result<(), Errno> {
         loop {
             let before = *lock(&self.holder.changes);
             let room = self.room_for(ask)?;
@@ -252,7 +252,7 @@ impl Use {
     }
 
     /// Writes down that the lower lock is about to be changed, until what it answers goes.
-    fn begin(&self, range: Range, kind: Option<Kind>) -> Result<Change, Errno> {
+    fn begin(&self, range: Range, kind: Option<LockKind>) -> Result<LowerChange, Errno> {
         let range = match self.holder.owner {
             Owner::Posix(_) => range,
             Owner::Flock(_) => WHOLE,
@@ -262,8 +262,8 @@ impl Use {
     }
 
     /// Takes room for as many ranges as the change may add, and for a handle that is not known.
-    fn room_for(&self, ask: &Ask) -> Result<Room<'_>, Errno> {
-        let mut room = Room {
+    fn room_for(&self, ask: &Ask) -> Result<RoomTaken<'_>, Errno> {
+        let mut room = RoomTaken {
             used: self,
             ranges: 0,
             handle: None,
@@ -284,7 +284,7 @@ impl Use {
         Ok(room)
     }
 
-    fn note(&self, ask: &Ask, done: bool, mut room: Room<'_>) {
+    fn note(&self, ask: &Ask, done: bool, mut room: RoomTaken<'_>) {
         let mut locked = lock(&self.holder.locked);
         let mut new_handle = false;
         let kept = &self.holder.kept;
@@ -318,7 +318,7 @@ impl Use {
     }
 
     /// Notes that ranges are locked through `fh`. True if that is new.
-    fn note_handle(&self, locked: &mut Locked, fh: u64, room: &mut Room<'_>) -> bool {
+    fn note_handle(&self, locked: &mut Locked, fh: u64, room: &mut RoomTaken<'_>) -> bool {
         if locked.handles.contains_key(&fh) {
             return false;
         }
@@ -348,13 +348,13 @@ impl Drop for Use {
 }
 
 /// Room for ranges that was taken and is not in use yet.
-struct Room<'a> {
+struct RoomTaken<'a> {
     used: &'a Use,
     ranges: usize,
     handle: Option<HandleRoom>,
 }
 
-impl Drop for Room<'_> {
+impl Drop for RoomTaken<'_> {
     fn drop(&mut self) {
         let account = self.used.holder.account;
         self.used.locks.ranges.give(account, self.ranges);

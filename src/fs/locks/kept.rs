@@ -18,7 +18,7 @@ use crate::ledger::lock::{
 };
 use crate::ledger::table::Table;
 use crate::ledger::{Ledger, Region};
-use crate::sys::lock::{Kind, Range};
+use crate::sys::lock::{LockKind, Range};
 use rustix::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -134,14 +134,14 @@ impl KeptOwner {
     }
 
     /// Says what is held with `flock(2)`.
-    pub(super) fn set_flocked(&self, kind: Option<Kind>) {
+    pub(super) fn set_flocked(&self, kind: Option<LockKind>) {
         let code = kind.map_or(0, code);
         self.record().flocked.store(code, Ordering::Release);
         point();
     }
 
     /// A lower lock is about to be changed: in `range`, to `kind`. `None`: there is no room to say so.
-    pub(super) fn begin_change(&self, range: Range, kind: Option<Kind>) -> Option<Change> {
+    pub(super) fn begin_change(&self, range: Range, kind: Option<LockKind>) -> Option<LowerChange> {
         let slot = self.all.changes.take()?;
         let record = self.all.changes.at(slot);
         record.owner.store(self.slot, Ordering::Relaxed);
@@ -150,7 +150,7 @@ impl KeptOwner {
         let state = kind.map_or(UNLOCK, code);
         record.state.store(state, Ordering::Release);
         point();
-        Some(Change {
+        Some(LowerChange {
             all: self.all.clone(),
             slot,
         })
@@ -189,7 +189,7 @@ impl KeptOwner {
 
     /// Writes down that `range` is locked. Answers the record's number, [`NONE`] if there is no room, which the bounds on
     /// ranges prevent.
-    pub(super) fn put_range(&self, range: Range, kind: Kind) -> u32 {
+    pub(super) fn put_range(&self, range: Range, kind: LockKind) -> u32 {
         let Some(slot) = self.all.ranges.take() else {
             return NONE;
         };
@@ -231,12 +231,12 @@ impl KeptOwner {
 }
 
 /// A change of a lower lock that is under way; it goes when it is noted.
-pub(super) struct Change {
+pub(super) struct LowerChange {
     all: Arc<Kept>,
     slot: u32,
 }
 
-impl Drop for Change {
+impl Drop for LowerChange {
     fn drop(&mut self) {
         self.all
             .changes

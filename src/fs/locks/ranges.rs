@@ -2,7 +2,7 @@
 
 use super::kept::KeptOwner;
 use crate::ledger::lock::NONE;
-use crate::sys::lock::{Kind, Range};
+use crate::sys::lock::{LockKind, Range};
 use std::collections::BTreeMap;
 
 /// Locked ranges. No byte is in two of them, and two of one kind never touch, as in the kernel's own list.
@@ -33,7 +33,7 @@ impl Ranges {
     /// What they contradict.
     pub(super) fn restored(
         kept: KeptOwner,
-        mut pieces: Vec<(Range, Kind, u32)>,
+        mut pieces: Vec<(Range, LockKind, u32)>,
         torn: bool,
     ) -> Result<Ranges, &'static str> {
         pieces.sort_unstable_by_key(|(range, ..)| range.first);
@@ -55,7 +55,7 @@ impl Ranges {
                 }
                 _ => drop(set.0.insert(
                     range.first,
-                    Piece {
+                    HeldRange {
                         last: range.last,
                         slot,
                     },
@@ -77,10 +77,10 @@ impl Ranges {
     }
 
     /// True if all of `range` is locked as `kind`.
-    pub(super) fn cover(&self, range: Range, kind: Kind) -> bool {
+    pub(super) fn cover(&self, range: Range, kind: LockKind) -> bool {
         let held = match kind {
-            Kind::Shared => self.shared.up_to(range.first),
-            Kind::Exclusive => self.exclusive.up_to(range.first),
+            LockKind::Shared => self.shared.up_to(range.first),
+            LockKind::Exclusive => self.exclusive.up_to(range.first),
         };
         held.is_some_and(|held| held.last >= range.last)
     }
@@ -107,30 +107,30 @@ impl Ranges {
 
     /// Locks (`Some`) or unlocks (`None`) a range: what it covers takes the new state, the rest of a range that it cuts
     /// keeps the old one (`posix_lock_inode` of `fs/locks.c` does the same to the lower file).
-    pub(crate) fn set(&mut self, range: Range, kind: Option<Kind>) {
+    pub(crate) fn set(&mut self, range: Range, kind: Option<LockKind>) {
         let kept = self.kept.clone();
         let kept = kept.as_ref();
         // First, and whole: see `kept`.
         let noted = kind.map(|kind| (kind, kept.map_or(NONE, |kept| kept.put_range(range, kind))));
         self.shared
-            .cut(range, kept.map(|kept| (kept, Kind::Shared)));
+            .cut(range, kept.map(|kept| (kept, LockKind::Shared)));
         self.exclusive
-            .cut(range, kept.map(|kept| (kept, Kind::Exclusive)));
+            .cut(range, kept.map(|kept| (kept, LockKind::Exclusive)));
         if let Some((kind, slot)) = noted {
             self.set_of(kind).join(range, slot, kept);
         }
     }
 
-    fn set_of(&mut self, kind: Kind) -> &mut Set {
+    fn set_of(&mut self, kind: LockKind) -> &mut Set {
         match kind {
-            Kind::Shared => &mut self.shared,
-            Kind::Exclusive => &mut self.exclusive,
+            LockKind::Shared => &mut self.shared,
+            LockKind::Exclusive => &mut self.exclusive,
         }
     }
 
     /// How many more ranges [`Ranges::set`] may leave behind at most: a lock adds itself and may cut another one in two, and
     /// what is unlocked may be the middle of one.
-    pub(crate) fn growth(&self, range: Range, kind: Option<Kind>) -> usize {
+    pub(crate) fn growth(&self, range: Range, kind: Option<LockKind>) -> usize {
         match kind {
             Some(_) => 2,
             None => usize::from(self.shared.surrounds(range) || self.exclusive.surrounds(range)),
@@ -138,8 +138,9 @@ impl Ranges {
     }
 
     /// True if a lock of another owner on `range` would have to wait for one of these.
-    pub(crate) fn are_in_the_way(&self, range: Range, kind: Kind) -> bool {
-        self.exclusive.overlaps(range) || (kind == Kind::Exclusive && self.shared.overlaps(range))
+    pub(crate) fn are_in_the_way(&self, range: Range, kind: LockKind) -> bool {
+        self.exclusive.overlaps(range)
+            || (kind == LockKind::Exclusive && self.shared.overlaps(range))
     }
 
     /// What is locked for reading, in order.
@@ -148,7 +149,7 @@ impl Ranges {
     }
 
     /// What is locked of `range`, and how.
-    pub(super) fn within(&self, range: Range) -> Vec<(Range, Kind)> {
+    pub(super) fn within(&self, range: Range) -> Vec<(Range, LockKind)> {
         let cut = |held: Range| Range {
             first: held.first.max(range.first),
             last: held.last.min(range.last),
@@ -156,17 +157,17 @@ impl Ranges {
         let shared = self
             .shared
             .within(range)
-            .map(|held| (cut(held), Kind::Shared));
+            .map(|held| (cut(held), LockKind::Shared));
         let exclusive = self.exclusive.within(range);
-        let exclusive = exclusive.map(|held| (cut(held), Kind::Exclusive));
+        let exclusive = exclusive.map(|held| (cut(held), LockKind::Exclusive));
         shared.chain(exclusive).collect()
     }
 
     /// True if exactly that is locked.
-    pub(crate) fn has(&self, range: Range, kind: Kind) -> bool {
+    pub(crate) fn has(&self, range: Range, kind: LockKind) -> bool {
         let set = match kind {
-            Kind::Shared => &self.shared,
-            Kind::Exclusive => &self.exclusive,
+            LockKind::Shared => &self.shared,
+            LockKind::Exclusive => &self.exclusive,
         };
         set.0
             .get(&range.first)
@@ -190,10 +191,10 @@ impl Ranges {
 
 /// Ranges of one kind, by their first bytes.
 #[derive(Default)]
-struct Set(BTreeMap<u64, Piece>);
+struct Set(BTreeMap<u64, HeldRange>);
 
 /// One of them.
-struct Piece {
+struct HeldRange {
     /// Its last byte, included.
     last: u64,
     /// The number of its record.
@@ -243,7 +244,7 @@ impl Set {
     }
 
     /// Takes `range` out.
-    fn cut(&mut self, range: Range, kept: Option<(&KeptOwner, Kind)>) {
+    fn cut(&mut self, range: Range, kept: Option<(&KeptOwner, LockKind)>) {
         while let Some((&first, piece)) = self.0.range(..=range.last).next_back()
             && piece.last >= range.first
         {
@@ -254,11 +255,11 @@ impl Set {
                     last,
                 };
                 let slot = kept.map_or(NONE, |(kept, kind)| kept.put_range(rest, kind));
-                self.0.insert(rest.first, Piece { last, slot });
+                self.0.insert(rest.first, HeldRange { last, slot });
             }
             if first < range.first {
                 let last = range.first - 1;
-                self.0.insert(first, Piece { last, slot });
+                self.0.insert(first, HeldRange { last, slot });
                 kept.inspect(|(kept, _)| kept.set_last(slot, last));
             } else {
                 self.0.remove(&first);
@@ -287,7 +288,7 @@ impl Set {
             }
         }
         let last = range.last;
-        self.0.insert(range.first, Piece { last, slot });
+        self.0.insert(range.first, HeldRange { last, slot });
     }
 }
 
@@ -298,11 +299,11 @@ mod tests {
 
     const SPAN: u64 = 24;
 
-    fn kind() -> impl Strategy<Value = Option<Kind>> {
+    fn kind() -> impl Strategy<Value = Option<LockKind>> {
         prop_oneof![
             Just(None),
-            Just(Some(Kind::Shared)),
-            Just(Some(Kind::Exclusive))
+            Just(Some(LockKind::Shared)),
+            Just(Some(LockKind::Exclusive))
         ]
     }
 
@@ -314,8 +315,8 @@ mod tests {
     }
 
     /// The runs of equal bytes, as ranges.
-    fn runs(bytes: &[Option<Kind>]) -> Vec<(Range, Option<Kind>)> {
-        let mut runs: Vec<(Range, Option<Kind>)> = Vec::new();
+    fn runs(bytes: &[Option<LockKind>]) -> Vec<(Range, Option<LockKind>)> {
+        let mut runs: Vec<(Range, Option<LockKind>)> = Vec::new();
         for (at, &kind) in bytes.iter().enumerate() {
             match runs.last_mut() {
                 Some((run, same)) if *same == kind => run.last += 1,
@@ -350,16 +351,16 @@ mod tests {
                     prop_assert!(ranges.has(run, kind.unwrap()));
                 }
                 let looked_at = &bytes[asked.first as usize..=asked.last as usize];
-                let exclusive = looked_at.contains(&Some(Kind::Exclusive));
-                let shared = looked_at.contains(&Some(Kind::Shared));
-                prop_assert_eq!(ranges.are_in_the_way(asked, Kind::Shared), exclusive);
-                prop_assert_eq!(ranges.are_in_the_way(asked, Kind::Exclusive), exclusive || shared);
+                let exclusive = looked_at.contains(&Some(LockKind::Exclusive));
+                let shared = looked_at.contains(&Some(LockKind::Shared));
+                prop_assert_eq!(ranges.are_in_the_way(asked, LockKind::Shared), exclusive);
+                prop_assert_eq!(ranges.are_in_the_way(asked, LockKind::Exclusive), exclusive || shared);
                 let mut covered = bytes;
                 for gap in ranges.gaps(asked) {
                     prop_assert!(gap.first >= asked.first && gap.last <= asked.last);
                     let gap = &mut covered[gap.first as usize..=gap.last as usize];
                     prop_assert!(gap.iter().all(Option::is_none));
-                    gap.fill(Some(Kind::Shared));
+                    gap.fill(Some(LockKind::Shared));
                 }
                 let asked = &covered[asked.first as usize..=asked.last as usize];
                 prop_assert!(asked.iter().all(Option::is_some));
@@ -376,12 +377,12 @@ mod tests {
     #[test]
     fn the_end_of_the_file_has_no_byte_behind_it() {
         let mut ranges = Ranges::default();
-        ranges.set(to_the_end(0), Some(Kind::Shared));
+        ranges.set(to_the_end(0), Some(LockKind::Shared));
         ranges.set(to_the_end(10), None);
         assert_eq!(ranges.len(), 1);
-        assert!(ranges.has(Range { first: 0, last: 9 }, Kind::Shared));
-        ranges.set(to_the_end(5), Some(Kind::Exclusive));
-        assert!(ranges.are_in_the_way(to_the_end(END), Kind::Shared));
+        assert!(ranges.has(Range { first: 0, last: 9 }, LockKind::Shared));
+        ranges.set(to_the_end(5), Some(LockKind::Exclusive));
+        assert!(ranges.are_in_the_way(to_the_end(END), LockKind::Shared));
         assert_eq!(ranges.gaps(to_the_end(0)), []);
     }
 
@@ -394,11 +395,11 @@ mod tests {
             last: 2 * n,
         };
         for n in 0..100_000 {
-            ranges.set(at(n), Some(Kind::Shared));
+            ranges.set(at(n), Some(LockKind::Shared));
         }
         for n in 0..100_000 {
-            assert!(ranges.has(at(n), Kind::Shared));
-            assert!(!ranges.are_in_the_way(to_the_end(0), Kind::Shared));
+            assert!(ranges.has(at(n), LockKind::Shared));
+            assert!(!ranges.are_in_the_way(to_the_end(0), LockKind::Shared));
         }
         for n in 0..100_000 {
             ranges.set(at(n), None);

@@ -18,7 +18,7 @@ use crate::ledger::{Ledger, Unreadable};
 use crate::mutex::lock;
 use crate::sys::inherit::Inherited;
 use crate::sys::lock as sys;
-use crate::sys::lock::{Kind, Range};
+use crate::sys::lock::{LockKind, Range};
 use arc_swap::ArcSwap;
 use rustix::fd::{AsFd as _, BorrowedFd};
 use std::collections::BTreeMap;
@@ -30,10 +30,10 @@ mod tests;
 
 /// What is written down of one owner, by the numbers of records.
 #[derive(Default)]
-struct Found {
-    ranges: Vec<(Range, Kind, u32)>,
+struct OwnerFound {
+    ranges: Vec<(Range, LockKind, u32)>,
     handles: Vec<(u64, u32)>,
-    changes: Vec<(Range, Option<Kind>, u32)>,
+    changes: Vec<(Range, Option<LockKind>, u32)>,
 }
 
 impl Locks {
@@ -65,7 +65,7 @@ impl Locks {
         self: &Arc<Locks>,
         (node, owner): (NodeId, Owner),
         kept: KeptOwner,
-        found: Found,
+        found: OwnerFound,
         inherited: &Inherited,
     ) -> Result<(), Unreadable> {
         let record = kept.record();
@@ -134,9 +134,9 @@ impl Locks {
 
 /// What is written down of the owner whose record has the number `owner`.
 fn of<'a>(
-    found: &'a mut BTreeMap<u32, Found>,
+    found: &'a mut BTreeMap<u32, OwnerFound>,
     owner: &AtomicU32,
-) -> Result<&'a mut Found, Unreadable> {
+) -> Result<&'a mut OwnerFound, Unreadable> {
     let owner = found.get_mut(&owner.load(Ordering::Relaxed));
     owner.ok_or(Unreadable::Broken("what is locked is nobody's"))
 }
@@ -153,10 +153,10 @@ fn owner_of(record: &OwnerRecord) -> Option<Owner> {
 
 impl Kept {
     /// What is written down, by the numbers of the owners' records.
-    fn found(&self) -> Result<BTreeMap<u32, Found>, Unreadable> {
-        let mut found: BTreeMap<u32, Found> = BTreeMap::new();
+    fn found(&self) -> Result<BTreeMap<u32, OwnerFound>, Unreadable> {
+        let mut found: BTreeMap<u32, OwnerFound> = BTreeMap::new();
         for (slot, _) in self.owners.used() {
-            found.insert(slot, Found::default());
+            found.insert(slot, OwnerFound::default());
         }
         for (slot, record) in self.ranges.used() {
             let (range, kind) = record.range().ok_or(Unreadable::Broken("a locked range"))?;
@@ -187,7 +187,11 @@ impl Kept {
 }
 
 /// Makes the lower locks behind `fd` what `ranges` says, where `changes` were under way.
-fn settle_ranges(ranges: &mut Ranges, fd: BorrowedFd<'_>, changes: &[(Range, Option<Kind>, u32)]) {
+fn settle_ranges(
+    ranges: &mut Ranges,
+    fd: BorrowedFd<'_>,
+    changes: &[(Range, Option<LockKind>, u32)],
+) {
     for &(range, to, _) in changes {
         // It was had, and its note is there, with what it replaces or without.
         if let Some(kind) = to.filter(|&kind| ranges.cover(range, kind)) {
@@ -213,9 +217,9 @@ fn settle_range(ranges: &mut Ranges, fd: BorrowedFd<'_>, range: Range) {
     }
     for (part, kind) in ranges.within(range) {
         // What is held already is had again at once. What was given away in part is had back unless somebody has it.
-        let ways: &[Option<Kind>] = match kind {
-            Kind::Exclusive => &[Some(Kind::Exclusive), Some(Kind::Shared), None],
-            Kind::Shared => &[Some(Kind::Shared), None],
+        let ways: &[Option<LockKind>] = match kind {
+            LockKind::Exclusive => &[Some(LockKind::Exclusive), Some(LockKind::Shared), None],
+            LockKind::Shared => &[Some(LockKind::Shared), None],
         };
         let mut ways = ways.iter();
         let had = ways.find(|way| sys::ofd_set(fd, part, **way).is_ok());
@@ -233,7 +237,7 @@ fn settle_range(ranges: &mut Ranges, fd: BorrowedFd<'_>, range: Range) {
 fn settle_flock(
     kept: &KeptOwner,
     fd: BorrowedFd<'_>,
-    changes: &[(Range, Option<Kind>, u32)],
+    changes: &[(Range, Option<LockKind>, u32)],
 ) -> Result<bool, Unreadable> {
     let noted = kept.record().flocked();
     let noted = noted.map_err(|()| Unreadable::Broken("a lock of flock(2)"))?;

@@ -4,25 +4,25 @@ use super::ask::Owner;
 use super::holder::Holder;
 use crate::fs::ids::NodeId;
 use crate::mutex::lock;
-use crate::sys::lock::{Kind, Range};
+use crate::sys::lock::{LockKind, Range};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 /// The owners of locks on one node.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct OwnerTable {
     pub(super) owners: HashMap<Owner, Arc<Holder>>,
     /// Through which handles which owners have locked ranges.
     pub(super) through: BTreeSet<(u64, Owner)>,
 }
 
-impl Table {
+impl OwnerTable {
     /// Those whose locks keep `asking` from getting one.
     pub(super) fn blockers(
         &self,
         asking: Owner,
         range: Range,
-        kind: Kind,
+        kind: LockKind,
     ) -> impl Iterator<Item = (&Owner, &Arc<Holder>)> {
         self.owners.iter().filter(move |(owner, holder)| {
             owner.is_rival_of(asking) && holder.is_in_the_way(range, kind)
@@ -37,16 +37,16 @@ impl Table {
 
 /// The tables of all nodes that have owners.
 #[derive(Default)]
-pub(super) struct Tables(scc::HashMap<NodeId, Arc<Mutex<Table>>>);
+pub(super) struct Tables(scc::HashMap<NodeId, Arc<Mutex<OwnerTable>>>);
 
 impl Tables {
     /// The one of `node`, if anybody is in it.
-    pub(super) fn get(&self, node: NodeId) -> Option<Arc<Mutex<Table>>> {
+    pub(super) fn get(&self, node: NodeId) -> Option<Arc<Mutex<OwnerTable>>> {
         self.0.read_sync(&node, |_, table| table.clone())
     }
 
     /// The one of `node`, made if need be.
-    pub(super) fn get_or_make(&self, node: NodeId) -> Arc<Mutex<Table>> {
+    pub(super) fn get_or_make(&self, node: NodeId) -> Arc<Mutex<OwnerTable>> {
         // The entry is locked only until the table is had.
         self.0.entry_sync(node).or_default().get().clone()
     }

@@ -10,7 +10,7 @@ use crate::fs::lower::Lower;
 use crate::fs::node::Node;
 use crate::sys::lease::may_wait;
 use crate::sys::lock as sys;
-use crate::sys::lock::{Conflict, Kind, become_wakeable};
+use crate::sys::lock::{Conflict, LockKind, become_wakeable};
 use crate::sys::proc::LockCall;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -29,7 +29,7 @@ pub(crate) struct Wait {
     used: Use,
     node: Arc<Node>,
     ask: Ask,
-    kind: Kind,
+    kind: LockKind,
     until: Until,
     /// The way to tell the kernel of the lock before its client is told.
     notices: Arc<Notices>,
@@ -142,7 +142,8 @@ impl Locker {
                 .locks
                 .add(node.id, ask, || self.description(node, ask.owner, ask.fh))?,
         };
-        let exclusive = matches!(ask.owner, Owner::Posix(_)) && ask.kind == Some(Kind::Exclusive);
+        let exclusive =
+            matches!(ask.owner, Owner::Posix(_)) && ask.kind == Some(LockKind::Exclusive);
         if exclusive && !used.description().writable {
             // What the owner has so far came through a descriptor for reading, this comes through another one.
             used.move_to(self.description(node, ask.owner, ask.fh)?)?;

@@ -9,7 +9,7 @@ use super::ask::{Ask, Owner};
 use super::table::Tables;
 use crate::fs::ids::NodeId;
 use crate::mutex::lock;
-use crate::sys::lock::{Kind, Range, ThreadId, wake};
+use crate::sys::lock::{LockKind, Range, ThreadId, wake};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -54,7 +54,7 @@ struct Edge {
     id: WaitId,
     node: NodeId,
     range: Range,
-    kind: Kind,
+    kind: LockKind,
     /// For whom. `None`: for nobody of this mount, as far as is known; it may have what it waits for already.
     blocker: Option<Owner>,
     /// Where it waits.
@@ -156,7 +156,7 @@ impl Waits {
         tables: &Tables,
         node: NodeId,
         ask: &Ask,
-        kind: Kind,
+        kind: LockKind,
     ) -> Result<WaitId, Errno> {
         let id = WaitId(self.next.fetch_add(1, Ordering::Relaxed), ask.owner);
         let mut edge = Edge {

@@ -3,7 +3,7 @@
 use super::Lower;
 use crate::fs::ids::{CONFIG_NAME, NodeId};
 use crate::fs::node::Node;
-use crate::fs::node::climb::Step;
+use crate::fs::node::climb::ClimbStep;
 use crate::fs::stat::Stat;
 use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::io::Errno;
@@ -40,7 +40,7 @@ impl Lower {
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
         let steps = self.way_to(&node)?;
         let mut above = self.nodes.root();
-        for Step { node, name } in &steps {
+        for ClimbStep { node, name } in &steps {
             let dir = self.dir_on(above, node.side())?;
             match look(dir.as_fd(), name) {
                 Ok(stat) if stat.key(node.side()) == node.key() => {}
@@ -53,7 +53,7 @@ impl Lower {
     }
 
     /// The way from the root to `node`, which is the last.
-    fn way_to(&self, node: &Arc<Node>) -> Result<Vec<Step>, Errno> {
+    fn way_to(&self, node: &Arc<Node>) -> Result<Vec<ClimbStep>, Errno> {
         let is_root = |at: &Arc<Node>| (at.id == NodeId::ROOT).then_some(());
         let ((), mut steps) = self.nodes.climb(node, is_root)?;
         steps.reverse();
@@ -61,7 +61,7 @@ impl Lower {
     }
 }
 
-fn joined(steps: &[Step]) -> Vec<u8> {
+fn joined(steps: &[ClimbStep]) -> Vec<u8> {
     let names: Vec<&[u8]> = steps.iter().map(|step| step.name.to_bytes()).collect();
     names.join(&b'/')
 }

@@ -22,7 +22,7 @@ const STAYS: Duration = Duration::from_millis(100);
 
 /// A file that has lost its name, or is about to.
 #[derive(Debug)]
-struct Gone {
+struct Nameless {
     file: Key,
     /// The directory that the name was in.
     dir: Key,
@@ -33,16 +33,16 @@ struct Gone {
 
 /// The files.
 #[derive(Debug, Default)]
-pub(crate) struct Replaced {
+pub(crate) struct ReplacedFiles {
     any: AtomicBool,
-    files: Mutex<VecDeque<Gone>>,
+    files: Mutex<VecDeque<Nameless>>,
     /// The names whose files are being edited at this moment.
     edited: Mutex<Vec<(Key, Box<CStr>)>>,
 }
 
 /// While it lives, nobody else in this daemon edits the file of a name.
 pub(crate) struct Editing<'a> {
-    replaced: &'a Replaced,
+    replaced: &'a ReplacedFiles,
     at: (Key, Box<CStr>),
 }
 
@@ -52,7 +52,7 @@ impl Drop for Editing<'_> {
     }
 }
 
-impl Replaced {
+impl ReplacedFiles {
     /// Begins an edit of the file `name` in the directory `dir`; `None` while there is another one, such as that of an
     /// override which a request has found before it was superseded. Each would take the other's file for the old one.
     pub(crate) fn begin(&self, dir: Key, name: &CStr) -> Option<Editing<'_>> {
@@ -76,7 +76,7 @@ impl Replaced {
         }
         let name = name.into();
         let asked = None;
-        files.push_back(Gone {
+        files.push_back(Nameless {
             file,
             dir,
             name,

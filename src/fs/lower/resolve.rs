@@ -5,7 +5,7 @@ use super::walk::{DIR_FLAGS, make_dirs, open_beneath, open_dir};
 use crate::fs::asker::Asker;
 use crate::fs::ids::{NodeId, Side};
 use crate::fs::node::Node;
-use crate::fs::node::climb::Step;
+use crate::fs::node::climb::ClimbStep;
 use crate::fs::node::link::NameBuf;
 use crate::fs::node::one::PlaceEpoch;
 use crate::fs::rules::{Override, Place, Rules};
@@ -216,7 +216,7 @@ impl Lower {
             Some((fd, at.clone()))
         };
         let ((mut fd, mut above), passed) = self.nodes.climb(node, had)?;
-        for Step { node, name } in passed.into_iter().rev() {
+        for ClimbStep { node, name } in passed.into_iter().rev() {
             fd = match node.dir().clone() {
                 Some(fd) => fd,
                 None => {
@@ -295,7 +295,7 @@ impl Lower {
             _ => at.place(epoch),
         };
         let (mut place, passed) = self.nodes.climb(node, known).ok()?;
-        for Step { node, name } in passed.into_iter().rev() {
+        for ClimbStep { node, name } in passed.into_iter().rev() {
             place = place.and_then(|at| rules.child(at, name.to_bytes()));
             node.set_place(epoch, place);
         }

@@ -25,12 +25,12 @@ const SOON: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct SentBack {
     any: AtomicBool,
-    lists: Mutex<Lists>,
+    lists: Mutex<Remembered>,
 }
 
 /// The oldest first.
 #[derive(Debug, Default)]
-struct Lists {
+struct Remembered {
     root: VecDeque<SentThread>,
     others: VecDeque<SentThread>,
 }
@@ -84,7 +84,7 @@ impl SentBack {
     }
 }
 
-impl Lists {
+impl Remembered {
     fn keep(&mut self, which: impl Fn(&SentThread) -> bool) {
         self.root.retain(&which);
         self.others.retain(&which);

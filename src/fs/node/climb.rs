@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 pub(crate) const DEEPEST: usize = 4096;
 
 /// A node that a climb has passed, and the name that it had.
-pub(crate) struct Step {
+pub(crate) struct ClimbStep {
     /// The node.
     pub(crate) node: Arc<Node>,
     /// Its name in the next directory above.
@@ -61,14 +61,14 @@ impl Nodes {
         &self,
         node: &Arc<Node>,
         stop: impl FnMut(&Arc<Node>) -> Option<T>,
-    ) -> Result<(T, Vec<Step>), Errno> {
+    ) -> Result<(T, Vec<ClimbStep>), Errno> {
         let above = |node: Arc<Node>| {
             let (parent, name) = {
                 let link = node.link();
                 (link.parent(), link.name().as_c_str().into())
             };
             let parent = self.above(&node, parent)?;
-            Some((Step { node, name }, parent))
+            Some((ClimbStep { node, name }, parent))
         };
         climb(node.clone(), stop, above).ok_or(Errno::STALE)
     }
@@ -113,16 +113,16 @@ impl Nodes {
         if start.id == node.id {
             return false;
         }
-        enum End {
+        enum Climbed {
             Apart,
             Within(Arc<Node>),
         }
         let stop = |at: &Arc<Node>| {
             let next = at.link().parent();
             if next == node.id {
-                return Some(End::Within(at.clone()));
+                return Some(Climbed::Within(at.clone()));
             }
-            (at.id == NodeId::ROOT || self.get(next).is_none()).then_some(End::Apart)
+            (at.id == NodeId::ROOT || self.get(next).is_none()).then_some(Climbed::Apart)
         };
         let above = |at: Arc<Node>| {
             let next = at.link().parent();
@@ -130,8 +130,8 @@ impl Nodes {
         };
         match climb(start, stop, above) {
             None => false,
-            Some((End::Apart, _)) => true,
-            Some((End::Within(child), _)) => {
+            Some((Climbed::Apart, _)) => true,
+            Some((Climbed::Within(child), _)) => {
                 child.link().set_parent(NodeId::NOWHERE);
                 true
             }

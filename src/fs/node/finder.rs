@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 /// What finds them. What is removed is let go of at once: the table itself drops a removed entry only when another one comes to its
 /// place, and after a load would keep all the nodes of a large tree, and their records, for as long as none does.
-pub(super) struct Finder<K>(HashIndex<K, Place, fast::RandomState>);
+pub(super) struct Finder<K>(HashIndex<K, NodePlace, fast::RandomState>);
 
 /// Where the table keeps a node; empty: it has been removed.
-struct Place(ArcSwapOption<Node>);
+struct NodePlace(ArcSwapOption<Node>);
 
-impl Place {
-    fn of(node: &Arc<Node>) -> Place {
-        Place(ArcSwapOption::new(Some(node.clone())))
+impl NodePlace {
+    fn of(node: &Arc<Node>) -> NodePlace {
+        NodePlace(ArcSwapOption::new(Some(node.clone())))
     }
 
     fn node(&self) -> Option<Arc<Node>> {
@@ -42,7 +42,7 @@ impl<K: Copy + Eq + Hash> Finder<K> {
 
     /// Has `key` lead to `node`; false if it leads to another.
     pub(super) fn insert(&self, key: K, node: &Arc<Node>) -> bool {
-        self.0.insert_sync(key, Place::of(node)).is_ok()
+        self.0.insert_sync(key, NodePlace::of(node)).is_ok()
     }
 
     /// Has `key` lead to the node that `choice` answers first, if any; it is told what `key` has led to so far. Nobody else
@@ -57,14 +57,14 @@ impl<K: Copy + Eq + Hash> Finder<K> {
                 let (chosen, answer) = choice(entry.get().node())?;
                 if let Some(node) = chosen {
                     entry.get().0.store(None);
-                    entry.update(Place::of(&node));
+                    entry.update(NodePlace::of(&node));
                 }
                 Ok(answer)
             }
             Entry::Vacant(entry) => {
                 let (chosen, answer) = choice(None)?;
                 if let Some(node) = chosen {
-                    entry.insert_entry(Place::of(&node));
+                    entry.insert_entry(NodePlace::of(&node));
                 }
                 Ok(answer)
             }

@@ -4,7 +4,7 @@ use super::link::{Link, Target};
 use crate::fs::handle::{Handles, HandlesGuard};
 use crate::fs::ids::{Key, NodeId, Side};
 use crate::fs::rules::Place;
-use crate::ledger::node::{GONE, Identity, LEAVING, NodeRecord, NodeTable};
+use crate::ledger::node::{GONE, LEAVING, NodeIdentity, NodeRecord, NodeTable};
 use crate::mutex::lock;
 use arc_swap::{ArcSwapOption, Guard};
 use rustix::fd::{AsRawFd as _, OwnedFd};
@@ -260,8 +260,8 @@ impl Drop for Node {
 }
 
 /// What a successor will be told of a node with that number.
-pub(super) fn identity(id: NodeId, key: Key, kind: u32) -> Identity {
-    Identity {
+pub(super) fn identity(id: NodeId, key: Key, kind: u32) -> NodeIdentity {
+    NodeIdentity {
         id: id.0,
         global: key.side == Side::Global,
         kind: (kind & libc::S_IFMT) as u16,

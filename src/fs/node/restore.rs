@@ -4,7 +4,7 @@ use super::finder::Finder;
 use super::forgotten::may_stay;
 use super::{MOST_FORGOTTEN, Node, Nodes, identity};
 use crate::fs::ids::{Key, NodeId};
-use crate::ledger::node::{GONE, Identity, LEAVING, NodeTable};
+use crate::ledger::node::{GONE, LEAVING, NodeIdentity, NodeTable};
 use crate::ledger::{Ledger, Unreadable};
 use crate::sys::inherit::Inherited;
 use foldhash::quality;
@@ -21,7 +21,7 @@ const TOO_MANY: u64 = 1 << 48;
 
 /// What is found out of records on the way.
 #[derive(Default)]
-struct Found {
+struct Traced {
     /// Nodes that hold a descriptor.
     holding: Vec<Arc<Node>>,
     /// Nodes that the kernel has forgotten.
@@ -76,13 +76,13 @@ impl Nodes {
     }
 
     /// Takes the records up, in several threads where there are many.
-    fn gather(&mut self, inherited: &Inherited) -> Result<Found, Unreadable> {
+    fn gather(&mut self, inherited: &Inherited) -> Result<Traced, Unreadable> {
         let slots: Vec<u32> = self.table.nodes.used().map(|(slot, _)| slot).collect();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = cores.min(4).min(1 + slots.len() / ALONE);
         let part = slots.len().div_ceil(threads).max(1);
         let nodes = &*self;
-        let mut all = Found::default();
+        let mut all = Traced::default();
         std::thread::scope(|scope| {
             let mut shares = slots.chunks(part);
             let own = shares.next().unwrap_or_default();
@@ -104,8 +104,8 @@ impl Nodes {
         })
     }
 
-    fn gather_some(&self, slots: &[u32], inherited: &Inherited) -> Result<Found, Unreadable> {
-        let mut found = Found::default();
+    fn gather_some(&self, slots: &[u32], inherited: &Inherited) -> Result<Traced, Unreadable> {
+        let mut found = Traced::default();
         for &slot in slots {
             if slot == self.root.slot() {
                 continue;
@@ -143,7 +143,7 @@ impl Nodes {
         Ok(found)
     }
 
-    fn is_possible(&self, what: &Identity, lookups: u64) -> Result<(), &'static str> {
+    fn is_possible(&self, what: &NodeIdentity, lookups: u64) -> Result<(), &'static str> {
         if !(NodeId::FIRST..self.header.next_node.load(Ordering::Relaxed)).contains(&what.id) {
             return Err("a node has a number that was never given");
         }

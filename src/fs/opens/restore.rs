@@ -6,7 +6,7 @@ use crate::fs::handle::{Dir, File};
 use crate::fs::ids::NodeId;
 use crate::fs::node::Node;
 use crate::ledger::Unreadable;
-use crate::ledger::handle::{HandleRecord, Kind, Open};
+use crate::ledger::handle::{HandleKind, HandleRecord, OpenRecord};
 use crate::ledger::table::Slot;
 use crate::sys::inherit::Inherited;
 use rustix::fd::{OwnedFd, RawFd};
@@ -43,7 +43,7 @@ impl Opens {
     fn restore_one(
         &self,
         node: &Arc<Node>,
-        open: &Open,
+        open: &OpenRecord,
         record: Slot<HandleRecord>,
         inherited: &Inherited,
         shared: &mut HashMap<RawFd, (NodeId, Arc<File>)>,
@@ -61,7 +61,7 @@ impl Opens {
             return Err("two handles have one number");
         }
         match open.kind {
-            Kind::File { registered } => {
+            HandleKind::File { registered } => {
                 let known = open.fd.and_then(|fd| shared.get(&fd));
                 let file = match known {
                     Some((id, file)) if *id == node.id && file.flags == open.flags => file.clone(),
@@ -78,7 +78,7 @@ impl Opens {
                 handles.add_file(fh, file, Some(record));
                 self.descriptors.count_again(fh, 1);
             }
-            Kind::Dir => {
+            HandleKind::Dir => {
                 let dir = Dir {
                     fd: take(open.fd)?,
                     merge: OnceLock::new(),
@@ -88,7 +88,7 @@ impl Opens {
                 handles.add_dir(fh, dir, Some(record));
                 self.descriptors.count_again(fh, 1);
             }
-            Kind::Lent => {
+            HandleKind::Lent => {
                 let count = open.flags;
                 if count == 0 || count > MOST_LENT || handles.lends(fh) {
                     return Err("opens without a descriptor are counted wrongly");

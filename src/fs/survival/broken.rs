@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::fs::ids::NodeId;
-use crate::ledger::table::Record;
+use crate::ledger::table::FlatRecord;
 use crate::ledger::{Ledger, Region};
 use proptest::prelude::*;
 use rustix::fs::OFlags;
@@ -20,7 +20,7 @@ const REGIONS: [Region; 5] = [
 #[repr(C)]
 struct Word(AtomicU32);
 
-impl Record for Word {
+impl FlatRecord for Word {
     fn is_used(&self) -> bool {
         true
     }

@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::fs::ids::NodeId;
 use crate::ledger::crash::killed_at;
-use crate::ledger::table::Record as _;
+use crate::ledger::table::FlatRecord as _;
 use crate::sys::file_handle::FileHandle;
 use rustix::fs::OFlags;
 use std::ffi::CString;

@@ -1,7 +1,7 @@
 //! What a predecessor has left of nodes, looked through before it is believed.
 
 use super::{HANDLE, LONGEST_HANDLE, NOWHERE, NodeTable, RELAXED, WORDS, handle_len};
-use crate::ledger::table::Record as _;
+use crate::ledger::table::FlatRecord as _;
 use crate::ledger::words;
 
 impl NodeTable {

@@ -3,7 +3,7 @@
 use super::buckets::{BUCKETS, bucket};
 use super::clock::now;
 use super::watch::{Current, InFlight};
-use crate::ledger::table::Record;
+use crate::ledger::table::FlatRecord;
 use etcfs_proto::{Frame, Opcode};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zerocopy::FromBytes;
@@ -135,7 +135,7 @@ impl Role {
     }
 }
 
-impl Record for Meter {
+impl FlatRecord for Meter {
     fn is_used(&self) -> bool {
         self.role.load(Ordering::Acquire) != 0
     }

@@ -6,7 +6,7 @@
 mod asked;
 mod world;
 
-use crate::sys::stop::{self, ALL, Point};
+use crate::sys::stop::{self, ALL, StopPoint};
 use asked::scenarios;
 use world::World;
 

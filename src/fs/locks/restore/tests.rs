@@ -3,7 +3,7 @@ mod world;
 use super::*;
 use crate::fs::locks::ask::Ask;
 use crate::ledger::crash::killed_at;
-use crate::ledger::table::Record;
+use crate::ledger::table::FlatRecord;
 use crate::ledger::{Region, VERSION};
 use proptest::prelude::*;
 use rustix::fd::AsRawFd as _;
@@ -46,7 +46,7 @@ const A: Owner = Owner::Posix(1);
 const B: Owner = Owner::Posix(2);
 const F: Owner = Owner::Flock(4);
 
-fn kind() -> impl Strategy<Value = Option<Kind>> {
+fn kind() -> impl Strategy<Value = Option<LockKind>> {
     prop_oneof![Just(None), Just(SHARED), Just(EXCLUSIVE)]
 }
 
@@ -125,7 +125,7 @@ proptest! {
 #[repr(C)]
 struct Word(AtomicU64);
 
-impl Record for Word {
+impl FlatRecord for Word {
     fn is_used(&self) -> bool {
         true
     }
@@ -274,7 +274,7 @@ fn what_was_given_up_and_taken_by_a_rival_is_not_had() {
     let all = Range { first: 0, last: 6 };
     sys::ofd_set(&used.description().fd, all, None).unwrap();
     let first = Range { first: 0, last: 1 };
-    sys::ofd_set(&rival.fd, first, Some(Kind::Shared)).unwrap();
+    sys::ofd_set(&rival.fd, first, Some(LockKind::Shared)).unwrap();
     std::mem::forget((used, locks));
     let locks = world.restored();
     // Three ranges cannot be asked for in part.

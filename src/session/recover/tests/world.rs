@@ -1,6 +1,6 @@
 //! Two servers after one another, and the kernel that asks them.
 
-use super::Point;
+use super::StopPoint;
 use super::asked::Scenario;
 use crate::fs::Fs;
 use crate::fs::config::parse_line;
@@ -70,7 +70,7 @@ impl Drop for World {
 
 impl World {
     /// The scenario, with a stop at `point`.
-    pub(super) fn run(scenario: &Scenario, point: Option<Point>, resends: bool) -> Outcome {
+    pub(super) fn run(scenario: &Scenario, point: Option<StopPoint>, resends: bool) -> Outcome {
         let mut world = World::new();
         let first = world.serve(world.ledger, resends);
         let (opcode, node, body) = (scenario.ask)(&mut world);
@@ -185,11 +185,12 @@ impl World {
     }
 
     /// True if the server has stopped: where the answer has come, it may be about to.
-    fn settle(&mut self, before: usize, point: Option<Point>, unique: u64) -> bool {
+    fn settle(&mut self, before: usize, point: Option<StopPoint>, unique: u64) -> bool {
         let is_silent = self.silent.contains(&unique);
         let until = Instant::now() + Duration::from_millis(10);
         while stop::stopped() == before
-            && (point == Some(Point::Written) && !is_silent || is_silent && Instant::now() < until)
+            && (point == Some(StopPoint::Written) && !is_silent
+                || is_silent && Instant::now() < until)
         {
             std::thread::yield_now();
         }

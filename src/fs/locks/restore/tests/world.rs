@@ -72,7 +72,8 @@ impl World {
     /// As `Locker::set_lock` does.
     pub(super) fn set(&self, locks: &Arc<Locks>, ask: &Ask) -> Result<(), Errno> {
         let used = self.used(locks, ask);
-        let exclusive = matches!(ask.owner, Owner::Posix(_)) && ask.kind == Some(Kind::Exclusive);
+        let exclusive =
+            matches!(ask.owner, Owner::Posix(_)) && ask.kind == Some(LockKind::Exclusive);
         if exclusive && !used.description().writable {
             used.move_to(self.open(true)?)?;
         }
@@ -95,8 +96,8 @@ impl World {
                 .into_iter()
                 .map(|(range, kind)| {
                     let word = match kind {
-                        Kind::Shared => "READ",
-                        Kind::Exclusive => "WRITE",
+                        LockKind::Shared => "READ",
+                        LockKind::Exclusive => "WRITE",
                     };
                     (range.first, range.last, word)
                 });
@@ -165,7 +166,7 @@ pub(super) fn below(fd: RawFd) -> (Vec<(u64, u64, &'static str)>, bool) {
     (ranges, flocked)
 }
 
-pub(super) fn ask(owner: Owner, fh: u64, (first, last): (u64, u64), kind: Option<Kind>) -> Ask {
+pub(super) fn ask(owner: Owner, fh: u64, (first, last): (u64, u64), kind: Option<LockKind>) -> Ask {
     Ask {
         owner,
         fh,
@@ -177,6 +178,6 @@ pub(super) fn ask(owner: Owner, fh: u64, (first, last): (u64, u64), kind: Option
     }
 }
 
-pub(super) const SHARED: Option<Kind> = Some(Kind::Shared);
-pub(super) const EXCLUSIVE: Option<Kind> = Some(Kind::Exclusive);
+pub(super) const SHARED: Option<LockKind> = Some(LockKind::Shared);
+pub(super) const EXCLUSIVE: Option<LockKind> = Some(LockKind::Exclusive);
 pub(super) const END: u64 = i64::MAX as u64;
