@@ -110,12 +110,15 @@ fn the_search_for_cycles_keeps_nobody_waiting_17() {
                 });
             });
             ready.wait();
-            let before = attacks.load(Ordering::Relaxed);
-            let loaded = roots_pace(&roots);
-            let during = attacks.load(Ordering::Relaxed) - before;
+            // A busy machine may let none of the attacker's threads run for seconds.
+            let attacked = (0..10).find_map(|_| {
+                let before = attacks.load(Ordering::Relaxed);
+                let loaded = roots_pace(&roots);
+                let during = attacks.load(Ordering::Relaxed) - before;
+                (during > 10).then_some(loaded)
+            });
             over.store(true, Ordering::Relaxed);
-            assert!(during > 10, "{during} searches are no attack");
-            loaded
+            attacked.expect("more than ten searches, which an attack has")
         });
         eprintln!("lock and unlock, and stat: quiet {quiet:?}, under attack {loaded:?}");
         // Another test and the attack itself want both CPUs meanwhile, so what takes a fraction of a millisecond may wait for

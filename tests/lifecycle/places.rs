@@ -66,10 +66,15 @@ fn d1_d10_daemon_in_an_empty_stratum_serves_its_etc_and_stays_in_its_root() {
                 daemons.push(process.file_name().to_string_lossy().into_owned());
             }
         }
+        // Keeper, server and spare keeper.
+        let processes = match std::env::var("ETCFS_KEEPER").as_deref() {
+            Ok("no") => 1,
+            _ => 3,
+        };
         assert_eq!(
             daemons.len(),
-            3,
-            "keeper, server and spare keeper have the stratum's root: {daemons:?}"
+            processes,
+            "they have the stratum's root: {daemons:?}"
         );
         let pid =
             rustix::process::Pid::from_raw(daemons[0].parse().expect("a pid")).expect("a pid");
