@@ -23,13 +23,11 @@ impl Keeper<'_> {
     /// Goes on as the program that was found to understand this state, if there is one.
     pub(super) fn go_over(&mut self) {
         let header = self.header();
-        let Some(candidate) = self
-            .candidate
-            .take()
-            .filter(|_| header.end() == End::Upgrade)
-        else {
+        let Some(candidate) = self.candidate.take() else {
             return;
         };
+        // Even if the server has just said for itself why it ends.
+        header.set_end(End::Upgrade);
         // It would go on with descriptors of its own otherwise.
         self.end_spare();
         header

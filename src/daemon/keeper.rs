@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use rustix::process::{Pid, WaitStatus};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::time::{Duration, Instant};
 
 /// How long a mount goes without a keeper. Whoever ends all processes, one after the other, shall not find a new one.
@@ -304,12 +304,12 @@ impl<'a> Keeper<'a> {
         if header.end() == End::Over {
             child::leave();
         }
-        header.keeper.store(own(), Release);
+        header.keeper.store(own(), SeqCst);
         log::error(format_args!(
             "{}: the keeper has died, and another one is in its place",
             self.mount().mountpoint().display()
         ));
-        let left = Pid::from_raw(header.server.load(Acquire));
+        let left = Pid::from_raw(header.server.load(SeqCst));
         if let Some(left) = left.filter(|&left| !child::end_strange(left)) {
             log::error(format_args!(
                 "the server (pid {}) does not end; another one takes its place all the same",
@@ -337,6 +337,7 @@ impl<'a> Keeper<'a> {
     /// Makes a server. It serves when the keeper is woken.
     pub(super) fn make(&self) -> Result<Pid> {
         let header = self.header();
+        let keeper = own();
         header.begin();
         let first = header.servers.fetch_add(1, Relaxed) == 0;
         match child::share().context("making the process that serves")? {
@@ -345,7 +346,13 @@ impl<'a> Keeper<'a> {
                 Ok(server)
             }
             Half::Child => {
-                header.server.store(own(), Release);
+                // Should the keeper die at this moment, either the spare one finds this process and ends it, or this one finds
+                // that there is another keeper, which makes a server itself.
+                let _ = header.server.compare_exchange(0, own(), SeqCst, Relaxed);
+                if header.keeper.load(SeqCst) != keeper {
+                    let _ = header.server.compare_exchange(own(), 0, SeqCst, Relaxed);
+                    child::leave();
+                }
                 server::run(
                     &server::ServerStart {
                         options: self.options,

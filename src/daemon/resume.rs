@@ -84,6 +84,8 @@ pub fn resume(options: &Options, signals: &Signals, file: RawFd) -> ExitCode {
             rustix::fd::AsRawFd::as_raw_fd(&rustix::fd::AsFd::as_fd(signals)),
         ];
         let left = named.chain(facts.descriptors()).chain(own);
+        // Those of this program's own log, too: their numbers would be other files' soon, and lines be written to those.
+        let left = left.chain(log::descriptors());
         let previous = ledger.header().previous.load(Acquire);
         drop(Inherited::keep(left.chain([previous])));
         log::set_stratum(&facts.stratum);

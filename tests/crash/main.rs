@@ -7,6 +7,7 @@
 mod harness;
 
 mod calls;
+mod left_open;
 mod processes;
 mod waits;
 

@@ -24,7 +24,7 @@ fn serve(env: &Env, bases: Bases, options: &[&str]) -> Etcfs {
     etcfs
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "{what}: not so within {PATIENCE:?}");
@@ -32,12 +32,12 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn all_there(mnt: &Path) -> Processes {
+pub fn all_there(mnt: &Path) -> Processes {
     until("three processes", || Processes::of(mnt).are_all_there());
     Processes::of(mnt)
 }
 
-fn send(pid: i32, signal: Signal) {
+pub fn send(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).expect("a pid"), signal).expect("signal");
 }
 
