@@ -162,7 +162,7 @@ impl Fs {
             settings,
             copies: cross::Share::default(),
         };
-        fs.opens.restore(inherited)?;
+        fs.opens.restore(ledger, inherited)?;
         Ok(fs)
     }
 

@@ -25,6 +25,7 @@ use crate::fs::Fs;
 use crate::fs::ids::NodeId;
 use crate::fs::locks::Wait;
 use crate::fs::node::Node;
+use crate::ledger::flight::tally::{Changer, CountChange};
 use crate::ledger::flight::{BEFORE, Flight};
 use etcfs_proto::init::Agreed;
 use etcfs_proto::{Frame, Opcode, Reply, WireError};
@@ -221,21 +222,25 @@ pub(crate) fn run(row: &Row, call: &mut Call<'_>) -> Handled {
     handled
 }
 
-/// Takes back what was counted and opened for a request that is not answered: a lookup of node `given`, and `handle`.
-pub(crate) fn take_back(fs: &Fs, frame: &Frame<'_>, given: Option<u64>, handle: Option<u64>) {
+/// Takes back what a predecessor has counted and opened for a request that it has not answered.
+pub(crate) fn take_back(fs: &Fs, frame: &Frame<'_>, flight: &Flight) {
+    let unique = frame.head.unique;
+    let given = flight.given(unique);
+    let asker = Changer::new(flight, unique, CountChange::TakenBack);
     let owner = NodeId(given.unwrap_or(frame.head.nodeid));
-    if let Some(fh) = handle
+    if let Some(fh) = flight.handle(unique)
         && let Some(node) = fs.lower.nodes.get(owner)
     {
         if frame.opcode() == Opcode::OPENDIR {
             dir::close(fs, &node, fh);
         } else {
-            fs.opens.close(&node, fh);
+            fs.opens.close(&node, fh, asker);
         }
     }
     if let Some(given) = given {
-        fs.lower.nodes.forget(NodeId(given), 1);
+        fs.lower.nodes.forget(NodeId(given), 1, asker);
     }
+    flight.is_taken_back();
 }
 
 /// True for requests that are always carried out where they may take long.

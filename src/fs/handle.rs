@@ -7,7 +7,9 @@ pub(crate) mod ahead;
 
 use super::backing::Backing;
 use super::budget::{Charge, HeldDescriptor, handles_of, slot_of};
+use super::ids::NodeId;
 use super::rules::{Place, Rules};
+use crate::ledger::flight::tally::{Changer, Number};
 use crate::ledger::handle::HandleRecord;
 use crate::ledger::table::Slot;
 use ahead::Ahead;
@@ -50,6 +52,10 @@ pub(crate) struct Dir {
 
 /// How many opens of a node there are before further ones share a descriptor: what opens a file that often does little else.
 const MANY: usize = 16;
+
+/// Set in the handle number of an open that needs no descriptor here: passed through, for reading. Such numbers differ
+/// all the same, because RELEASE ends the locks that were taken through its handle.
+pub(crate) const NO_DESCRIPTOR: u64 = 1 << 63;
 
 /// What a successor will find of a handle. `None`: it will not, because there was no room.
 pub(crate) type Noted = Option<Slot<HandleRecord>>;
@@ -116,6 +122,16 @@ impl Lent {
     fn of(&mut self, slot: usize) -> Option<&mut Loan> {
         let all = self.first.iter_mut().chain(&mut self.more);
         all.into_iter().find(|loan| loan.held.slot() == slot)
+    }
+
+    fn end_one(&mut self, slot: usize) {
+        if let Some(loan) = self.of(slot).filter(|loan| loan.count > 1) {
+            loan.set(loan.count - 1);
+            return;
+        }
+        let ended = |loan: &Loan| loan.held.slot() == slot;
+        self.first.take_if(|first| ended(first));
+        self.more.retain(|one| !ended(one));
     }
 
     fn add(&mut self, loan: Loan) {
@@ -209,20 +225,27 @@ impl Handles {
         found.filter(|_| seen == MANY).cloned()
     }
 
-    /// Takes note of an open without a descriptor, and returns its handle. `note`: has a successor find the first one.
+    /// Takes note of an open of `node` without a descriptor, and returns its handle. `note`: has a successor find the first one.
     pub(crate) fn lend(
         &mut self,
+        node: NodeId,
         charge: Charge<'_>,
         number: u64,
         note: impl FnOnce(u64) -> Noted,
     ) -> u64 {
         let slot = charge.slot();
+        let (charge, asker) = charge.of_loan();
+        let fh = charge.number(number) | NO_DESCRIPTOR;
+        let loans = Number::Loans { node: node.0, fh };
         if let Some(loan) = self.lent.of(slot) {
-            loan.set(loan.count + 1);
-            return charge.into_sharing_handle(number);
+            let before = loan.count;
+            asker.count(loans, before.into(), || loan.set(before + 1));
+            charge.into_sharing_handle(number);
+        } else {
+            let (fh, held) = charge.into_handle(number);
+            let noted = asker.count(loans, 0, || note(fh));
+            self.lent_before(1, held, noted);
         }
-        let (fh, held) = charge.into_handle(number);
-        self.lent_before(1, held, note(fh));
         fh
     }
 
@@ -236,20 +259,14 @@ impl Handles {
         self.lent.add(Loan { noted, count, held });
     }
 
-    /// The end of such an open.
-    pub(crate) fn end_lending(&mut self, fh: u64) {
+    /// The end of such an open of `node`.
+    pub(crate) fn end_lending(&mut self, node: NodeId, fh: u64, asker: Changer<'_>) {
         let slot = slot_of(fh);
-        let Some(loan) = self.lent.of(slot) else {
+        let Some(before) = self.lent.of(slot).map(|loan| loan.count) else {
             return;
         };
-        if loan.count > 1 {
-            loan.set(loan.count - 1);
-        } else {
-            loan.count = 0;
-            let ended = |loan: &Loan| loan.count == 0;
-            self.lent.first.take_if(|first| ended(first));
-            self.lent.more.retain(|one| !ended(one));
-        }
+        let loans = Number::Loans { node: node.0, fh };
+        asker.count(loans, before.into(), || self.lent.end_one(slot));
     }
 
     /// Adds an open directory.

@@ -15,6 +15,7 @@ pub(crate) mod one;
 pub(crate) mod restore;
 
 use super::ids::{Key, NodeId};
+use crate::ledger::flight::tally::{Changer, Number};
 use crate::ledger::header::FirstPage;
 use crate::ledger::node::NodeTable;
 use finder::Finder;
@@ -80,7 +81,7 @@ impl Nodes {
         found.filter(|node| node.key() == *key)
     }
 
-    /// The node of the inode `key`, found as `name` in `parent`, with one more lookup counted.
+    /// The node of the inode `key`, found as `name` in `parent`, with one more lookup counted for `asker`.
     ///
     /// # Errors
     /// ENOMEM when too many are known.
@@ -90,15 +91,16 @@ impl Nodes {
         kind: u32,
         parent: NodeId,
         name: &CStr,
+        asker: Changer<'_>,
     ) -> Result<Arc<Node>, Errno> {
         if let Some(node) = self.find_any(&key)
             && node.kind() == kind
-            && self.revive(&node)
+            && self.revive(&node, asker)
         {
             self.found_again(&node, parent, name);
             return Ok(node);
         }
-        self.add(key, kind, parent, name)
+        self.add(key, kind, parent, name, asker)
     }
 
     /// As [`Nodes::look_up`], of an inode that most likely is not known: it has just been made.
@@ -111,14 +113,15 @@ impl Nodes {
         kind: u32,
         parent: NodeId,
         name: &CStr,
+        asker: Changer<'_>,
     ) -> Result<Arc<Node>, Errno> {
         let fresh = || {
             let id = NodeId(self.header.next_node.fetch_add(1, Ordering::Relaxed));
             let name = link::cut(name);
             let what = identity(id, key, kind);
-            let slot = self
-                .table
-                .begin(&what, parent.0, name)
+            let lookups = Number::Lookups { node: id.0 };
+            let slot = asker
+                .count(lookups, 0, || self.table.begin(&what, parent.0, name))
                 .ok_or(Errno::NOMEM)?;
             let node = Arc::new(Node::over(self.table, slot));
             self.by_id.insert(id, &node);
@@ -127,7 +130,7 @@ impl Nodes {
         let hash = self.hasher.hash_one(key);
         let (node, is_known) = self.by_key.choose(hash, |found| {
             let same = |node: &Arc<Node>| node.key() == key && node.kind() == kind;
-            match found.filter(|node| same(node) && self.revive(node)) {
+            match found.filter(|node| same(node) && self.revive(node, asker)) {
                 Some(node) => Ok((None, (node, true))),
                 None => fresh().map(|node| (Some(node.clone()), (node, false))),
             }

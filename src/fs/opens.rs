@@ -8,12 +8,14 @@ use super::backing::registered::Candidate;
 use super::budget::{Charge, Descriptors};
 use super::closing::Closing;
 use super::grants::Grants;
+use super::handle::NO_DESCRIPTOR;
 use super::handle::{Dir, File, Noted};
 use super::locks::Locks;
 use super::lower::Lower;
 use super::node::Node;
 use super::passthrough::Passthrough;
 use super::stat::Stat;
+use crate::ledger::flight::tally::Changer;
 use crate::ledger::handle::{HandleKind, HandleRecord, OpenRecord};
 use crate::ledger::header::FirstPage;
 use crate::ledger::table::{Slot, Table};
@@ -26,10 +28,6 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// Set in the handle number of an open that needs no descriptor here: passed through, for reading. Such numbers differ
-/// all the same, because RELEASE ends the locks that were taken through its handle.
-pub(crate) const NO_DESCRIPTOR: u64 = 1 << 63;
 
 /// Set by execve(2) in the flags of its open, and passed on by FUSE (`__FMODE_EXEC`, include/linux/fs.h).
 const FMODE_EXEC: u32 = 0x20;
@@ -139,7 +137,9 @@ impl Opens {
             && let Some(io) = self.open_for_reading(node)?
         {
             let note = |fh| self.note(node, HandleKind::Lent, fh, None, 1);
-            let fh = node.handles().lend(charge, self.new_handle(), note) | NO_DESCRIPTOR;
+            let fh = node
+                .handles()
+                .lend(node.id, charge, self.new_handle(), note);
             return Ok(Opened { fh, io });
         }
         let (fd, stat) = match self.lower.open_file(node, lower) {
@@ -313,11 +313,11 @@ impl Opens {
             .unwrap_or(Io::Plain)
     }
 
-    /// Ends the open with handle `fh`.
-    pub(crate) fn close(&self, node: &Node, fh: u64) {
+    /// Ends the open with handle `fh`, for `asker`.
+    pub(crate) fn close(&self, node: &Node, fh: u64, asker: Changer<'_>) {
         let file = node.handles().remove_file(fh);
         if fh & NO_DESCRIPTOR != 0 {
-            node.handles().end_lending(fh);
+            node.handles().end_lending(node.id, fh, asker);
         } else if file.is_none() {
             // A predecessor has closed it.
             return;

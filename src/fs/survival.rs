@@ -1,6 +1,7 @@
 //! Tests: a daemon that is gone, and its successor over the same ledger.
 
 mod broken;
+mod counted;
 mod killed;
 mod random;
 mod world;
@@ -9,7 +10,7 @@ use super::ids::NodeId;
 use crate::ledger::Ledger;
 use rustix::fs::OFlags;
 use std::os::unix::fs::FileExt as _;
-use world::World;
+use world::{NOBODY, World};
 
 #[test]
 fn what_the_kernel_knows_is_known_to_the_successor() {
@@ -33,7 +34,7 @@ fn what_the_kernel_knows_is_known_to_the_successor() {
     let other = world.make(dir, "other");
     assert!(other > file, "numbers are never used twice");
     assert_eq!(world.lookups(file), 3);
-    world.fs().lower.nodes.forget(file, 3);
+    world.fs().lower.nodes.forget(file, 3, NOBODY);
     world.crash();
     assert_eq!(
         world.lookups(file),
@@ -98,7 +99,7 @@ fn an_object_without_a_name_is_held_until_it_is_forgotten() {
     world.unlink(NodeId::ROOT, "f");
     world.crash();
     assert_eq!(world.stat(file).0.stx_nlink, 0);
-    world.fs().lower.nodes.forget(file, 1);
+    world.fs().lower.nodes.forget(file, 1, NOBODY);
     world.crash();
     assert!(world.fs().lower.nodes.get(file).is_none());
     assert_eq!(world.left_open(), 0);
@@ -183,12 +184,12 @@ fn the_memory_of_nodes_falls_when_they_are_forgotten() {
     // The kernel names them in the order of its lists, which is nearly that of their birth.
     let ids: Vec<_> = (NodeId::FIRST..=last.0).collect();
     for id in ids.iter().rev().step_by(2).chain(ids.iter().step_by(2)) {
-        world.fs().lower.nodes.forget(NodeId(*id), 1);
+        world.fs().lower.nodes.forget(NodeId(*id), 1, NOBODY);
     }
     // The indexes let go of what they have lost by and by, as they are used.
     for _ in 0..1000 {
         let id = world.make_known(1);
-        world.fs().lower.nodes.forget(id, 1);
+        world.fs().lower.nodes.forget(id, 1, NOBODY);
     }
     let forgotten = blocks();
     println!("{full} blocks of 512 bytes, {forgotten} afterwards");

@@ -6,6 +6,8 @@
 //! request has nothing to clear. Only a state word is looked at by somebody else than its writer, after that one's end; so
 //! the order that the compiler keeps is the one that is needed, and costs nothing.
 
+pub(crate) mod tally;
+
 use super::Region;
 use super::table::FlatRecord;
 use etcfs_proto::abi::UNIQUE_RESEND;
@@ -78,7 +80,14 @@ pub(crate) struct Flight {
     handed_on: AtomicU64,
     before: [AtomicU64; BEFORE],
     body: [AtomicU64; BODY / 8],
-    rest: [AtomicU64; 12],
+    /// What of [`tally`] its request is changing, and for whom: see there.
+    tally: AtomicU64,
+    tally_of: AtomicU64,
+    tally_node: AtomicU64,
+    tally_fh: AtomicU64,
+    tally_step: AtomicU64,
+    tally_before: AtomicU64,
+    rest: [AtomicU64; 6],
 }
 
 impl FlatRecord for Flight {
@@ -106,6 +115,7 @@ impl Flight {
             &self.given_of,
             &self.handle_of,
             &self.handed_on,
+            &self.tally,
         ];
         for of in words {
             of.store(0, Ordering::Relaxed);
@@ -184,16 +194,9 @@ impl Flight {
         self.handed_on.load(Ordering::Relaxed) == number(unique)
     }
 
-    /// A lookup of `node` was counted for the answer to `unique`.
-    pub(crate) fn gave(&self, unique: u64, node: u64) {
-        note(&self.given, node, &self.given_of, unique);
-    }
-
-    /// The node that was given with the answer to `unique`, which is to be taken back: told once.
-    pub(crate) fn take_given(&self, unique: u64) -> Option<u64> {
-        let node = noted(&self.given, &self.given_of, unique);
-        self.given_of.store(0, Ordering::Release);
-        node
+    /// The node that was given with the answer to `unique`: of which a lookup was counted.
+    pub(crate) fn given(&self, unique: u64) -> Option<u64> {
+        noted(&self.given, &self.given_of, unique)
     }
 
     /// Handle `fh` was made for `unique`.
@@ -201,11 +204,15 @@ impl Flight {
         note(&self.handle, fh, &self.handle_of, unique);
     }
 
-    /// The handle that was made for `unique`, which is to be closed: told once.
-    pub(crate) fn take_handle(&self, unique: u64) -> Option<u64> {
-        let fh = noted(&self.handle, &self.handle_of, unique);
+    /// The handle that was made for `unique`.
+    pub(crate) fn handle(&self, unique: u64) -> Option<u64> {
+        noted(&self.handle, &self.handle_of, unique)
+    }
+
+    /// What was given with an answer and made for it has been taken back.
+    pub(crate) fn is_taken_back(&self) {
         self.handle_of.store(0, Ordering::Release);
-        fh
+        self.given_of.store(0, Ordering::Release);
     }
 
     /// `unique` is about to take step number `step`, from 1, which is not to be taken twice.
@@ -251,12 +258,11 @@ mod tests {
             Some(Intent::Done(17, b"0123456789a".to_vec()))
         );
         assert_eq!(flight.intent(4), None);
-        flight.gave(4, 9);
+        flight.opened(4, 9);
         flight.step(4, 3);
-        assert_eq!(
-            (flight.take_given(4), flight.take_given(4)),
-            (Some(9), None)
-        );
+        assert_eq!((flight.handle(4), flight.handle(2)), (Some(9), None));
+        flight.is_taken_back();
+        assert_eq!(flight.handle(4), None);
         assert_eq!((flight.steps(4), flight.steps(2)), (3, 0));
         flight.end();
         flight.take();

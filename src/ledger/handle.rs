@@ -93,7 +93,7 @@ impl HandleRecord {
 
     /// Says how many opens without a descriptor there are.
     pub(crate) fn set_count(&self, count: u32) {
-        self.flags.store(count, RELAXED);
+        self.flags.store(count, Ordering::Release);
     }
 
     /// What it says. `None`: nothing that is known.

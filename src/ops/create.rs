@@ -14,6 +14,7 @@ use crate::fs::node::Node;
 use crate::fs::opens::lower_flags;
 use crate::fs::staging::open_regular;
 use crate::fs::stat::Stat;
+use crate::ledger::flight::tally::CountChange;
 use crate::sys::creds::{self, set_umask};
 use etcfs_proto::abi::{CreateIn, LinkIn, MkdirIn, MknodIn};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -119,12 +120,14 @@ pub(crate) fn create(call: &mut Call<'_>) -> Handled {
     };
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
     let stat = Stat::of(fd.as_fd())?;
-    let node = call.fs.lower.meet_made(&Sighting {
+    let seen = Sighting {
         parent: parent.id,
         name,
         spot: &spot,
         stat: &stat,
-    })?;
+    };
+    let asker = call.changes(CountChange::Given);
+    let node = call.fs.lower.meet_made(&seen, asker)?;
     opened_file(call, &node, (&stat, fd), args.flags, charge);
     Ok(())
 }
@@ -146,11 +149,12 @@ pub(crate) fn tmpfile(call: &mut Call<'_>) -> Handled {
         .lower
         .with_relief(|| in_callers_name(call.actor_at(&spot), args.umask, args.mode, open))?;
     let stat = Stat::of(fd.as_fd())?;
+    let (key, asker) = (stat.key(spot.side), call.changes(CountChange::Given));
     let node = call
         .fs
         .lower
         .nodes
-        .add(stat.key(spot.side), stat.kind(), parent.id, c"")?;
+        .add(key, stat.kind(), parent.id, c"", asker)?;
     opened_file(call, &node, (&stat, fd), args.flags, charge);
     Ok(())
 }
@@ -164,7 +168,6 @@ fn opened_file(
     flags: u32,
     charge: Charge<'_>,
 ) {
-    call.gave(node.id.0);
     let valid = match node.side() {
         Side::Local => ATTR_VALID_NSEC,
         Side::Global => 0,
@@ -227,7 +230,10 @@ fn put_made(call: &mut Call<'_>, parent: &Node, name: &CStr, spot: &Spot, stat: 
         spot,
         stat,
     };
-    let (node, stat) = call.fs.lower.meet(&seen, false)?;
+    let (node, stat) = call
+        .fs
+        .lower
+        .meet(&seen, false, call.changes(CountChange::Given))?;
     put_entry(call, &node, &stat);
     Ok(())
 }

@@ -3,10 +3,12 @@
 use super::{Call, Handled, lock};
 use crate::fs::backing::Io;
 use crate::fs::handle::File;
+use crate::fs::handle::NO_DESCRIPTOR;
 use crate::fs::ids::NodeId;
 use crate::fs::node::Node;
-use crate::fs::opens::{NO_DESCRIPTOR, Opened};
+use crate::fs::opens::Opened;
 use crate::fs::stat::Stat;
+use crate::ledger::flight::tally::CountChange;
 use crate::sys::{creds, proc};
 use etcfs_proto::abi::{
     CopyFileRangeIn, CopyFileRangeOut, FallocateIn, FsyncIn, LseekIn, LseekOut, OpenIn, OpenOut,
@@ -227,10 +229,9 @@ pub(crate) fn release(call: &mut Call<'_>) -> Handled {
     lock::release(call, args);
     // Of opens without descriptors only the number is known, from which one is not to be taken twice. One that is not taken
     // off keeps the backing file registered.
-    let unique = call.frame.head.unique;
-    if args.fh & NO_DESCRIPTOR == 0 || call.flight.steps(unique) == 0 {
-        call.flight.step(unique, 1);
-        call.fs.opens.close(&node, args.fh);
+    if args.fh & NO_DESCRIPTOR == 0 || call.flight.steps(call.frame.head.unique) == 0 {
+        let asker = call.changes(CountChange::Step(1));
+        call.fs.opens.close(&node, args.fh, asker);
     }
     Ok(())
 }

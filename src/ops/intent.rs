@@ -9,6 +9,7 @@ use super::Call;
 use crate::fs::budget::Charge;
 use crate::fs::ids::{Key, Side};
 use crate::ledger::flight::BEFORE;
+use crate::ledger::flight::tally::{Changer, CountChange};
 use crate::sys::stop::{self, StopPoint};
 use rustix::io::Errno;
 
@@ -37,9 +38,9 @@ impl<'a> Call<'a> {
         Some(before)
     }
 
-    /// Notes that a lookup of `node` was counted for the answer.
-    pub(super) fn gave(&self, node: u64) {
-        self.flight.gave(self.frame.head.unique, node);
+    /// Who changes a number for this request, and what that is to it: a successor finds out whether it was changed.
+    pub(super) fn changes(&self, change: CountChange) -> Changer<'a> {
+        Changer::new(self.flight, self.frame.head.unique, change)
     }
 
     /// Counts an open of the caller. The number of its handle is noted.

@@ -6,6 +6,7 @@ use crate::fs::ids::NodeId;
 use crate::fs::lower::known::Sighting;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
+use crate::ledger::flight::tally::CountChange;
 use etcfs_proto::abi::ForgetIn;
 use etcfs_proto::flags::InitFlags;
 use rustix::io::Errno;
@@ -38,7 +39,10 @@ pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
         spot: &spot,
         stat: &stat,
     };
-    let (node, stat) = call.fs.lower.meet(&seen, is_awaited)?;
+    let (node, stat) = call
+        .fs
+        .lower
+        .meet(&seen, is_awaited, call.changes(CountChange::Given))?;
     put_entry(call, &node, &stat);
     Ok(())
 }
@@ -58,9 +62,10 @@ pub(super) fn by_number(call: &Call<'_>) -> Result<Option<bool>, Errno> {
 
 fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
     let id = call.node_id();
+    let asker = call.changes(CountChange::Given);
     let (node, stat) = match above {
-        true => call.fs.lower.above_number(id)?,
-        false => call.fs.lower.by_number(id)?,
+        true => call.fs.lower.above_number(id, asker)?,
+        false => call.fs.lower.by_number(id, asker)?,
     };
     put_entry(call, &node, &stat);
     Ok(())
@@ -68,7 +73,6 @@ fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
 
 /// Puts the entry of `node`, of which a lookup was counted, into the reply.
 pub(super) fn put_entry(call: &mut Call<'_>, node: &Node, stat: &Stat) {
-    call.gave(node.id.0);
     let attr = attr(call.fs, node, stat);
     let entry = entry_out(call.fs, node.id.0, attr, validity(node));
     call.reply.put(&entry);
@@ -89,14 +93,14 @@ pub(crate) fn batch_forget(call: &mut Call<'_>) -> Handled {
     Ok(())
 }
 
-/// What FORGET says, unless a predecessor has begun with that. Lookups taken back twice would be those of others; one that
-/// is not taken back keeps a node in memory.
+/// What FORGET says, unless a predecessor has done that. Lookups taken back twice would be those of others; one that is not
+/// taken back keeps a node in memory.
 fn forget_once(call: &Call<'_>, step: u64, node: NodeId, count: u64) {
     let unique = call.frame.head.unique;
     // Without a number (no kernel sends one so) nothing tells it from the one before.
     if unique == 0 || call.flight.steps(unique) < step {
-        call.flight.step(unique, step);
-        call.fs.lower.nodes.forget(node, count);
+        let asker = call.changes(CountChange::Step(step));
+        call.fs.lower.nodes.forget(node, count, asker);
     }
 }
 

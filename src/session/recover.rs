@@ -4,27 +4,31 @@
 //!
 //! | noted | what it means | what is done |
 //! |---|---|---|
-//! | done, with its answer | it may have been answered | it is answered again; the kernel refuses a second answer (ENOENT) |
+//! | done, with its answer | it may have been answered | it is answered again, first of all; the kernel refuses a second answer (ENOENT) |
 //! | begun | it has not been answered; the change may have been made | what was counted and opened for it is taken back, and it is carried out again by a handler that looks whether the change is there (`ops::intent`) |
 //! | nothing | it changes nothing, or was not begun with | it is carried out |
 //!
 //! Where the kernel knows RESEND (Linux 6.9) it is asked for what it waits for. It hands those requests out again before any
 //! other one, with [`UNIQUE_RESEND`] in their numbers, which their answers must bear. So what is not among them has been
-//! answered, and what is among them and not in the ledger is carried out as well. Where it does not, the ledger alone decides.
+//! answered, or was given up by its client while it was to be sent again; and what is among them and not in the ledger is carried
+//! out as well. Where it does not, the ledger alone decides.
 //!
 //! All of it is done by the threads of the [pool](super::slow_pool), as what takes long, since it may: the predecessor may have
 //! been killed because a request hung.
 
 use super::buffer::Buffer;
 use super::connection::Session;
+use super::debt::Debt;
 use super::device::Device;
 use super::pool::Job;
+use super::serve::answer_again;
+use super::slow_pool::take_back;
 use super::{head, meter};
-use crate::ledger::flight::number;
+use crate::ledger::flight::{Intent, number};
 use crate::log;
 use crate::sys::{proc, stop};
 use etcfs_proto::abi::UNIQUE_RESEND;
-use etcfs_proto::{Frame, Opcode};
+use etcfs_proto::{Frame, Opcode, Reply};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{self, Errno};
 use std::collections::HashMap;
@@ -40,6 +44,10 @@ pub(super) fn recover(session: &Arc<Session>) {
     for buffer in session.flights.left() {
         keep(&mut left, buffer);
     }
+    // Before the kernel is asked: a client that is killed while its request is to be sent again takes it back
+    // (`request_wait_answer`, fs/fuse/dev.c), and nobody would ever know whether this answer had come.
+    left.values()
+        .for_each(|buffer| answer_known(session, buffer));
     let asked = session.resends.load(Ordering::Relaxed)
         && !stop::resends_nothing()
         && Device(session.dev.clone()).ask_again();
@@ -53,7 +61,11 @@ pub(super) fn recover(session: &Arc<Session>) {
         }
         left.retain(|_, buffer| {
             let message = buffer.bytes();
-            head::owed(message).is_none_or(|unique| unique & UNIQUE_RESEND != 0)
+            let is_wanted = head::owed(message).is_none_or(|unique| unique & UNIQUE_RESEND != 0);
+            if !is_wanted {
+                take_back_unanswered(session, buffer);
+            }
+            is_wanted
         });
     }
     let (left, fresh) = (left.into_values(), fresh.into_iter());
@@ -72,6 +84,26 @@ fn keep(left: &mut HashMap<u64, Buffer>, mut buffer: Buffer) {
     let known = left.get(&unique);
     if known.is_none_or(|known| known.flight().intent(unique).is_none()) {
         left.insert(unique, buffer);
+    }
+}
+
+/// Answers a request whose answer is known.
+fn answer_known(session: &Session, buffer: &Buffer) {
+    let unique = head::unique_of(buffer.bytes()).unwrap_or(0);
+    if let Some(Intent::Done(errno, body)) = buffer.flight().intent(unique) {
+        let mut reply = Reply::with_capacity(body.len());
+        let debt = Debt::of(session, buffer.bytes());
+        let answer = (errno, &*body);
+        debt.pay(answer_again(session, buffer.request(), &mut reply, answer));
+    }
+}
+
+/// Takes back what was given for a request that nobody waits for any more, if it has not been answered: the answer of one that
+/// gives something is noted before it is written.
+fn take_back_unanswered(session: &Session, buffer: &Buffer) {
+    let unique = head::unique_of(buffer.bytes()).unwrap_or(0);
+    if let Some(Intent::Begun(_)) = buffer.flight().intent(unique) {
+        take_back(session, buffer);
     }
 }
 

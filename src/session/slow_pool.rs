@@ -229,12 +229,9 @@ fn serve_one(session: &Arc<Session>, meter: &Meter, job: Job, reply: &mut Reply)
 }
 
 /// Takes back what a predecessor has counted and opened for a request that it has not answered.
-fn take_back(session: &Session, request: &Buffer) {
+pub(super) fn take_back(session: &Session, request: &Buffer) {
     if let Ok(frame) = Frame::cut(request.bytes()) {
-        let flight = request.flight();
-        let unique = frame.head.unique;
-        let (handle, given) = (flight.take_handle(unique), flight.take_given(unique));
-        ops::take_back(&session.fs, &frame, given, handle);
+        ops::take_back(&session.fs, &frame, request.flight());
     }
 }
 

@@ -8,6 +8,22 @@ use std::time::{Duration, Instant};
 
 const EACH_UPGRADE: Duration = Duration::from_secs(5);
 
+/// Has another process serve.
+pub fn replace_server(etcfs: &Etcfs) {
+    let mut found = Processes::of(&etcfs.mnt());
+    while !found.are_all_there() {
+        std::thread::sleep(Duration::from_millis(5));
+        found = Processes::of(&etcfs.mnt());
+    }
+    let before = found.server;
+    let pid = before.and_then(Pid::from_raw).expect("a pid");
+    kill_process(pid, Signal::KILL).expect("kill");
+    while found.server == before || !found.are_all_there() {
+        std::thread::sleep(Duration::from_millis(5));
+        found = Processes::of(&etcfs.mnt());
+    }
+}
+
 /// Kills, and counts.
 pub struct Killer<'a> {
     strata: &'a [Etcfs; 2],

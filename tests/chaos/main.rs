@@ -119,6 +119,8 @@ fn strata(env: &Env, options: [&[&str]; 2], lower: Lower) -> [Etcfs; 2] {
 fn run(env: &Env, options: [&[&str]; 2], lower: Lower, time: Duration) {
     let strata = strata(env, options, lower);
     plant(&strata);
+    // What whoever starts the daemon has left open goes with the first server.
+    strata.iter().for_each(killer::replace_server);
     let before = strata.each_ref().map(left::Figures::of);
     let results = env.dir("results");
     fs::set_permissions(&results, fs::Permissions::from_mode(0o777)).expect("chmod");

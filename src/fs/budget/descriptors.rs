@@ -10,6 +10,7 @@
 
 use super::account::Account;
 use crate::ledger::flight::Flight;
+use crate::ledger::flight::tally::{Changer, CountChange};
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use rustix::io::Errno;
@@ -198,6 +199,14 @@ impl<'a> Charge<'a> {
         self.slot
     }
 
+    /// The same for one of opens that are counted together, and who counts it: the handle is noted with that.
+    pub(crate) fn of_loan(self) -> (Charge<'a>, Changer<'a>) {
+        let mut own = self;
+        let given = |(flight, unique)| Changer::new(flight, unique, CountChange::Given);
+        let asker = own.noted.take().map_or(Changer::NOBODY, given);
+        (own, asker)
+    }
+
     /// The number of a handle from the counter `number`, which [`Descriptors::give_back`] ends, and the descriptor's count.
     pub(crate) fn into_handle(self, number: u64) -> (u64, HeldDescriptor) {
         let held = HeldDescriptor {
@@ -217,7 +226,8 @@ impl<'a> Charge<'a> {
         fh
     }
 
-    fn number(&self, number: u64) -> u64 {
+    /// What a handle with `number` from a counter is called. It is noted for the request.
+    pub(crate) fn number(&self, number: u64) -> u64 {
         let fh = number & ((1 << SLOT_SHIFT) - 1) | (self.slot as u64) << SLOT_SHIFT;
         if let Some((flight, unique)) = self.noted {
             flight.opened(unique, fh);

@@ -4,19 +4,24 @@ use super::Lower;
 use crate::fs::ids::NodeId;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
+use crate::ledger::flight::tally::Changer;
 use rustix::fd::AsFd as _;
 use rustix::io::Errno;
 use std::sync::Arc;
 
 impl Lower {
-    /// The node with the number `id` of a file handle, and what it is, with one more lookup counted.
+    /// The node with the number `id` of a file handle, and what it is, with one more lookup counted for `asker`.
     ///
     /// # Errors
     /// ESTALE when it is no more, or was forgotten too long ago.
-    pub(crate) fn by_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
+    pub(crate) fn by_number(
+        &self,
+        id: NodeId,
+        asker: Changer<'_>,
+    ) -> Result<(Arc<Node>, Stat), Errno> {
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
         let stat = self.stat(&node)?;
-        self.count(node, stat)
+        self.count(node, stat, asker)
     }
 
     /// The directory that the directory `id` lies in, with one more lookup counted; of the root, the root itself. Never what
@@ -24,7 +29,11 @@ impl Lower {
     ///
     /// # Errors
     /// ENOTDIR; ESTALE when it is not where it was last found.
-    pub(crate) fn above_number(&self, id: NodeId) -> Result<(Arc<Node>, Stat), Errno> {
+    pub(crate) fn above_number(
+        &self,
+        id: NodeId,
+        asker: Changer<'_>,
+    ) -> Result<(Arc<Node>, Stat), Errno> {
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
         if !node.is_dir() {
             return Err(Errno::NOTDIR);
@@ -42,13 +51,18 @@ impl Lower {
             }
         };
         let stat = self.stat(&above)?;
-        self.count(above, stat)
+        self.count(above, stat, asker)
     }
 
-    fn count(&self, node: Arc<Node>, stat: Stat) -> Result<(Arc<Node>, Stat), Errno> {
+    fn count(
+        &self,
+        node: Arc<Node>,
+        stat: Stat,
+        asker: Changer<'_>,
+    ) -> Result<(Arc<Node>, Stat), Errno> {
         let exists = stat.0.stx_nlink > 0 || node.lookups() > 0;
         // The root is never forgotten, and nobody counts.
-        if !exists || !(node.id == NodeId::ROOT || self.nodes.revive(&node)) {
+        if !exists || !(node.id == NodeId::ROOT || self.nodes.revive(&node, asker)) {
             return Err(Errno::STALE);
         }
         Ok((node, stat))

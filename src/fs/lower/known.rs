@@ -6,6 +6,7 @@ use super::walk::open_dir;
 use crate::fs::ids::{Key, NodeId};
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
+use crate::ledger::flight::tally::Changer;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -25,7 +26,7 @@ pub(crate) struct Sighting<'a> {
 }
 
 impl Lower {
-    /// Counts a lookup of the object that was seen. Returns its node, and its attributes.
+    /// Counts a lookup of the object that was seen, for `asker`. Returns its node, and its attributes.
     ///
     /// An inode that nothing tells from a later one of its number (ramfs, 9p, overlayfs over a file system without birth
     /// times) is held by a descriptor while the kernel knows it, as long as there are not more of them than directories may
@@ -38,6 +39,7 @@ impl Lower {
         &self,
         seen: &Sighting<'_>,
         is_awaited: bool,
+        asker: Changer<'_>,
     ) -> Result<(Arc<Node>, Stat), Errno> {
         let &Sighting {
             parent,
@@ -55,7 +57,7 @@ impl Lower {
             now.key(spot.side) == found || spot.over.is_none() && now.kind() == stat.kind()
         });
         let key = held.as_ref().map_or(found, |(_, stat)| stat.key(spot.side));
-        let node = self.nodes.look_up(key, stat.kind(), parent, name)?;
+        let node = self.nodes.look_up(key, stat.kind(), parent, name, asker)?;
         if stat.is_dir() {
             node.set_place(spot.epoch, spot.place);
             if node.lookups() == 1 {
@@ -75,13 +77,17 @@ impl Lower {
     ///
     /// # Errors
     /// As [`Lower::meet`].
-    pub(crate) fn meet_made(&self, seen: &Sighting<'_>) -> Result<Arc<Node>, Errno> {
+    pub(crate) fn meet_made(
+        &self,
+        seen: &Sighting<'_>,
+        asker: Changer<'_>,
+    ) -> Result<Arc<Node>, Errno> {
         let key = seen.stat.key(seen.spot.side);
         match key.is_ambiguous() {
-            true => Ok(self.meet(seen, false)?.0),
+            true => Ok(self.meet(seen, false, asker)?.0),
             false => self
                 .nodes
-                .add(key, seen.stat.kind(), seen.parent, seen.name),
+                .add(key, seen.stat.kind(), seen.parent, seen.name, asker),
         }
     }
 

@@ -152,6 +152,7 @@ mod tests {
     use crate::fs::ids::Key;
     use crate::fs::ids::Side;
     use crate::ledger::Ledger;
+    use crate::ledger::flight::tally::Changer;
     use crate::sys::inherit::Inherited;
     use proptest::prelude::*;
 
@@ -177,7 +178,7 @@ mod tests {
     fn dir(nodes: &Nodes, ino: u64, parent: NodeId) -> Arc<Node> {
         let name = std::ffi::CString::new(format!("d{ino}")).expect("a name");
         nodes
-            .look_up(key(ino), libc::S_IFDIR, parent, &name)
+            .look_up(key(ino), libc::S_IFDIR, parent, &name, Changer::NOBODY)
             .expect("room")
     }
 

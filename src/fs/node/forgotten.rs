@@ -8,6 +8,7 @@
 use super::{Node, Nodes};
 use crate::fs::ids::NodeId;
 use crate::fs::stat::Stat;
+use crate::ledger::flight::tally::Changer;
 use crate::ledger::node::{GONE, LEAVING};
 use crate::mutex::lock;
 use crate::sys::file_handle::FileHandle;
@@ -29,32 +30,31 @@ impl Nodes {
         self.most_forgotten.store(usize::MAX, Ordering::Relaxed);
     }
 
-    /// Counts one more lookup, unless the node is on its way out.
-    pub(crate) fn revive(&self, node: &Node) -> bool {
+    /// Counts one more lookup, for `asker`, unless the node is on its way out.
+    pub(crate) fn revive(&self, node: &Node, asker: Changer<'_>) -> bool {
+        let lookups = &node.record().lookups;
         loop {
-            match node.record().lookups.load(Ordering::Acquire) {
+            // Held by whoever changes the count.
+            let turn = node.link();
+            match lookups.load(Ordering::Acquire) {
                 GONE => return false,
                 // For as long as a few assignments take.
-                LEAVING => std::thread::yield_now(),
+                LEAVING => {
+                    drop(turn);
+                    std::thread::yield_now();
+                }
                 n => {
-                    let more = node.record().lookups.compare_exchange(
-                        n,
-                        n + 1,
-                        Ordering::AcqRel,
-                        Ordering::Relaxed,
-                    );
-                    if more.is_ok() {
-                        self.asleep
-                            .fetch_sub(usize::from(n == 0), Ordering::Relaxed);
-                        return true;
-                    }
+                    asker.count(node.number(), n, || lookups.store(n + 1, Ordering::Release));
+                    self.asleep
+                        .fetch_sub(usize::from(n == 0), Ordering::Relaxed);
+                    return true;
                 }
             }
         }
     }
 
-    /// Takes `count` lookups back. At zero the node's descriptors are closed at once.
-    pub(crate) fn forget(&self, id: NodeId, count: u64) {
+    /// Takes `count` lookups back, for `asker`. At zero the node's descriptors are closed at once.
+    pub(crate) fn forget(&self, id: NodeId, count: u64, asker: Changer<'_>) {
         if id == NodeId::ROOT {
             return;
         }
@@ -65,17 +65,21 @@ impl Nodes {
         if let Some(back) = &back {
             node.link().keep_handle(back);
         }
-        let less = |n: u64| match n {
-            0 | LEAVING | GONE => None,
-            n if n <= count => Some(LEAVING),
-            n => Some(n - count),
-        };
-        let before = node
-            .record()
-            .lookups
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        if !before.is_ok_and(|n| n <= count) {
-            return;
+        {
+            let lookups = &node.record().lookups;
+            let _turn = node.link();
+            let before = lookups.load(Ordering::Acquire);
+            let after = match before {
+                0 | LEAVING | GONE => return,
+                n if n <= count => LEAVING,
+                n => n - count,
+            };
+            asker.count(node.number(), before, || {
+                lookups.store(after, Ordering::Release);
+            });
+            if after != LEAVING {
+                return;
+            }
         }
         // Whoever finds it again finds it as new.
         node.record().set_posix_locks(false);
@@ -157,10 +161,11 @@ impl Nodes {
 
     /// Takes a node out of the table, unless the kernel knows it again.
     pub(super) fn drop_asleep(&self, node: &Arc<Node>) {
-        let gone =
-            node.record()
-                .lookups
-                .compare_exchange(0, GONE, Ordering::AcqRel, Ordering::Relaxed);
+        let lookups = &node.record().lookups;
+        let gone = {
+            let _turn = node.link();
+            lookups.compare_exchange(0, GONE, Ordering::AcqRel, Ordering::Relaxed)
+        };
         if gone.is_err() {
             return;
         }
@@ -190,9 +195,12 @@ mod tests {
     use super::Nodes;
     use crate::fs::ids::{Key, NodeId, Side};
     use crate::ledger::Ledger;
+    use crate::ledger::flight::tally::Changer;
     use crate::sys::inherit::Inherited;
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
+
+    const NOBODY: Changer<'static> = Changer::NOBODY;
 
     fn key(ino: u64) -> Key {
         Key {
@@ -211,7 +219,7 @@ mod tests {
             .expect("an empty ledger");
         nodes.most_forgotten.store(0, Ordering::Relaxed);
         let look_up = |ino| {
-            let node = nodes.look_up(key(ino), libc::S_IFREG, NodeId::ROOT, c"name");
+            let node = nodes.look_up(key(ino), libc::S_IFREG, NodeId::ROOT, c"name", NOBODY);
             node.expect("room")
         };
         let known: Vec<_> = (1..=1000)
@@ -222,7 +230,7 @@ mod tests {
             .collect();
         assert!(known.iter().all(|(_, node)| node.strong_count() > 0));
         for (id, _) in &known {
-            nodes.forget(*id, 1);
+            nodes.forget(*id, 1, NOBODY);
         }
         let held = known.iter().filter(|(_, node)| node.strong_count() > 0);
         assert_eq!(held.count(), 0);
@@ -239,16 +247,18 @@ mod tests {
         let (nodes, _) = Nodes::over(ledger, &Inherited::default(), key(0), root.into())
             .expect("an empty ledger");
         let look_up = |ino| {
-            let node = nodes.look_up(key(ino), libc::S_IFREG, NodeId::ROOT, c"name");
+            let node = nodes.look_up(key(ino), libc::S_IFREG, NodeId::ROOT, c"name", NOBODY);
             node.expect("room").id
         };
         let known: Vec<_> = (1..=20_000).map(look_up).collect();
         // Every second stays known: then the table is not mostly empty.
         let (half, rest): (Vec<_>, Vec<_>) = known.iter().partition(|id| id.0 % 2 == 0);
-        half.iter().for_each(|id| nodes.forget(*id, 1));
+        half.iter().for_each(|id| nodes.forget(*id, 1, NOBODY));
         nodes.settle();
         assert_eq!(nodes.by_id.len(), 10_000 + 4096);
-        rest.iter().rev().for_each(|id| nodes.forget(*id, 1));
+        rest.iter()
+            .rev()
+            .for_each(|id| nodes.forget(*id, 1, NOBODY));
         assert_eq!(nodes.by_id.len(), 4096);
         nodes.settle();
         let kept = nodes.by_id.len();

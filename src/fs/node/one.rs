@@ -4,6 +4,7 @@ use super::link::{Link, Target};
 use crate::fs::handle::{Handles, HandlesGuard};
 use crate::fs::ids::{Key, NodeId, Side};
 use crate::fs::rules::Place;
+use crate::ledger::flight::tally::Number;
 use crate::ledger::node::{GONE, LEAVING, NodeIdentity, NodeRecord, NodeTable};
 use crate::mutex::lock;
 use arc_swap::{ArcSwapOption, Guard};
@@ -38,7 +39,8 @@ pub struct Node {
     side: Side,
     /// Set by each use of the descriptor, cleared by the clock that decides which to give up.
     pub(crate) dir_used: AtomicBool,
-    /// Where a symlink leads. Held by whoever reads or changes where the node is, or what it holds.
+    /// Where a symlink leads. Held by whoever reads or changes where the node is, or what it holds, or changes how often it
+    /// was looked up.
     link: Mutex<Option<Target>>,
     /// Of a directory the place in the rule tree, with the epoch that it is good for: see [`Node::place`]. Of anything else
     /// the change time, ns since 1970, of the state in which it had no access ACL. 0: not known.
@@ -129,6 +131,11 @@ impl Node {
     /// Has the node hold `fd`, whose number its record has, or is not to have: no successor closes it or takes it over.
     pub(super) fn hold_unnamed(&self, fd: Arc<OwnedFd>) {
         self.dir.store(Some(fd));
+    }
+
+    /// How often it was looked up, as a number that many requests change.
+    pub(super) fn number(&self) -> Number {
+        Number::Lookups { node: self.id.0 }
     }
 
     /// The number of its record.

@@ -4,6 +4,7 @@ use super::finder::Finder;
 use super::forgotten::may_stay;
 use super::{MOST_FORGOTTEN, Node, Nodes, identity};
 use crate::fs::ids::{Key, NodeId};
+use crate::ledger::flight::tally::{self, Number};
 use crate::ledger::node::{GONE, LEAVING, NodeIdentity, NodeTable};
 use crate::ledger::{Ledger, Unreadable};
 use crate::sys::inherit::Inherited;
@@ -70,9 +71,18 @@ impl Nodes {
         let mut found = nodes.gather(inherited)?;
         found.ended.iter().for_each(|&slot| table.give(slot));
         table.reclaim();
+        tally::settle(ledger, |number| nodes.lookups_left(number));
         nodes.let_sleep(found.asleep);
         found.holding.retain(|node| node.dir().is_some());
         Ok((nodes, found.holding))
+    }
+
+    /// How often a node was looked up when the predecessor was killed.
+    fn lookups_left(&self, number: Number) -> Option<u64> {
+        let Number::Lookups { node } = number else {
+            return None;
+        };
+        Some(self.get(NodeId(node)).map_or(0, |node| node.lookups()))
     }
 
     /// Takes the records up, in several threads where there are many.

@@ -1,13 +1,15 @@
 //! What a predecessor has left open.
 
-use super::{NO_DESCRIPTOR, Opens};
+use super::Opens;
+use crate::fs::budget::slot_of;
 use crate::fs::handle::ahead::Ahead;
-use crate::fs::handle::{Dir, File};
+use crate::fs::handle::{Dir, File, NO_DESCRIPTOR};
 use crate::fs::ids::NodeId;
 use crate::fs::node::Node;
-use crate::ledger::Unreadable;
+use crate::ledger::flight::tally::{self, Number};
 use crate::ledger::handle::{HandleKind, HandleRecord, OpenRecord};
 use crate::ledger::table::Slot;
+use crate::ledger::{Ledger, Unreadable};
 use crate::sys::inherit::Inherited;
 use rustix::fd::{OwnedFd, RawFd};
 use std::collections::HashMap;
@@ -21,7 +23,12 @@ impl Opens {
     ///
     /// # Errors
     /// What in the ledger contradicts itself.
-    pub(crate) fn restore(&self, inherited: &Inherited) -> Result<(), Unreadable> {
+    pub(crate) fn restore(
+        &self,
+        ledger: &'static Ledger,
+        inherited: &Inherited,
+    ) -> Result<(), Unreadable> {
+        tally::settle(ledger, |number| self.loans_left(number));
         // Handles that are alike share a descriptor.
         let mut shared = HashMap::<RawFd, (NodeId, Arc<File>)>::new();
         let used: Vec<_> = self.records.used().collect();
@@ -38,6 +45,17 @@ impl Opens {
                 .map_err(Unreadable::Broken)?;
         }
         Ok(())
+    }
+
+    /// How many opens of a user without a descriptor there were of a node when the predecessor was killed.
+    fn loans_left(&self, number: Number) -> Option<u64> {
+        let Number::Loans { node, fh } = number else {
+            return None;
+        };
+        let open = self.records.used().filter_map(|(_, record)| record.open());
+        let mut loans = open.filter(|open| open.kind == HandleKind::Lent && open.node == node);
+        let found = loans.find(|open| slot_of(open.fh) == slot_of(fh));
+        Some(found.map_or(0, |open| open.flags.into()))
     }
 
     fn restore_one(

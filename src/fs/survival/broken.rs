@@ -1,6 +1,6 @@
 //! A ledger in which anything may stand: it is refused or gone on with, and nothing outside of it is touched.
 
-use super::world::World;
+use super::world::{NOBODY, World};
 use crate::fs::ids::NodeId;
 use crate::ledger::table::FlatRecord;
 use crate::ledger::{Ledger, Region};
@@ -46,7 +46,7 @@ fn begin() -> World {
     world.unlink(dir, "gone");
     world.stat(gone);
     let asleep = world.make(dir, "asleep");
-    world.fs().lower.nodes.forget(asleep, 1);
+    world.fs().lower.nodes.forget(asleep, 1, NOBODY);
     world
 }
 
@@ -62,9 +62,9 @@ fn ask(world: &World) {
         let _ = fs.lower.path_of(id);
         let _ = world.try_open_dir(id);
         node.handles().len();
-        fs.lower.nodes.forget(id, 1);
+        fs.lower.nodes.forget(id, 1, NOBODY);
         fs.lower.nodes.note(&node, NodeId::ROOT, c"elsewhere");
-        fs.lower.nodes.forget(id, u64::MAX);
+        fs.lower.nodes.forget(id, u64::MAX, NOBODY);
     }
     let _ = world.try_make(NodeId::ROOT, "new");
     assert!(fs.lower.nodes.count() <= count + 1);

@@ -1,6 +1,6 @@
 //! Killed between any two stores, a daemon leaves the state before or the one after.
 
-use super::world::World;
+use super::world::{NOBODY, World};
 use crate::fs::ids::NodeId;
 use crate::ledger::crash::killed_at;
 use crate::ledger::table::FlatRecord as _;
@@ -138,7 +138,7 @@ fn a_node_is_known_or_is_not() {
                 .fs()
                 .lower
                 .nodes
-                .add(key, libc::S_IFREG, NodeId::ROOT, &name)
+                .add(key, libc::S_IFREG, NodeId::ROOT, &name, NOBODY)
                 .unwrap();
         };
         killed_everywhere(|_| NodeId::ROOT, look_up);
@@ -150,7 +150,7 @@ fn what_is_forgotten_is_known_or_sleeps_or_is_gone() {
     // Its name is closed beneath: it may be asked for by number.
     killed_everywhere(
         |world| file(world, LONG),
-        |world, id| world.fs().lower.nodes.forget(id, 1),
+        |world, id| world.fs().lower.nodes.forget(id, 1, NOBODY),
     );
     // One that has no name leaves the table.
     let nameless = |world: &World| {
@@ -158,7 +158,9 @@ fn what_is_forgotten_is_known_or_sleeps_or_is_gone() {
         world.unlink(NodeId::ROOT, "short");
         id
     };
-    killed_everywhere(nameless, |world, id| world.fs().lower.nodes.forget(id, 1));
+    killed_everywhere(nameless, |world, id| {
+        world.fs().lower.nodes.forget(id, 1, NOBODY)
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Whatever is done, and whenever the daemon is killed, it goes on as one that was not.
 
-use super::world::World;
+use super::world::{NOBODY, World};
 use crate::fs::ids::NodeId;
 use proptest::prelude::*;
 use rustix::fs::OFlags;
@@ -116,7 +116,7 @@ impl Kernel {
                 // The kernel holds what is open.
                 if id != NodeId::ROOT && self.open.iter().all(|open| open.0 != id) {
                     let count = count.min(world.lookups(id));
-                    world.fs().lower.nodes.forget(id, count);
+                    world.fs().lower.nodes.forget(id, count, NOBODY);
                     if world
                         .fs()
                         .lower
@@ -181,7 +181,7 @@ proptest! {
             }
         }
         for id in its.nodes.drain(..) {
-            killed.fs().lower.nodes.forget(id, u64::MAX);
+            killed.fs().lower.nodes.forget(id, u64::MAX, NOBODY);
         }
         killed.crash();
         prop_assert_eq!(killed.left_open(), 0);

@@ -12,6 +12,7 @@ use crate::fs::node::Node;
 use crate::fs::settings::Settings;
 use crate::fs::stat::Stat;
 use crate::fs::{listing, opens::Opened};
+use crate::ledger::flight::tally::Changer;
 use crate::ledger::handle::HandleRecord;
 use crate::ledger::{Ledger, Region};
 use crate::sys::inherit::Inherited;
@@ -22,6 +23,9 @@ use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// No request that a successor goes on with counts.
+pub(super) const NOBODY: Changer<'static> = Changer::NOBODY;
 
 pub(super) struct World {
     pub(super) ledger: &'static Ledger,
@@ -141,6 +145,19 @@ impl World {
     }
 
     pub(super) fn try_look_up(&self, parent: NodeId, name: &str) -> Result<NodeId, Errno> {
+        self.try_look_up_for(parent, name, NOBODY)
+    }
+
+    pub(super) fn look_up_for(&self, parent: NodeId, name: &str, asker: Changer<'_>) -> NodeId {
+        self.try_look_up_for(parent, name, asker).unwrap()
+    }
+
+    fn try_look_up_for(
+        &self,
+        parent: NodeId,
+        name: &str,
+        asker: Changer<'_>,
+    ) -> Result<NodeId, Errno> {
         let lower = &self.fs().lower;
         let name = CString::new(name).unwrap();
         let spot = lower.spot(&Daemon, &self.node(parent), &name)?;
@@ -151,7 +168,7 @@ impl World {
             spot: &spot,
             stat: &stat,
         };
-        Ok(lower.meet(&seen, false)?.0.id)
+        Ok(lower.meet(&seen, false, asker)?.0.id)
     }
 
     pub(super) fn look_up(&self, parent: NodeId, name: &str) -> NodeId {
@@ -192,7 +209,7 @@ impl World {
             .fs()
             .lower
             .nodes
-            .look_up(key, libc::S_IFREG, NodeId::ROOT, &name);
+            .look_up(key, libc::S_IFREG, NodeId::ROOT, &name, NOBODY);
         node.unwrap().id
     }
 
@@ -299,7 +316,7 @@ impl World {
     }
 
     pub(super) fn close(&self, id: NodeId, fh: u64) {
-        self.fs().opens.close(&self.node(id), fh);
+        self.fs().opens.close(&self.node(id), fh, NOBODY);
     }
 
     pub(super) fn read(&self, id: NodeId, fh: u64) -> Result<(u64, usize), Errno> {
