@@ -9,8 +9,10 @@ mandir      = $(DESTDIR)$(prefix)/share/man
 bashdir     = $(DESTDIR)$(prefix)/share/bash-completion/completions
 zshdir      = $(DESTDIR)$(prefix)/share/zsh/site-functions
 fishdir     = $(DESTDIR)$(prefix)/share/fish/vendor_completions.d
-target      = $(shell rustc -vV | sed -n 's/^host: //p')
-built       = $(or $(CARGO_TARGET_DIR),target)/$(target)/release
+# For compilers that do not know the name `host-tuple` in .cargo/config.toml.
+CARGO_BUILD_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+export CARGO_BUILD_TARGET
+built       = $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)/release
 docs        = $(or $(CARGO_TARGET_DIR),target)/docs
 
 .PHONY: all docs clean install uninstall check

@@ -170,8 +170,10 @@ impl Options {
     /// One `-o` list, which may be mount.fuse3's if it comes after the mountpoint.
     fn take_list(&mut self, list: &OsStr, after: bool) -> Result<(), CliError> {
         let mut items = list::split(list);
-        if after && let Some(appended) = mount8::without_appended(&mut items) {
-            self.appended = appended;
+        if after {
+            if let Some(appended) = mount8::without_appended(&mut items) {
+                self.appended = appended;
+            }
         }
         for item in items.iter().filter(|item| !item.is_empty()) {
             table::apply(self, item)?;

@@ -136,11 +136,11 @@ fn alone(options: &Options, signals: &Signals, readiness: Readiness, made: Unser
         Err(error) => return failed(readiness, &error.into()),
     };
     drop(starting);
-    if rustix::process::geteuid().is_root()
-        && let Err(error) = serve::filter(options, None)
-    {
-        let _ = attached.detach_lazily();
-        return failed(readiness, &error);
+    if rustix::process::geteuid().is_root() {
+        if let Err(error) = serve::filter(options, None) {
+            let _ = attached.detach_lazily();
+            return failed(readiness, &error);
+        }
     }
     if readiness.ready().is_err() {
         let _ = attached.detach_lazily();

@@ -162,7 +162,7 @@ impl System {
     }
 
     fn is_within_burst(&self) -> bool {
-        let now = clock_gettime(ClockId::Monotonic).tv_sec.cast_unsigned();
+        let now = clock_gettime(ClockId::Monotonic).tv_sec as u64;
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if now >= window.0 + WINDOW {
             *window = (now, 0);

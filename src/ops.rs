@@ -228,9 +228,9 @@ pub(crate) fn take_back(fs: &Fs, frame: &Frame<'_>, flight: &Flight) {
     let given = flight.given(unique);
     let asker = Changer::new(flight, unique, CountChange::TakenBack);
     let owner = NodeId(given.unwrap_or(frame.head.nodeid));
-    if let Some(fh) = flight.handle(unique)
-        && let Some(node) = fs.lower.nodes.get(owner)
-    {
+    let opened = flight.handle(unique);
+    let opened = opened.and_then(|fh| Some((fh, fs.lower.nodes.get(owner)?)));
+    if let Some((fh, node)) = opened {
         if frame.opcode() == Opcode::OPENDIR {
             dir::close(fs, &node, fh);
         } else {

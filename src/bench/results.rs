@@ -224,7 +224,10 @@ pub(crate) fn update_numbers(path: &Path, table: &str, chart: Option<&Path>) -> 
     let head = &text[..begin + BEGIN.len()];
     let chart = chart.map_or(String::new(), |chart| {
         let name = chart.file_name().unwrap_or_default();
-        format!("\n![times slower than native]({})\n", name.display())
+        format!(
+            "\n![times slower than native]({})\n",
+            name.to_string_lossy()
+        )
     });
     let new = format!("{head}\n{table}{chart}\n{}", &text[end..]);
     std::fs::write(path, new).with_context(|| path.display().to_string())

@@ -49,8 +49,9 @@ pub(super) fn without_appended(list: &mut Vec<OsString>) -> Option<Wanted> {
         suid: !has(list, "nosuid"),
     };
     for (item, on) in [("suid", appended.suid), ("dev", appended.dev)] {
-        if on && list.pop_if(|last| last == item).is_none() {
-            return None;
+        if on {
+            list.last().filter(|last| *last == item)?;
+            list.pop();
         }
     }
     Some(appended)

@@ -174,9 +174,8 @@ fn stale(dir: BorrowedFd<'_>) -> usize {
             } else if entry.file_type().is_dir()
                 && !matches!(name.to_bytes(), b"." | b"..")
                 && depth < DEEP
-                && let Some(below) = open(dir.as_fd(), name)
             {
-                todo.push((below, depth + 1));
+                todo.extend(open(dir.as_fd(), name).map(|below| (below, depth + 1)));
             }
         }
     }

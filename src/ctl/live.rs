@@ -185,7 +185,7 @@ impl Observer for Listener {
 impl Listener {
     fn record(&self, frame: &Frame<'_>, subject: &Subject, times: Times) -> Access {
         let real = clock_gettime(ClockId::Realtime);
-        let real = real.tv_sec.cast_unsigned() * 1_000_000 + real.tv_nsec.cast_unsigned() / 1000;
+        let real = real.tv_sec as u64 * 1_000_000 + real.tv_nsec as u64 / 1000;
         let age = meter::now().saturating_sub(times.taken) / 1000;
         let with_mountpoint = |path: &Vec<u8>| {
             let root = printable(&self.session.fs.settings.mountpoint);
@@ -212,10 +212,10 @@ impl Listener {
     /// The command name of a process.
     fn comm(&self, pid: u32) -> Option<String> {
         let now = meter::now();
-        if let Some((read, name)) = lock(&self.names).get(&pid)
-            && now - read < NAME_GOOD
-        {
-            return name.clone();
+        if let Some((read, name)) = lock(&self.names).get(&pid) {
+            if now - read < NAME_GOOD {
+                return name.clone();
+            }
         }
         let name = proc::comm(pid).map(|name| printable(&name));
         let mut names = lock(&self.names);

@@ -18,9 +18,10 @@ pub(super) fn settle(options: &Options) {
             false => log::info(format_args!("{}", left.text)),
         }
     }
-    if options.survive_shutdown
-        && let Err(errno) = final_kill::be_spared()
-    {
+    if !options.survive_shutdown {
+        return;
+    }
+    if let Err(errno) = final_kill::be_spared() {
         log::warn(format_args!(
             "systemd will not spare this process at shutdown: its command line cannot be marked ({errno}); mount /proc before the start"
         ));

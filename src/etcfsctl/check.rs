@@ -9,7 +9,7 @@ use argh::{ArgsInfo, FromArgs};
 use conf::{Conf, Warning};
 use etcfs::fs::config::{Command, Config, Problem, parse_line};
 use etcfs::fs::configuration::INJECT_MAX;
-use etcfs::fs::rules::{OverrideKind, RulePath};
+use etcfs::fs::rules::{Override, OverrideKind, RulePath};
 use etcfs::printable::{tame, tame_json};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -167,9 +167,9 @@ impl Checked {
                 path,
                 content,
             } => {
-                if let Some(before) = config.override_of(path)
-                    && (before.kind != *kind || before.content != *content)
-                {
+                let differs =
+                    |before: &Override| before.kind != *kind || before.content != *content;
+                if let Some(before) = config.override_of(path).filter(|before| differs(before)) {
                     let text = format!(
                         "/{}: the {} override replaces the {} override before it",
                         shown(path),
@@ -221,9 +221,10 @@ impl Checked {
                 );
                 self.warn(*line, text);
             }
-            if let (Command::AddGlobal(_), Some(over)) = (command, found.over)
-                && over.kind == OverrideKind::Symlink
-            {
+            let is_symlink = found
+                .over
+                .is_some_and(|over| over.kind == OverrideKind::Symlink);
+            if matches!(command, Command::AddGlobal(_)) && is_symlink {
                 let text = format!(
                     "/{} is global and overridden by a symlink: the symlink is enforced in the global directory",
                     shown(path)

@@ -79,7 +79,7 @@ fn parse() -> Result<Args, ExitCode> {
     let mut args = Vec::new();
     for arg in std::env::args_os().skip(1) {
         let arg = arg.into_string();
-        args.push(arg.map_err(|arg| refused(&format!("{}: is not UTF-8", arg.display())))?);
+        args.push(arg.map_err(|arg| refused(&format!("{}: is not UTF-8", arg.to_string_lossy())))?);
     }
     let line = arguments::arrange(&Args::get_args_info(), args).map_err(|why| refused(&why))?;
     let args = match line {

@@ -53,9 +53,8 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
         bail!("--ring and --stream exclude each other");
     }
     let mount = find::mount(args.mount.as_deref())?;
-    if let Ok((around, _)) = find::mount_of(&args.file)
-        && around.device == mount.device
-    {
+    let is_same = |around: find::Mount| around.device == mount.device;
+    if find::mount_of(&args.file).is_ok_and(|(around, _)| is_same(around)) {
         bail!(
             "{}: a recording cannot be kept on the mount that it records: every write would be recorded and written",
             args.file.display()

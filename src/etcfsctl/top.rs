@@ -2,16 +2,17 @@
 
 mod screen;
 mod sums;
+mod terminal;
 
 use crate::client::{Connection, How, read, report};
 use crate::find::{self, Mount};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
+use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use etcfs::ctl::access::Access;
 use etcfs::ctl::report::Stats;
 use etcfs::ctl::wire::{Filter, Query};
 use etcfs::printable::tame_json;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use screen::Screen;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use sums::{Sums, View, Window};
+use terminal::Terminal;
 
 /// Show live who keeps the mount busy: operations and time by process, path, request and rule. With --json one object
 /// per interval.
@@ -66,10 +68,8 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     if how.json {
         return print(&shared, interval, args.count.unwrap_or(u64::MAX));
     }
-    let mut terminal = ratatui::try_init().context("the terminal")?;
-    let result = show(how, &mount, &shared, interval, &mut terminal);
-    ratatui::restore();
-    result?;
+    let mut terminal = Terminal::take().context("the terminal")?;
+    show(how, &mount, &shared, interval, &mut terminal)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -112,13 +112,13 @@ fn show(
     mount: &Mount,
     shared: &Mutex<Board>,
     interval: Duration,
-    terminal: &mut ratatui::DefaultTerminal,
+    terminal: &mut Terminal,
 ) -> Result<()> {
     let mut screen = Screen::new(mount.shown());
     let mut next = Instant::now() + interval;
     loop {
         terminal
-            .draw(|frame| screen.draw(frame))
+            .draw(|rows| screen.lines(rows))
             .context("drawing")?;
         let wait = next.saturating_duration_since(Instant::now());
         if event::poll(wait).context("the keyboard")? {

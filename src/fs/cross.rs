@@ -342,10 +342,10 @@ fn remove_source(
     reached: &mut dyn FnMut(CopyStep),
 ) -> Result<CopyAttempt, Errno> {
     let again = CopyAttempt::Changed { published: true };
-    if let Some(fd) = open
-        && Mark::of(copied) != Mark::of(&Stat::of(fd)?)
-    {
-        return Ok(again);
+    if let Some(fd) = open {
+        if Mark::of(copied) != Mark::of(&Stat::of(fd)?) {
+            return Ok(again);
+        }
     }
     // Files are often moved because their file system is full.
     let aside = Staging::aside(work.from)?;

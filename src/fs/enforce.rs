@@ -289,10 +289,10 @@ impl Enforcer {
         };
         inject_file::edit(dir, name, change, &may_switch, &mut |step| {
             // What has the name then is about to lose it.
-            if matches!(step, EditStep::Named | EditStep::ChangesBack)
-                && let Ok(stat) = Stat::at(dir, name)
-            {
-                self.lower.replaced.note(stat.key(side), of_dir, name);
+            if matches!(step, EditStep::Named | EditStep::ChangesBack) {
+                if let Ok(stat) = Stat::at(dir, name) {
+                    self.lower.replaced.note(stat.key(side), of_dir, name);
+                }
             }
         })
     }

@@ -72,11 +72,10 @@ pub(crate) fn list(
     take: &mut dyn FnMut(&Listed<'_>) -> bool,
 ) -> Result<(), Errno> {
     let merge = dir.merge.get_or_init(|| merge_of(lower, node));
-    if let Some((rules, at)) = merge
-        && offset < OWN
-        && !list_brought_in(lower, asker, node, rules, *at, offset as usize, take)
-    {
-        return Ok(());
+    if let Some((rules, at)) = merge.as_ref().filter(|_| offset < OWN) {
+        if !list_brought_in(lower, asker, node, rules, *at, offset as usize, take) {
+            return Ok(());
+        }
     }
     list_lower(lower, node, dir, merge.as_ref(), offset, take)
 }

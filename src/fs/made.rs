@@ -44,18 +44,15 @@ impl Making {
     /// As [`Making::begin`], begun by a predecessor that was killed: [`Making::since`] was that.
     pub(crate) fn begun(kind: u32, uid: u32, (sec, nsec): (u64, u64)) -> Making {
         let since = Timespec {
-            tv_sec: sec.cast_signed(),
-            tv_nsec: nsec.cast_signed(),
+            tv_sec: sec as i64,
+            tv_nsec: nsec as i64,
         };
         Making { kind, uid, since }
     }
 
     /// When it was begun, in seconds and nanoseconds since 1970.
     pub(crate) fn since(&self) -> [u64; 2] {
-        [
-            self.since.tv_sec.cast_unsigned(),
-            self.since.tv_nsec.cast_unsigned(),
-        ]
+        [self.since.tv_sec as u64, self.since.tv_nsec as u64]
     }
 
     /// What was made as `name` in `dir`.

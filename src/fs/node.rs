@@ -93,12 +93,11 @@ impl Nodes {
         name: &CStr,
         asker: Changer<'_>,
     ) -> Result<Arc<Node>, Errno> {
-        if let Some(node) = self.find_any(&key)
-            && node.kind() == kind
-            && self.revive(&node, asker)
-        {
-            self.found_again(&node, parent, name);
-            return Ok(node);
+        if let Some(node) = self.find_any(&key) {
+            if node.kind() == kind && self.revive(&node, asker) {
+                self.found_again(&node, parent, name);
+                return Ok(node);
+            }
         }
         self.add(key, kind, parent, name, asker)
     }

@@ -132,15 +132,14 @@ impl Opens {
             self.may_be_run(node)?;
         }
         let _opening = self.notices.before_open(node, flags);
-        if lower & OFlags::RWMODE == OFlags::RDONLY
-            && self.passthrough.registry.is_on()
-            && let Some(io) = self.open_for_reading(node)?
-        {
-            let note = |fh| self.note(node, HandleKind::Lent, fh, None, 1);
-            let fh = node
-                .handles()
-                .lend(node.id, charge, self.new_handle(), note);
-            return Ok(Opened { fh, io });
+        if lower & OFlags::RWMODE == OFlags::RDONLY && self.passthrough.registry.is_on() {
+            if let Some(io) = self.open_for_reading(node)? {
+                let note = |fh| self.note(node, HandleKind::Lent, fh, None, 1);
+                let fh = node
+                    .handles()
+                    .lend(node.id, charge, self.new_handle(), note);
+                return Ok(Opened { fh, io });
+            }
         }
         let (fd, stat) = match self.lower.open_file(node, lower) {
             // An append-only file (chattr +a) cannot be opened for writing in any other way.
@@ -300,13 +299,13 @@ impl Opens {
     /// would end with it, and each open of a file that is read again and again would register it anew.
     fn adopt_first(&self, node: &Arc<Node>, fd: BorrowedFd<'_>, flags: u32) -> Io {
         let reads = flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32;
-        if reads
-            && self.passthrough.registry.wants(node.side())
-            && self.passthrough.takes_pins()
-            && let Ok((anchor, _)) = self.lower.open_file(node, OFlags::PATH)
-            && let Ok(io) = self.passthrough.open_first(node, Candidate::Anchor(anchor))
-        {
-            return io;
+        if reads && self.passthrough.registry.wants(node.side()) && self.passthrough.takes_pins() {
+            let anchor = self.lower.open_file(node, OFlags::PATH).ok();
+            let anchored =
+                anchor.map(|(fd, _)| self.passthrough.open_first(node, Candidate::Anchor(fd)));
+            if let Some(Ok(io)) = anchored {
+                return io;
+            }
         }
         self.passthrough
             .open_first(node, Candidate::Handle(fd))

@@ -116,11 +116,11 @@ impl Passthrough {
     pub(crate) fn open_append_only(&self, node: &Node) -> Io {
         let mut handles = node.handles();
         let backing = &mut handles.backing;
-        if backing.passed > 0
-            && let Some(reach) = self.registry.reach_of(node.side(), node.dev())
-            && let Some(io) = backing.join(reach)
-        {
-            return io;
+        if backing.passed > 0 {
+            let reach = self.registry.reach_of(node.side(), node.dev());
+            if let Some(io) = reach.and_then(|reach| backing.join(reach)) {
+                return io;
+            }
         }
         let kept = backing.registered.take();
         let io = backing.plain();

@@ -142,10 +142,10 @@ impl Rules {
             hidden_by: None,
         };
         for name in path::components(path).filter(|name| !matches!(*name, b"" | b".")) {
-            if let Some(over) = found.over.take()
-                && over.kind == OverrideKind::Symlink
-            {
-                found.hidden_by.get_or_insert(over);
+            if let Some(over) = found.over.take() {
+                if over.kind == OverrideKind::Symlink {
+                    found.hidden_by.get_or_insert(over);
+                }
             }
             match self.child(found.place, name).filter(|_| found.exact) {
                 Some(place) => {

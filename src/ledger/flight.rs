@@ -10,6 +10,7 @@ pub(crate) mod tally;
 
 use super::Region;
 use super::table::FlatRecord;
+use super::words;
 use etcfs_proto::abi::UNIQUE_RESEND;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zerocopy::{FromBytes, IntoBytes as _};
@@ -145,16 +146,8 @@ impl Flight {
         if !is_begun || body.len() > BODY {
             return;
         }
-        let (words, rest) = body.as_chunks::<8>();
-        for (to, word) in self.body.iter().zip(words) {
-            to.store(u64::from_ne_bytes(*word), Ordering::Release);
-        }
-        if !rest.is_empty() {
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            self.body[words.len()].store(u64::from_ne_bytes(last), Ordering::Release);
-        }
-        self.errno.store(errno.cast_unsigned(), Ordering::Release);
+        words::put_as(&self.body, body, Ordering::Release);
+        self.errno.store(errno as u32, Ordering::Release);
         self.body_len.store(body.len() as u32, Ordering::Release);
         self.stage.store(DONE, Ordering::Release);
     }
@@ -176,7 +169,7 @@ impl Flight {
                     .map(|w| w.load(Ordering::Relaxed))
                     .collect();
                 let len = self.body_len.load(Ordering::Relaxed) as usize;
-                let errno = self.errno.load(Ordering::Relaxed).cast_signed();
+                let errno = self.errno.load(Ordering::Relaxed) as i32;
                 let body = words.as_bytes().get(..len).unwrap_or_default();
                 Some(Intent::Done(errno, body.to_vec()))
             }

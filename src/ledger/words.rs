@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Puts `bytes` into `words`, which have room for them.
 pub(crate) fn put(words: &[AtomicU64], bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks::<8>();
-    for (word, bytes) in words.iter().zip(whole) {
-        word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
-    }
-    if !rest.is_empty() {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        words[whole.len()].store(u64::from_ne_bytes(last), Ordering::Relaxed);
+    put_as(words, bytes, Ordering::Relaxed);
+}
+
+/// As [`put`], each word stored in this order to what was stored before it.
+pub(crate) fn put_as(words: &[AtomicU64], bytes: &[u8], order: Ordering) {
+    for (word, part) in words.iter().zip(bytes.chunks(8)) {
+        let mut whole = [0; 8];
+        whole[..part.len()].copy_from_slice(part);
+        word.store(u64::from_ne_bytes(whole), order);
     }
 }
 

@@ -45,11 +45,10 @@ impl Mounts {
         let mut table = Self::default();
         let mut sources = vec![PathBuf::from("/proc/thread-self/mountinfo")];
         let parts: Vec<Component<'_>> = path.components().take(4).collect();
-        if let [Component::RootDir, proc, pid, root] = parts[..]
-            && proc.as_os_str() == "proc"
-            && root.as_os_str() == "root"
-        {
-            sources.push(Path::new("/proc").join(pid).join("mountinfo"));
+        if let [Component::RootDir, proc, pid, root] = parts[..] {
+            if proc.as_os_str() == "proc" && root.as_os_str() == "root" {
+                sources.push(Path::new("/proc").join(pid).join("mountinfo"));
+            }
         }
         for source in sources {
             if let Ok(bytes) = fs::read(source) {

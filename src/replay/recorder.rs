@@ -64,7 +64,7 @@ impl Recorder {
         flags.set(CaptureFlags::DATA, data);
         let header = Header {
             flags,
-            began: real.tv_sec.cast_unsigned() * 1_000_000_000 + real.tv_nsec.cast_unsigned(),
+            began: real.tv_sec as u64 * 1_000_000_000 + real.tv_nsec as u64,
         };
         let tap = Arc::new(Tap {
             began: meter::now(),
@@ -135,7 +135,7 @@ impl Tap {
         let mut record = Record {
             kind,
             cpu: rustix::thread::sched_getcpu() as u16,
-            thread: thread.cast_unsigned(),
+            thread: thread as u32,
             time: meter::now().saturating_sub(self.began),
             opcode,
             len: len as u32,

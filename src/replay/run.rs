@@ -251,13 +251,12 @@ impl<'s, 'r> Replay<'s, 'r> {
             }
             (old_rest, new_rest) = (a, b);
         }
-        if matches!(kind, Body::Open | Body::Create)
-            && let (Ok((old, _)), Ok((new, _))) = (
-                OpenOut::read_from_prefix(old_rest),
-                OpenOut::read_from_prefix(new_rest),
-            )
-        {
-            self.ids.bind_handle(old.fh, new.fh);
+        if matches!(kind, Body::Open | Body::Create) {
+            let old = OpenOut::read_from_prefix(old_rest);
+            let new = OpenOut::read_from_prefix(new_rest);
+            if let (Ok((old, _)), Ok((new, _))) = (old, new) {
+                self.ids.bind_handle(old.fh, new.fh);
+            }
         }
     }
 

@@ -87,9 +87,10 @@ pub fn make_up(recording: &Recording<'_>, local: &Path, global: &Path) -> io::Re
             continue;
         };
         let answer_bytes = answered.load(answer);
-        if super::errno_of(answer_bytes) == 0
-            && let Some(body) = answer_bytes.get(size_of::<OutHeader>()..)
-        {
+        if super::errno_of(answer_bytes) != 0 {
+            continue;
+        }
+        if let Some(body) = answer_bytes.get(size_of::<OutHeader>()..) {
             seen.take(&frame, answer, body);
         }
     }

@@ -129,9 +129,8 @@ fn nudge(all: &Mutex<Tickets>) {
         let mut state = lock(all);
         let mut left = false;
         for entry in state.known.values() {
-            if let Some(thread) = entry.thread
-                && entry.interrupted.load(Ordering::Relaxed)
-            {
+            let is_interrupted = entry.interrupted.load(Ordering::Relaxed);
+            if let Some(thread) = entry.thread.filter(|_| is_interrupted) {
                 left = true;
                 wake(thread);
             }

@@ -75,10 +75,7 @@ impl Meters {
 
     /// A meter for the calling thread.
     pub(crate) fn sit(&self, role: Role) -> Seat {
-        let tid = rustix::thread::gettid()
-            .as_raw_nonzero()
-            .get()
-            .cast_unsigned();
+        let tid = rustix::thread::gettid().as_raw_pid() as u32;
         let mut all = lock(&self.all);
         let is_free = |meter: &&&Meter| meter.role() == Some(role) && meter.seat(tid);
         if let Some(meter) = all.iter().find(is_free) {

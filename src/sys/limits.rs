@@ -54,9 +54,7 @@ pub(crate) fn settle() -> Vec<NotSet> {
     heap::settle();
     let mut left = Vec::new();
     for (resource, name, enough) in LIFTED {
-        if let Some(rest) = raise(resource, None)
-            && rest < enough
-        {
+        if let Some(rest) = raise(resource, None).filter(|rest| *rest < enough) {
             left.push(NotSet {
                 text: format!("the limit of {name} stays {rest}: it could not be lifted"),
                 matters: true,
@@ -73,9 +71,7 @@ pub(crate) fn settle() -> Vec<NotSet> {
             STACK / 8,
         ),
     ] {
-        if let Some(rest) = raise(resource, Some(wanted))
-            && rest < enough
-        {
+        if let Some(rest) = raise(resource, Some(wanted)).filter(|rest| *rest < enough) {
             left.push(NotSet {
                 text: format!("the limit of {name} stays {rest}: it could not be raised"),
                 matters: true,

@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn only_the_task_that_asked_is_believed() {
-        let own = rustix::thread::gettid().as_raw_pid().cast_unsigned();
+        let own = rustix::thread::gettid().as_raw_pid() as u32;
         let ids = (
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
@@ -312,10 +312,7 @@ mod tests {
         let cpus = std::thread::available_parallelism().unwrap().get();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let tid = rustix::thread::gettid()
-                .as_raw_nonzero()
-                .get()
-                .cast_unsigned();
+            let tid = rustix::thread::gettid().as_raw_pid() as u32;
             tell.send(Task::open(tid).unwrap()).unwrap();
         });
         let task = told.recv().unwrap();

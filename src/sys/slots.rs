@@ -41,7 +41,7 @@ impl Slots {
     /// # Panics
     /// As [`Shared::bytes`], and if the pieces would not be aligned for 64-bit words.
     pub(crate) fn new(memory: &'static Shared, first: usize, each: usize, count: usize) -> Slots {
-        assert!(each.is_multiple_of(8) && first.is_multiple_of(8), "aligned");
+        assert!(each % 8 == 0 && first % 8 == 0, "aligned");
         let range = memory.bytes(first, each * count);
         Slots {
             memory,

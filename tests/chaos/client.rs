@@ -128,10 +128,10 @@ impl Client {
             if let Err(why) = act(self) {
                 self.fail(name, &why);
             }
-            if self.rng.one_in(8)
-                && let Err(why) = held.look(self)
-            {
-                self.fail("what is held open", &why);
+            if self.rng.one_in(8) {
+                if let Err(why) = held.look(self) {
+                    self.fail("what is held open", &why);
+                }
             }
             // Eight that never wait would leave servers no time to come up where there are two processors.
             std::thread::sleep(Duration::from_micros(self.rng.below(2000)));

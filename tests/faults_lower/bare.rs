@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, XattrFlags, flock};
 use rustix::io::{Errno, Result};
 use rustix::process::Signal;
 use seccompiler::{SeccompAction, SeccompFilter};
@@ -123,7 +123,7 @@ fn calls(root: &Root) -> Vec<(String, Result<String>)> {
         own(
             "flock",
             fs::File::open(path("new"))
-                .and_then(|file| file.lock())
+                .and_then(|file| Ok(flock(&file, FlockOperation::LockExclusive)?))
                 .map(nothing),
         ),
         own("unlink", fs::remove_file(path("dir/moved")).map(nothing)),
@@ -224,7 +224,7 @@ fn without_proc_it_serves_and_what_a_further_group_would_allow_is_refused() {
 /// A filter that answers ENOSYS to memfd_create(2), for this thread and what it starts.
 fn deny_memfd() {
     let rules = [(libc::SYS_memfd_create, Vec::new())].into_iter().collect();
-    let deny = SeccompAction::Errno(Errno::NOSYS.raw_os_error().cast_unsigned());
+    let deny = SeccompAction::Errno(Errno::NOSYS.raw_os_error() as u32);
     let arch = std::env::consts::ARCH
         .try_into()
         .expect("a known architecture");
@@ -256,7 +256,7 @@ fn without_memfd_it_serves_and_says_what_is_missing() {
         });
         until_mounted(&mut child, &bases.mnt());
         assert_eq!(differences(&bases.mnt(), &bases.native()), [""; 0]);
-        let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a pid");
         rustix::process::kill_process(pid, Signal::TERM).expect("end it");
         assert!(child.wait().expect("it ends").success());
         let said = fs::read_to_string(&said).expect("read");

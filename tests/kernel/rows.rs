@@ -128,7 +128,7 @@ impl Rows {
 
     fn request(&mut self, input: &mut Input<'_>, by_root: bool) {
         let shape = &SHAPES[usize::from(input.byte()) % SHAPES.len()];
-        let own = rustix::thread::gettid().as_raw_pid().cast_unsigned();
+        let own = rustix::thread::gettid().as_raw_pid() as u32;
         let ids: (u32, u32) = match by_root {
             true => input.of(&[(0, 0), (1000, 1000), (1001, 0), (u32::MAX, 0), (0, 1000)]),
             false => input.of(&[

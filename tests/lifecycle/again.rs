@@ -100,7 +100,7 @@ fn a_directory_within_a_mount_and_a_bound_mount_can_be_mounted_on() {
             let line = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(0), "{line}");
             let pid = daemon(place).expect("a daemon");
-            assert_ne!(pid.cast_signed(), etcfs.pid());
+            assert_ne!(pid as i32, etcfs.pid());
             signal(pid, Signal::TERM);
             until("it has ended", || daemon(place) != Some(pid));
         }
@@ -128,7 +128,7 @@ fn processes(place: &Path) -> Vec<u32> {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(pid.cast_signed()).expect("a pid");
+    let pid = Pid::from_raw(pid as i32).expect("a pid");
     kill_process(pid, signal).expect("signal the daemon");
 }
 

@@ -50,7 +50,7 @@ fn d19_a_busy_daemon_ends_within_250_ms() {
             let mut waiting = Command::new("flock");
             waiting.arg(etcfs.mnt().join("busy")).arg("true");
             waiting.stderr(Stdio::null());
-            held.lock().expect("lock");
+            rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("lock");
             let mut waiting = waiting.spawn().expect("flock(1)");
             until("a client waits for a lock", || {
                 let tasks = fs::read_dir(format!("/proc/{}/task", etcfs.pid())).expect("tasks");

@@ -114,7 +114,7 @@ fn replace(own: &Path, n: u64) -> io::Result<()> {
 
 fn append(log: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(log)?;
-    file.lock()?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
     file.write_all(b"a line of text\n")?;
     if file.metadata()?.len() > 64 * 1024 {
         file.set_len(0)?;

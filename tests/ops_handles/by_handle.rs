@@ -45,7 +45,7 @@ fn handle_of(path: &Path) -> Result<Handle> {
 fn open(mount: &Path, handle: &Handle, flags: OFlags) -> Result<OwnedFd> {
     let at = openat(CWD, mount, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut handle = handle.clone();
-    let flags = (flags | OFlags::CLOEXEC).bits().cast_signed();
+    let flags = (flags | OFlags::CLOEXEC).bits() as i32;
     // SAFETY: a whole handle; the descriptor that comes back is nobody else's.
     #[allow(unsafe_code)]
     unsafe {

@@ -313,11 +313,11 @@ fn opens(rng: &mut Rng, sides: &mut Sides) -> Outcome {
             Ok(fd)
         });
     }
-    if rng.one_in(5)
-        && let Some((index, _)) = sides.pick(rng)
-    {
-        sides.open.swap_remove(index);
-        return same(format!("close {index}"));
+    if rng.one_in(5) {
+        if let Some((index, _)) = sides.pick(rng) {
+            sides.open.swap_remove(index);
+            return same(format!("close {index}"));
+        }
     }
     sides.keep(
         rng,

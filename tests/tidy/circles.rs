@@ -16,9 +16,9 @@ struct Crate {
 fn crates() -> Vec<(String, Crate)> {
     let mut files: BTreeMap<String, BTreeMap<Module, String>> = BTreeMap::new();
     for (path, text) in rust_files() {
-        if let Some((name, module)) = module_of(&path)
-            && !module.iter().any(|part| part == "tests")
-        {
+        let named = module_of(&path);
+        let is_test = |module: &Module| module.iter().any(|part| part == "tests");
+        if let Some((name, module)) = named.filter(|(_, module)| !is_test(module)) {
             let earlier = files.entry(name).or_default().insert(module, text);
             assert!(earlier.is_none(), "{}: a module twice", path.display());
         }

@@ -2,6 +2,7 @@
 
 mod circles;
 mod names;
+mod oldest;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -98,7 +98,7 @@ fn settled(socket: OwnedFd, pid: Pid, timeout: Duration) -> Result<(OwnedFd, u32
     for end in [Timeout::Recv, Timeout::Send] {
         set_socket_timeout(&socket, end, Some(timeout)).map_err(failed("the socket's timeout"))?;
     }
-    Ok((socket, pid.as_raw_nonzero().get().cast_unsigned()))
+    Ok((socket, pid.as_raw_pid() as u32))
 }
 
 /// The process that serves the mount `device`, which `user` has mounted, as far as its descriptors may be looked at. It is not
@@ -110,7 +110,7 @@ pub fn serving(device: (u32, u32), user: u32) -> Option<Serving> {
         .filter_map(|(pid, found)| {
             let label = found.into_iter().next()?;
             Some(Serving {
-                pid: pid.as_raw_nonzero().get().cast_unsigned(),
+                pid: pid.as_raw_pid() as u32,
                 mount: (label.mount != 0).then_some(label.mount),
                 is_ending: is_ending(pid),
             })
@@ -128,7 +128,7 @@ pub fn end_server(device: (u32, u32), user: u32) -> Option<u32> {
     let (holders, _) = holders(device, user);
     let (server, _) = holders.into_iter().find(|(pid, _)| threads(*pid) > 1)?;
     kill_process(server, Signal::KILL).ok()?;
-    Some(server.as_raw_nonzero().get().cast_unsigned())
+    Some(server.as_raw_pid() as u32)
 }
 
 /// The processes that hold labels of this mount, and how many could not be looked at. They share their descriptors; the one that

@@ -1,14 +1,10 @@
 //! What `top` shows: a head, a table, a line of keys.
 
 use super::sums::{Sums, SumsRow, View};
+use super::terminal::{Emphasis, ScreenLine};
 use crate::stats::duration;
 use anyhow::Result;
 use etcfs::ctl::report::Stats;
-use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout};
-use ratatui::style::{Color, Modifier, Style};
-use ratatui::text::Line;
-use ratatui::widgets::{Paragraph, Row as Cells, Table};
 
 /// The order of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,9 +132,7 @@ impl Screen {
 
     /// The filter holds, or the one before it.
     pub(super) fn end_filter(&mut self, take: bool) {
-        if let Some(before) = self.typing.take()
-            && !take
-        {
+        if let Some(before) = self.typing.take().filter(|_| !take) {
             self.filter = before;
         }
     }
@@ -151,23 +145,20 @@ impl Screen {
         rows
     }
 
-    /// Draws all of it.
-    pub(super) fn draw(&self, frame: &mut Frame<'_>) {
-        let parts = [
-            Constraint::Length(2),
-            Constraint::Fill(1),
-            Constraint::Length(1),
-        ];
-        let [head, table, keys] = Layout::vertical(parts).areas(frame.area());
-        frame.render_widget(Paragraph::new(self.head()), head);
-        frame.render_widget(self.table(), table);
-        frame.render_widget(
-            Paragraph::new(self.keys()).style(Style::new().add_modifier(Modifier::REVERSED)),
-            keys,
-        );
+    /// What stands in each of `rows` lines of the terminal: the head, as much of the table as there is room for, and the keys
+    /// in the last one.
+    pub(super) fn lines(&self, rows: usize) -> Vec<ScreenLine> {
+        let mut lines = self.head();
+        lines.extend(self.table());
+        let above = rows.saturating_sub(1);
+        lines.resize(above, ScreenLine::default());
+        if rows > 0 {
+            lines.push(ScreenLine::new(Emphasis::Keys, self.keys()));
+        }
+        lines
     }
 
-    fn head(&self) -> Vec<Line<'static>> {
+    fn head(&self) -> Vec<ScreenLine> {
         let ops: f64 = self.sums.opcodes.iter().map(|row| row.ops).sum();
         let lost = self.sums.lost as f64 / self.sums.seconds.max(1e-3);
         let mut first = format!("{}  {:.0} ops/s", self.mount, ops + lost);
@@ -201,40 +192,33 @@ impl Screen {
                 text
             }
         };
-        let bold = Style::new().add_modifier(Modifier::BOLD);
-        vec![Line::styled(first, bold), Line::raw(second)]
+        vec![
+            ScreenLine::new(Emphasis::Bold, first),
+            ScreenLine::new(Emphasis::Plain, second),
+        ]
     }
 
-    fn table(&self) -> Table<'static> {
-        let rows = self.rows();
-        let cells = rows.iter().map(|row| {
-            Cells::new([
-                format!("{:>9.1}", row.ops),
-                format!("{:>8.2}", row.busy_ms),
-                format!("{:>8.1}", row.average_us),
-                format!("{:>8.1}", row.failed),
-                row.name.clone(),
-            ])
-        });
-        let title = |sort: Sort, width: usize| {
+    fn table(&self) -> impl Iterator<Item = ScreenLine> {
+        let title = |sort: Sort| {
             let mark = if self.sort == sort { "*" } else { "" };
-            format!("{:>width$}", format!("{mark}{}", sort.title(self.view)))
+            format!("{mark}{}", sort.title(self.view))
         };
-        let head = Cells::new([
-            title(Sort::Ops, 9),
-            title(Sort::Busy, 8),
-            title(Sort::Average, 8),
-            title(Sort::Failed, 8),
-            title(Sort::Name, 0),
-        ]);
-        let widths = [
-            Constraint::Length(9),
-            Constraint::Length(8),
-            Constraint::Length(8),
-            Constraint::Length(9),
-            Constraint::Fill(1),
-        ];
-        Table::new(cells, widths).header(head.style(Style::new().fg(Color::Cyan)))
+        let head = format!(
+            "{:>9} {:>8} {:>8} {:>8}  {}",
+            title(Sort::Ops),
+            title(Sort::Busy),
+            title(Sort::Average),
+            title(Sort::Failed),
+            title(Sort::Name)
+        );
+        let rows = self.rows().into_iter().map(|row| {
+            let text = format!(
+                "{:>9.1} {:>8.2} {:>8.1} {:>8.1}  {}",
+                row.ops, row.busy_ms, row.average_us, row.failed, row.name
+            );
+            ScreenLine::new(Emphasis::Plain, text)
+        });
+        std::iter::once(ScreenLine::new(Emphasis::Title, head)).chain(rows)
     }
 
     fn keys(&self) -> String {

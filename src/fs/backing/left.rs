@@ -39,10 +39,10 @@ pub(super) fn left(
                 } => Some(inherited.take(fd).ok_or("a backing file is not open")?),
                 _ => None,
             };
-            if let Backed::Given { id, .. } = backed
-                && (id == 0 || !ids.insert(id))
-            {
-                return Err("two files have one id");
+            if let Backed::Given { id, .. } = backed {
+                if id == 0 || !ids.insert(id) {
+                    return Err("two files have one id");
+                }
             }
             Ok(Left {
                 record,

@@ -116,7 +116,7 @@ impl Note {
         let mut fields = FieldWriter::default();
         let numbers = [
             (UNIQUE, self.unique),
-            (RESULT, self.result.map(i64::cast_unsigned)),
+            (RESULT, self.result.map(|result| result as u64)),
             (HANDLE, self.fh),
             (VERSION, self.version),
         ];
@@ -184,7 +184,7 @@ pub(super) fn parse(entry: &Entry) -> Result<Option<Note>, Unreadable> {
     let found = found.ok_or_else(broken("an entry of the configuration"))?;
     let mut note = Note {
         unique: found.number(UNIQUE),
-        result: found.number(RESULT).map(u64::cast_signed),
+        result: found.number(RESULT).map(|result| result as i64),
         fh: found.number(HANDLE),
         version: found.number(VERSION),
         rest: found.get(REST).map(Into::into),

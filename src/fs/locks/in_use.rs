@@ -309,8 +309,10 @@ impl Use {
             room.ranges = (room.ranges + before).saturating_sub(after);
         }
         drop(locked);
-        if new_handle && let Some(table) = self.locks.tables.get(self.node) {
-            lock(&table).through.insert((ask.fh, ask.owner));
+        if new_handle {
+            if let Some(table) = self.locks.tables.get(self.node) {
+                lock(&table).through.insert((ask.fh, ask.owner));
+            }
         }
         if done {
             self.locks.changed(self.node, ask.owner);

@@ -245,10 +245,11 @@ impl Set {
 
     /// Takes `range` out.
     fn cut(&mut self, range: Range, kept: Option<(&KeptOwner, LockKind)>) {
-        while let Some((&first, piece)) = self.0.range(..=range.last).next_back()
-            && piece.last >= range.first
-        {
+        while let Some((&first, piece)) = self.0.range(..=range.last).next_back() {
             let (last, slot) = (piece.last, piece.slot);
+            if last < range.first {
+                break;
+            }
             if last > range.last {
                 let rest = Range {
                     first: range.last + 1,

@@ -78,9 +78,10 @@ impl DirClock {
 fn give_up(node: &Node) {
     if let Some(fd) = node.let_go() {
         let mut link = node.link();
-        if !link.has_handle()
-            && let Ok(handle) = FileHandle::of(&*fd)
-        {
+        if link.has_handle() {
+            return;
+        }
+        if let Ok(handle) = FileHandle::of(&*fd) {
             link.keep_handle(&handle);
         }
     }

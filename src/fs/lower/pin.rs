@@ -164,11 +164,11 @@ impl Lower {
         if node.kind() != libc::S_IFLNK {
             return Err(Errno::INVAL);
         }
-        if let Some(known) = node.link().target()
-            && let Some(space) = target.get_mut(..known.len())
-        {
-            space.copy_from_slice(known);
-            return Ok(known.len());
+        if let Some(known) = node.link().target() {
+            if let Some(space) = target.get_mut(..known.len()) {
+                space.copy_from_slice(known);
+                return Ok(known.len());
+            }
         }
         let pinned = self.pin(node)?;
         let len = rustix::fs::readlinkat_raw(pinned.as_fd(), c"", &mut *target)?;

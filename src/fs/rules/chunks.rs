@@ -27,7 +27,7 @@ impl<T: Clone> Chunks<T> {
     pub(in crate::fs) fn filled(len: usize, entry: T) -> Self {
         let full = Arc::new(vec![entry.clone(); CHUNK.min(len)]);
         let mut spine = vec![full; len / CHUNK];
-        if !len.is_multiple_of(CHUNK) {
+        if len % CHUNK != 0 {
             spine.push(Arc::new(vec![entry; len % CHUNK]));
         }
         Chunks { spine, len }
@@ -58,7 +58,7 @@ impl<T: Clone> Chunks<T> {
     pub(in crate::fs) fn push(&mut self, entry: T) -> u32 {
         let at = u32::try_from(self.len).ok().filter(|at| *at != u32::MAX);
         let at = at.expect("the bound on the configuration's size keeps the count far below 2^32");
-        if self.len.is_multiple_of(CHUNK) {
+        if self.len % CHUNK == 0 {
             self.spine.push(Arc::new(Vec::with_capacity(CHUNK)));
         }
         if let Some(last) = self.spine.last_mut() {

@@ -243,9 +243,10 @@ impl Tree {
         self.buckets = Chunks::filled(len, NONE);
         let mask = self.mask();
         for place in 1..self.components.len() as u32 {
-            if let Some(component) = self.components.get_mut(place)
-                && let Some(head) = self.buckets.get_mut(component.hash & mask)
-            {
+            let Some(component) = self.components.get_mut(place) else {
+                continue;
+            };
+            if let Some(head) = self.buckets.get_mut(component.hash & mask) {
                 component.chain = std::mem::replace(head, place);
             }
         }

@@ -50,9 +50,8 @@ impl Living {
 impl Drop for Living {
     fn drop(&mut self) {
         // A panic leaves what a kill leaves.
-        if let Some((table, slot)) = self.0.take()
-            && !std::thread::panicking()
-        {
+        let taken = self.0.take().filter(|_| !std::thread::panicking());
+        if let Some((table, slot)) = taken {
             table.at(slot).end();
             point();
             table.give(slot);

@@ -138,10 +138,10 @@ impl Flight {
 pub(crate) fn settle(ledger: &'static Ledger, now: impl Fn(Number) -> Option<u64>) {
     for (region, _, _) in MESSAGES {
         for (_, flight) in ledger.table::<Flight>(region).used() {
-            let left = flight.unsettled();
-            if let Some((of, before)) = left
-                && let Some(now) = now(of)
-            {
+            let Some((of, before)) = flight.unsettled() else {
+                continue;
+            };
+            if let Some(now) = now(of) {
                 flight.settle(now != before);
             }
         }

@@ -13,7 +13,7 @@ fn stay() -> (usize, u32) {
     let mut one = CpuSet::new();
     one.set(cpu);
     sched_setaffinity(None, &one).expect("to stay on a CPU that is allowed");
-    let tid = gettid().as_raw_nonzero().get().cast_unsigned();
+    let tid = gettid().as_raw_pid() as u32;
     (cpu, tid)
 }
 

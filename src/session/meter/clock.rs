@@ -6,5 +6,5 @@ use rustix::time::{ClockId, clock_gettime};
 pub(crate) fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     // Neither part of this clock is ever negative.
-    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -104,10 +104,7 @@ impl Judge {
         };
         let mut room = (2 * self.workers + LAST).saturating_sub(relieved);
         for one in seen {
-            if let Some(place) = one.place
-                && one.age >= stuck
-                && room > 0
-            {
+            if let Some(place) = one.place.filter(|_| one.age >= stuck && room > 0) {
                 room -= 1;
                 verdict.relieve.push((place, one.unique));
             }

@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_looks_at_itself_is_inside_read() {
-        let own = rustix::thread::gettid().as_raw_pid().cast_unsigned();
+        let own = rustix::thread::gettid().as_raw_pid() as u32;
         assert!(is_inside(own, &[libc::SYS_read]));
         assert!(!is_inside(own, REMOVE_CALLS));
         assert_eq!(lock_call(own), None);

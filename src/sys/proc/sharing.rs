@@ -41,7 +41,7 @@ mod tests {
             .spawn()
             .unwrap();
         let own = std::process::id();
-        assert_eq!(parent_of(child.id()), Some(own.cast_signed()));
+        assert_eq!(parent_of(child.id()), Some(own as i32));
         assert!(!shares_descriptors(child.id()));
         child.kill().unwrap();
         child.wait().unwrap();

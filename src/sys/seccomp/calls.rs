@@ -268,7 +268,7 @@ pub(super) fn allowed(keeper: Option<u32>) -> Vec<(i64, Vec<SeccompRule>)> {
         .chain(OLDER)
         .map(|number| (*number, Vec::new()))
         .collect();
-    let bits = |flags: libc::c_int| u64::from(flags.cast_unsigned());
+    let bits = |flags: libc::c_int| u64::from(flags as u32);
     let executable = bits(libc::PROT_EXEC);
     let ours = u64::from(std::process::id());
     let detach = bits(libc::MNT_DETACH);

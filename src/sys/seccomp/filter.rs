@@ -22,7 +22,7 @@ pub(super) fn apply(mode: Mode, keeper: Option<u32>) -> io::Result<()> {
     install(&program(
         calls::no_clone3(),
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
+        SeccompAction::Errno(libc::ENOSYS as u32),
     )?)?;
     install(&program(
         calls::allowed(keeper),

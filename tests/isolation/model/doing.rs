@@ -52,10 +52,10 @@ impl Given<'_> {
 
 /// Does `act` in the calling thread.
 pub fn run(act: &Act, given: &Given<'_>) -> Came {
-    if given.inside
-        && let Err(errno) = rustix::process::fchdir(given.base)
-    {
-        return (format!("chdir: {}", refused(errno)), None);
+    if given.inside {
+        if let Err(errno) = rustix::process::fchdir(given.base) {
+            return (format!("chdir: {}", refused(errno)), None);
+        }
     }
     let came = match act {
         Act::Open { .. } => match open(act, given) {

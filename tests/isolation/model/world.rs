@@ -208,10 +208,10 @@ impl World {
             }
         }
         // A name that was made, and should not have been, would be what is found fault with.
-        if let Act::Link { to, .. } = &step.act
-            && mount == "done"
-        {
-            let _ = rustix::fs::unlinkat(handles.base[0], to, AtFlags::empty());
+        if let Act::Link { to, .. } = &step.act {
+            if mount == "done" {
+                let _ = rustix::fs::unlinkat(handles.base[0], to, AtFlags::empty());
+            }
         }
         Some(self.side(step, &handles, 0).0)
     }
@@ -352,9 +352,8 @@ fn clear(root: &Path) {
     let list = fs::read_dir(root).expect("list a tree");
     for path in list.map(|entry| entry.expect("an entry").path()) {
         let hard = IFlags::IMMUTABLE | IFlags::APPEND;
-        if let Ok(flags) = inode_flags(&path)
-            && flags.intersects(hard)
-        {
+        let flags = inode_flags(&path).ok();
+        if let Some(flags) = flags.filter(|flags| flags.intersects(hard)) {
             let fd = open_to_ask(&path).expect("open");
             rustix::fs::ioctl_setflags(fd, flags - hard).expect("chattr");
         }
