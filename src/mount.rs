@@ -16,6 +16,7 @@
 #![allow(unsafe_code)]
 
 mod base;
+mod below;
 mod device;
 mod direct;
 mod error;

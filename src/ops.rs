@@ -3,6 +3,7 @@
 //! A handler takes its typed arguments, calls the model and puts the body of its answer into the reply, or says how it
 //! leaves the request ([`Leave`]): an errno, or that it goes on in another thread. It cannot send: "exactly one answer" is the business of `session::serve` alone.
 
+mod above;
 mod act;
 mod answer;
 mod attr;
@@ -27,6 +28,7 @@ use crate::fs::locks::Wait;
 use crate::fs::node::Node;
 use crate::ledger::flight::tally::{Changer, CountChange};
 use crate::ledger::flight::{BEFORE, Flight};
+use etcfs_proto::abi::ROOT_ID;
 use etcfs_proto::init::Agreed;
 use etcfs_proto::{Frame, Opcode, Reply, WireError};
 use rustix::io::Errno;
@@ -194,10 +196,14 @@ const fn index(table: &'static [Row]) -> Index {
 static BY_OPCODE: Index = index(TABLE);
 static BY_OPCODE_CONFIG: Index = index(config::TABLE);
 
-/// The row that handles a request; none: ENOSYS. What concerns the configuration file goes its own way from here on.
-pub(crate) fn find(frame: &Frame<'_>) -> Option<&'static Row> {
+/// The row that handles a request; none: ENOSYS. What concerns the configuration file goes its own way from here on, and
+/// where the served directory lies below the FUSE root, what concerns that.
+pub(crate) fn find(fs: &Fs, frame: &Frame<'_>) -> Option<&'static Row> {
     let opcode = frame.head.opcode as usize;
     let row = *BY_OPCODE.get(opcode)?;
+    if frame.head.nodeid == ROOT_ID && fs.settings.below && frame.opcode().wants_answer() {
+        return Some(above::row(frame));
+    }
     if frame.head.nodeid != NodeId::CONFIG.0 {
         return config::by_name(frame).or(row);
     }
@@ -227,7 +233,7 @@ pub(crate) fn take_back(fs: &Fs, frame: &Frame<'_>, flight: &Flight) {
     let unique = frame.head.unique;
     let given = flight.given(unique);
     let asker = Changer::new(flight, unique, CountChange::TakenBack);
-    let owner = NodeId(given.unwrap_or(frame.head.nodeid));
+    let owner = NodeId::of(given.unwrap_or(frame.head.nodeid));
     let opened = flight.handle(unique);
     let opened = opened.and_then(|fh| Some((fh, fs.lower.nodes.get(owner)?)));
     if let Some((fh, node)) = opened {
@@ -281,14 +287,14 @@ impl<'a> Call<'a> {
         self.fs
             .lower
             .nodes
-            .get(NodeId(self.frame.head.nodeid))
+            .get(NodeId::of(self.frame.head.nodeid))
             .filter(|node| node.is_known())
             .ok_or(Errno::STALE)
     }
 
     /// The number of the node that the request is about.
     fn node_id(&self) -> NodeId {
-        NodeId(self.frame.head.nodeid)
+        NodeId::of(self.frame.head.nodeid)
     }
 
     /// To be called by a handler that finds out only by looking whether it may take long, and has changed nothing yet:

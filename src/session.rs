@@ -25,6 +25,7 @@ mod recover;
 mod relief;
 mod serve;
 mod slow_pool;
+mod threshold;
 mod tidied;
 mod waiters;
 mod way;
@@ -35,6 +36,7 @@ pub use connection::{Ended, Session};
 pub use handshake::{HandshakeError, handshake};
 pub(crate) use observe::{Observer, Times};
 pub(crate) use serve::{Served, serve};
+pub use threshold::{Name, answer_until};
 pub(crate) use waiters::MAX_LOCK_WAITERS;
 pub(crate) use way::Way;
 

@@ -98,7 +98,7 @@ fn seconds(since: u64) -> f64 {
 /// What a request is, and whose.
 fn describe(session: &Session, request: &InFlight) -> String {
     let fs = &session.fs;
-    let path = match fs.lower.path_of(crate::fs::ids::NodeId(request.nodeid)) {
+    let path = match fs.lower.path_of(crate::fs::ids::NodeId::of(request.nodeid)) {
         Ok(path) => printable(&[&fs.settings.mountpoint[..], b"/", &path].concat()),
         Err(_) => format!("node {}", request.nodeid),
     };

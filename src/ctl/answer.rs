@@ -107,7 +107,7 @@ impl Control {
         requests.sort_by_key(|request| request.taken);
         let shown = requests.iter().map(|request| RequestReport {
             op: request.opcode.to_string(),
-            path: self.path_of(NodeId(request.nodeid)),
+            path: self.path_of(NodeId::of(request.nodeid)),
             pid: request.pid,
             uid: request.uid,
             tid: request.tid,

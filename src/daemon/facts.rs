@@ -36,6 +36,9 @@ pub(super) struct Facts {
     pub(super) suid: bool,
     /// See there.
     pub(super) dev: bool,
+    /// See there.
+    #[serde(default)]
+    pub(super) below: bool,
     agreed: InitFacts,
 }
 
@@ -95,7 +98,7 @@ impl Before {
         self,
         device: RawFd,
         agreed: &Agreed,
-        mount: crate::mount::Attached,
+        (mount, below): (crate::mount::Attached, bool),
         door: Option<crate::ctl::door::Numbers>,
         program: Option<RawFd>,
     ) -> Facts {
@@ -113,6 +116,7 @@ impl Before {
             keeps_access_times: self.keeps_access_times,
             suid: self.suid,
             dev: self.dev,
+            below,
             agreed: agreed.into(),
         }
     }

@@ -135,6 +135,7 @@ fn tree(
         generation: facts.generation,
         suid: facts.suid,
         dev: facts.dev,
+        below: facts.below,
         // Directories give their descriptors up to files.
         open_limit: Some(files / 5 * 4),
     };

@@ -4,15 +4,16 @@ use super::facts::{Before, Facts};
 use crate::cli::Options;
 use crate::ctl;
 use crate::ctl::door::Door;
+use crate::fs::ids::{BELOW, BELOW_NAME};
 use crate::fs::lower::BaseDir;
 use crate::log;
 use crate::mount::{self, Pending};
-use crate::session::handshake;
+use crate::session::{self, handshake};
 use crate::sys::privileges;
 use anyhow::{Context as _, Result};
 use etcfs_proto::flags::InitFlags;
-use etcfs_proto::init::Wish;
-use rustix::fd::{AsFd as _, IntoRawFd as _, RawFd};
+use etcfs_proto::init::{Agreed, Wish};
+use rustix::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, RawFd};
 use rustix::fs::{Mode, OFlags};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -94,7 +95,13 @@ pub(super) fn make(options: &Options) -> Result<Unserved> {
         privileges::reduce().context("giving up what serving does not need")?;
     }
     let agreed = handshake(prepared.device.as_fd(), &wish(options)).context("/dev/fuse")?;
-    let pending = prepared.pending;
+    let mut pending = prepared.pending;
+    let below = go_below(
+        &mut pending,
+        prepared.device.as_fd(),
+        &agreed,
+        before.generation,
+    );
     let door = match Door::open(pending.device(), pending.number()) {
         Ok(door) => Some(door.leave()),
         Err(errno) => {
@@ -106,10 +113,35 @@ pub(super) fn make(options: &Options) -> Result<Unserved> {
     };
     let device = prepared.device.into_raw_fd();
     Ok(Unserved {
-        facts: before.and(device, &agreed, pending.to_be(), door, program()),
+        facts: before.and(device, &agreed, (pending.to_be(), below), door, program()),
         pending,
         starting,
     })
+}
+
+/// Has what is attached be a directory below the FUSE root, where that is possible.
+fn go_below(
+    pending: &mut Pending,
+    device: BorrowedFd<'_>,
+    agreed: &Agreed,
+    generation: u32,
+) -> bool {
+    if pending.is_visible() {
+        return false;
+    }
+    let name = session::Name {
+        name: BELOW_NAME,
+        node: BELOW,
+        generation,
+    };
+    let answer = |done: BorrowedFd<'_>| session::answer_until(device, agreed, name, done);
+    let gone = pending.go_below(BELOW_NAME, answer);
+    if let Err(errno) = gone {
+        log::info(format_args!(
+            "the kernel asks for the root's access control list at every step of an ordinary user ({errno})"
+        ));
+    }
+    gone.is_ok()
 }
 
 /// This program, for whoever is to go on with it. None where no `/proc` is mounted.

@@ -16,7 +16,7 @@ pub enum Side {
 pub(crate) struct NodeId(pub(crate) u64);
 
 impl NodeId {
-    /// The root of the mount (`FUSE_ROOT_ID`).
+    /// The directory that is served. The kernel's name for it is this number too (`FUSE_ROOT_ID`), or [`BELOW`].
     pub(crate) const ROOT: NodeId = NodeId(1);
     /// The configuration file, which has no lower inode.
     pub(crate) const CONFIG: NodeId = NodeId(2);
@@ -24,7 +24,22 @@ impl NodeId {
     pub(crate) const NOWHERE: NodeId = NodeId(0);
     /// The first number given to a lower inode.
     pub(crate) const FIRST: u64 = 3;
+
+    /// What the kernel means by a number.
+    pub(crate) fn of(number: u64) -> NodeId {
+        match number {
+            BELOW => NodeId::ROOT,
+            number => NodeId(number),
+        }
+    }
 }
+
+/// The kernel's number of the directory that is served where it is no FUSE root but lies in one
+/// ([`crate::fs::settings::Settings::below`]). No other node gets it: nobody counts so far.
+pub(crate) const BELOW: u64 = 1_000_000_000_000_001;
+
+/// The name of that directory in the FUSE root, which mountinfo shows as the mount's root (field 4).
+pub const BELOW_NAME: &CStr = c"etc";
 
 /// The identity of a lower inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

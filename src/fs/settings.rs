@@ -1,5 +1,7 @@
 //! What the daemon was told at start.
 
+use super::ids::{BELOW, NodeId};
+
 /// What [`Settings::max_cross_copy`] is unless the command line says otherwise: 1 MiB.
 pub(crate) const MAX_CROSS_COPY: u64 = 1 << 20;
 
@@ -26,8 +28,20 @@ pub struct Settings {
     pub suid: bool,
     /// Files give devices to who opens them.
     pub dev: bool,
+    /// What is mounted is a directory below the FUSE root ([`super::ids::BELOW`]), and not that root itself.
+    pub below: bool,
     /// How many files and directories the clients may have open; `None`: three times as many as [`Settings::dir_limit`].
     pub open_limit: Option<usize>,
+}
+
+impl Settings {
+    /// What the kernel calls a node.
+    pub(crate) fn number_of(&self, node: NodeId) -> u64 {
+        match node {
+            NodeId::ROOT if self.below => BELOW,
+            node => node.0,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -44,6 +58,7 @@ impl Default for Settings {
             generation: 0,
             suid: false,
             dev: false,
+            below: false,
             open_limit: None,
         }
     }

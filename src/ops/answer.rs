@@ -5,7 +5,7 @@ use crate::fs::attributes::may_be_kept;
 use crate::fs::ids::CONFIG_INO;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
-use etcfs_proto::abi::{Attr, AttrOut, EntryOut, Statx, SxTime};
+use etcfs_proto::abi::{Attr, AttrOut, EntryOut, ROOT_ID, Statx, SxTime};
 
 /// How long the kernel may use attributes, in nanoseconds. It rounds one up to a tick of its clock, which is enough to
 /// save the GETATTR that would follow every LOOKUP, and too short for anyone to see something old by name: every path
@@ -60,7 +60,7 @@ pub(crate) fn entry_out(fs: &Fs, nodeid: u64, attr: Attr, attr_valid_nsec: u32) 
         nodeid,
         // The kernel has made the root by itself, with 0.
         generation: match nodeid {
-            1 => 0,
+            ROOT_ID => 0,
             _ => fs.settings.generation.into(),
         },
         entry_valid: 0,

@@ -59,7 +59,7 @@ static FORBIDDEN: Row = row(Opcode(0), forbid);
 
 /// The row for a request that names the configuration file, by its name in the root or as what another name is to be for.
 pub(crate) fn by_name(frame: &Frame<'_>) -> Option<&'static Row> {
-    let dir = NodeId(frame.head.nodeid);
+    let dir = NodeId::of(frame.head.nodeid);
     let in_root = dir == NodeId::ROOT;
     let (row, concerns) = match frame.opcode() {
         Opcode::LOOKUP if in_root => (&NAMED, named(dir, frame.name())),
@@ -75,7 +75,7 @@ pub(crate) fn by_name(frame: &Frame<'_>) -> Option<&'static Row> {
         }
         Opcode::RENAME | Opcode::RENAME2 => {
             // The longer arguments begin with those of the shorter ones.
-            let to = u64::read_from_prefix(frame.args).map(|(newdir, _)| NodeId(newdir));
+            let to = u64::read_from_prefix(frame.args).map(|(newdir, _)| NodeId::of(newdir));
             let names = frame.names2();
             let is_old = named(dir, names.map(|both| both.0));
             let is_new = to.is_ok_and(|to| named(to, names.map(|both| both.1)));

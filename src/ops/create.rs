@@ -59,7 +59,7 @@ pub(crate) fn symlink(call: &mut Call<'_>) -> Handled {
 /// LINK: the head names the directory, the argument the existing node. Across sides it is EXDEV (contract S6).
 pub(crate) fn link(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
-    let old = NodeId(call.args::<LinkIn>()?.oldnodeid);
+    let old = NodeId::of(call.args::<LinkIn>()?.oldnodeid);
     let old = call.fs.lower.nodes.get(old).ok_or(Errno::STALE)?;
     let parent = call.node()?;
     let asker = call.actor().unvouched();

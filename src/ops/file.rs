@@ -318,7 +318,7 @@ fn copy(call: &mut Call<'_>, most: u64) -> Handled<u64> {
         .fs
         .lower
         .nodes
-        .get(NodeId(args.nodeid_out))
+        .get(NodeId::of(args.nodeid_out))
         .ok_or(Errno::BADF)
         .and_then(|node| call.fs.opens.file(&node, args.fh_out))?;
     let len = args.len.min(most);

@@ -74,7 +74,8 @@ fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
 /// Puts the entry of `node`, of which a lookup was counted, into the reply.
 pub(super) fn put_entry(call: &mut Call<'_>, node: &Node, stat: &Stat) {
     let attr = attr(call.fs, node, stat);
-    let entry = entry_out(call.fs, node.id.0, attr, validity(node));
+    let number = call.fs.settings.number_of(node.id);
+    let entry = entry_out(call.fs, number, attr, validity(node));
     call.reply.put(&entry);
 }
 
@@ -88,7 +89,7 @@ pub(crate) fn forget(call: &mut Call<'_>) -> Handled {
 /// BATCH_FORGET: the same for many nodes. No answer.
 pub(crate) fn batch_forget(call: &mut Call<'_>) -> Handled {
     for (step, one) in (1..).zip(call.frame.forgets().map_err(malformed)?) {
-        forget_once(call, step, NodeId(one.nodeid), one.nlookup);
+        forget_once(call, step, NodeId::of(one.nodeid), one.nlookup);
     }
     Ok(())
 }

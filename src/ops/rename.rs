@@ -14,7 +14,7 @@ use crate::log;
 use crate::printable::printable;
 use crate::sys::creds;
 use crate::sys::stop::{self, StopPoint};
-use etcfs_proto::abi::{Rename2In, RenameIn};
+use etcfs_proto::abi::{ROOT_ID, Rename2In, RenameIn};
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -39,7 +39,11 @@ pub(crate) fn rename2(call: &mut Call<'_>) -> Handled {
 
 fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
     let (old, new) = call.names2()?;
-    let newdir = NodeId(newdir);
+    // The FUSE root is none to rename into (`above`).
+    if newdir == ROOT_ID && call.fs.settings.below {
+        return Err(Errno::STALE.into());
+    }
+    let newdir = NodeId::of(newdir);
     let from_dir = call.node()?;
     let to_dir = call.fs.lower.nodes.get(newdir).ok_or(Errno::STALE)?;
     let asker = call.actor().unvouched();

@@ -1,5 +1,6 @@
 //! Node and handle numbers: those of a recording, and those of the replay that stand for them.
 
+use crate::fs::ids::BELOW;
 use etcfs_proto::abi::*;
 use etcfs_proto::{Frame, Opcode};
 use std::collections::HashMap;
@@ -64,7 +65,10 @@ impl Default for Ids {
     /// Knows what every mount has: no node (0), the root and the configuration file.
     fn default() -> Ids {
         Ids {
-            nodes: (0..=2).map(|id| (id, id)).collect(),
+            nodes: (0..=2)
+                .map(|id| (id, id))
+                .chain([(BELOW, ROOT_ID)])
+                .collect(),
             handles: HashMap::new(),
         }
     }

@@ -6,7 +6,7 @@
 use super::Recording;
 use super::rules::Compiled;
 use super::sides::{Dirs, parents};
-use crate::fs::ids::Side;
+use crate::fs::ids::{BELOW, Side};
 use etcfs_proto::abi::{Attr, AttrOut, Dirent, EntryOut, LinkIn, OutHeader, Rename2In, RenameIn};
 use etcfs_proto::capture::{Message, Record};
 use etcfs_proto::op::Body;
@@ -69,7 +69,7 @@ pub fn make_up(recording: &Recording<'_>, local: &Path, global: &Path) -> io::Re
     root.paths.push((Side::Local, Vec::new()));
     let mut seen = RecordedTree {
         objects: vec![root],
-        nodes: HashMap::from([(1, 0)]),
+        nodes: HashMap::from([(1, 0), (BELOW, 0)]),
         rules: Compiled::default(),
         names: HashMap::new(),
         changed: HashSet::new(),

@@ -89,7 +89,7 @@ impl Session {
             observers.add(observer);
         }
         let dev = Arc::new(dev);
-        fs.notices.enable(Arc::new(Device(dev.clone())));
+        fs.notices.enable(Arc::new(Device::new(dev.clone(), &fs)));
         Ok(Arc::new(Session {
             dev,
             fs,
@@ -111,7 +111,7 @@ impl Session {
 
     /// The kernel, for what the model asks of it.
     pub(super) fn kernel(&self) -> Arc<Device> {
-        Arc::new(Device(self.dev.clone()))
+        Arc::new(Device::new(self.dev.clone(), &self.fs))
     }
 
     /// How many servers there have been, this one included.

@@ -1,5 +1,6 @@
 //! The device, as what the model asks of the kernel by itself goes through it.
 
+use crate::fs::Fs;
 use crate::fs::ids::NodeId;
 use crate::fs::kernel::Kernel;
 use crate::sys::dev;
@@ -10,30 +11,49 @@ use rustix::io::Errno;
 use std::sync::Arc;
 
 /// `/dev/fuse`, or what stands for it in tests.
-pub(crate) struct Device(pub(crate) Arc<OwnedFd>);
+pub(crate) struct Device {
+    pub(super) dev: Arc<OwnedFd>,
+    /// What the kernel calls the directory that is served.
+    root: u64,
+}
 
 impl Device {
+    /// `dev`, through which `fs` is served.
+    pub(crate) fn new(dev: Arc<OwnedFd>, fs: &Fs) -> Device {
+        Device {
+            dev,
+            root: fs.settings.number_of(NodeId::ROOT),
+        }
+    }
+
+    fn number(&self, node: NodeId) -> u64 {
+        match node {
+            NodeId::ROOT => self.root,
+            node => node.0,
+        }
+    }
+
     fn send(&self, notice: Notice<'_>) {
         let mut reply = Reply::with_capacity(0);
         // ENOENT: the kernel has forgotten the node, and what it kept of it. Otherwise the connection has ended.
-        let _ = rustix::io::write(&self.0, notice.pack(&mut reply));
+        let _ = rustix::io::write(&self.dev, notice.pack(&mut reply));
     }
 }
 
 impl Kernel for Device {
     fn register(&self, file: BorrowedFd<'_>) -> Result<u32, Errno> {
-        dev::backing_open(self.0.as_fd(), file)
+        dev::backing_open(self.dev.as_fd(), file)
     }
 
     fn unregister(&self, id: u32) {
         // The connection may be gone already, and its ids with it.
-        let _ = dev::backing_close(self.0.as_fd(), id);
+        let _ = dev::backing_close(self.dev.as_fd(), id);
     }
 
     /// With an offset below 0 the kernel drops attributes only (`fuse_reverse_inval_inode`, fs/fuse/inode.c).
     fn drop_attributes(&self, node: NodeId) {
         self.send(Notice::InvalInode {
-            nodeid: node.0,
+            nodeid: self.number(node),
             off: -1,
             len: 0,
         });
@@ -41,7 +61,7 @@ impl Kernel for Device {
 
     fn drop_pages(&self, node: NodeId) {
         self.send(Notice::InvalInode {
-            nodeid: node.0,
+            nodeid: self.number(node),
             off: 0,
             len: 0,
         });

@@ -50,7 +50,7 @@ pub(super) fn recover(session: &Arc<Session>) {
         .for_each(|buffer| answer_known(session, buffer));
     let asked = session.resends.load(Ordering::Relaxed)
         && !stop::resends_nothing()
-        && Device(session.dev.clone()).ask_again();
+        && session.kernel().ask_again();
     let mut fresh = Vec::new();
     if asked {
         let resent = read_again(session, &mut fresh);
@@ -174,7 +174,7 @@ impl Device {
     fn ask_again(&self) -> bool {
         let mut reply = etcfs_proto::Reply::with_capacity(0);
         let notice = etcfs_proto::notify::Notice::Resend.pack(&mut reply);
-        match io::write(&self.0, notice) {
+        match io::write(&self.dev, notice) {
             Ok(_) => true,
             Err(errno) => {
                 log::info(format_args!(

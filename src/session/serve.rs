@@ -63,7 +63,7 @@ pub(crate) fn serve<'r>(
             };
         }
     };
-    let row = ops::find(&frame);
+    let row = ops::find(&session.fs, &frame);
     if row.is_some_and(|row| row.at == Where::Aside) && way.at == Where::Worker {
         return Served::Aside { shown: false };
     }

@@ -25,7 +25,7 @@ impl Subject {
     /// What `frame` is about. Reads tables only. Call it before the request is carried out, since removing and forgetting take away what names
     /// the paths.
     pub(crate) fn of(fs: &Fs, frame: &Frame<'_>) -> Subject {
-        let node = NodeId(frame.head.nodeid);
+        let node = NodeId::of(frame.head.nodeid);
         let (name, other) = names(fs, frame);
         let path = match name {
             Some(name) => child(fs, node, name),
@@ -71,12 +71,12 @@ fn names<'a>(fs: &Fs, frame: &Frame<'a>) -> (Option<&'a CStr>, Option<Vec<u8>>) 
             let Ok((from, into)) = frame.names2() else {
                 return (None, None);
             };
-            let to = to.ok().and_then(|to| child(fs, NodeId(to), into));
+            let to = to.ok().and_then(|to| child(fs, NodeId::of(to), into));
             (Some(from), to)
         }
         Opcode::LINK => {
             let old = frame.args::<LinkIn>().ok();
-            let old = old.and_then(|args| fs.lower.path_of(NodeId(args.oldnodeid)).ok());
+            let old = old.and_then(|args| fs.lower.path_of(NodeId::of(args.oldnodeid)).ok());
             (frame.name().ok(), old)
         }
         // An extended attribute's name is no file's.

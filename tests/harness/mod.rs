@@ -172,6 +172,8 @@ fn unmount_below(dir: &Path) {
 pub struct Mount {
     /// Minor number of st_dev; for a FUSE mount also the number of its connection in fusectl.
     pub minor: u32,
+    /// What of its file system is mounted, such as `/`.
+    pub root: PathBuf,
     /// Where it is mounted, with the octal escapes undone.
     pub at: PathBuf,
     /// Per-mount options, such as `rw,nosuid,nodev`.
@@ -203,6 +205,7 @@ fn parse_mount(line: &str) -> Mount {
         minor: minor
             .parse()
             .unwrap_or_else(|_| panic!("mountinfo line {line:?}")),
+        root: PathBuf::from(unescape(front[3])),
         at: PathBuf::from(unescape(front[4])),
         options: front[5].to_owned(),
         propagation: front[6..].join(" "),

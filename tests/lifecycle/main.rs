@@ -4,6 +4,7 @@
 mod harness;
 
 mod again;
+mod below;
 mod checkout;
 mod dead;
 mod ending;

@@ -247,6 +247,50 @@ fn a_handle_follows_a_rename_and_ends_with_its_object() {
     });
 }
 
+/// What is mounted lies below the FUSE root. No path leads up there, but whoever may open by handle can make one up.
+#[test]
+fn a_made_up_handle_of_the_fuse_root_leads_to_nothing_but_the_mount() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(env, Opts::default());
+        let mnt = etcfs.mnt();
+        fs::create_dir(mnt.join("dir")).expect("mkdir");
+        fs::write(mnt.join("dir/file"), "text").expect("write");
+        rustix::mount::mount_bind(etcfs.global(), mnt.join("dir")).expect("bind");
+        // FILEID_INO64_GEN: the number's halves (FUSE_ROOT_ID is 1), and the generation.
+        let mut root = handle_of(&mnt.join("dir/..")).expect("a handle");
+        root.kind = 0x81;
+        root.len = 12;
+        root.bytes[..12].copy_from_slice([0_u32, 1, 0].map(u32::to_ne_bytes).as_flattened());
+        let above = open(&mnt, &root, OFlags::PATH).expect("opened");
+        let stat = |at: &OwnedFd, name: &str| {
+            let found = statat(at, name, AtFlags::empty());
+            found.map(|stat| (stat.st_mode & libc::S_IFMT, stat.st_dev, stat.st_ino))
+        };
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let served = openat(CWD, &mnt, flags, Mode::empty()).expect("open");
+        assert_eq!(
+            stat(&above, "etc"),
+            stat(&served, "."),
+            "the one name in it"
+        );
+        assert_eq!(stat(&above, "etc/dir/file"), stat(&served, "dir/file"));
+        assert_eq!(stat(&above, "file").map(drop), Err(Errno::NOENT));
+        let change = |outcome: rustix::io::Result<()>| assert_eq!(outcome, Err(Errno::STALE));
+        change(rustix::fs::mkdirat(&above, "new", Mode::RWXU));
+        change(rustix::fs::unlinkat(&above, "etc", AtFlags::REMOVEDIR));
+        fs::write(mnt.join("file"), "").expect("write");
+        change(rustix::fs::renameat(&served, "file", &above, "new"));
+        change(rustix::fs::renameat(&above, "etc", &above, "other"));
+        change(open(&mnt, &root, OFlags::RDONLY).map(drop));
+        // Nobody else has noticed.
+        assert_eq!(etcfs.mount().expect("mounted").root, Path::new("/etc"));
+        assert_eq!(fs::read_dir(&mnt).expect("list").count(), 3);
+        rustix::mount::unmount(mnt.join("dir"), rustix::mount::UnmountFlags::empty())
+            .expect("what is mounted in it is still there");
+        assert_eq!(fs::read(mnt.join("dir/file")).expect("read"), b"text");
+    });
+}
+
 #[test]
 fn a_handle_of_another_mount_or_a_user_opens_nothing() {
     private(DEADLINE, |env| {
