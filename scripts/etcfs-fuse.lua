@@ -6,7 +6,8 @@
 -- A packet is: kind u8, flags u8 (1: the message is big-endian), cpu u16, thread u32, opcode u32, length u32, all of them
 -- little-endian, and then the FUSE message as far as it was recorded.
 
-local kinds = { [1] = "INIT", [2] = "request", [3] = "answer", [4] = "done", [5] = "lost", [6] = "rules" }
+local kinds = { [1] = "INIT", [2] = "request", [3] = "answer", [4] = "done", [5] = "lost", [6] = "rules",
+    [7] = "restart" }
 
 -- Opcodes of protocol 7.45: name, length of the fixed arguments, and how many names follow them.
 local opcodes = {

@@ -1,5 +1,6 @@
 //! System calls, and the request of each that servers are killed over.
 
+use crate::harness::linux;
 use etcfs_proto::Opcode;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps,
@@ -13,7 +14,7 @@ use std::path::Path;
 /// A system call.
 pub struct Call {
     pub name: &'static str,
-    pub opcode: Opcode,
+    opcode: Opcode,
     /// Where the first, second, ... server of a mount is killed. Five deaths within ten seconds are one too many.
     pub points: [&'static str; 4],
     /// It is carried out aside.
@@ -24,6 +25,16 @@ pub struct Call {
     pub prepare: fn(&Path),
     /// Makes the call in that directory: what it answers.
     pub run: fn(&Path) -> String,
+}
+
+impl Call {
+    /// The request that this kernel makes of it.
+    pub fn request(&self) -> Opcode {
+        match self.opcode {
+            Opcode::COPY_FILE_RANGE_64 if linux() < (6, 18) => Opcode::COPY_FILE_RANGE,
+            opcode => opcode,
+        }
+    }
 }
 
 fn said<T: Debug>(result: Result<T, Errno>) -> String {
@@ -197,7 +208,7 @@ pub static CALLS: &[Call] = &[
     call("setxattr that creates", Opcode::SETXATTR, file, |d| {
         said(rustix::fs::setxattr(
             d.join("f"),
-            c"user.x",
+            c"trusted.x",
             b"v",
             XattrFlags::CREATE,
         ))
@@ -207,9 +218,9 @@ pub static CALLS: &[Call] = &[
         Opcode::REMOVEXATTR,
         |d| {
             file(d);
-            rustix::fs::setxattr(d.join("f"), c"user.x", b"v", XattrFlags::CREATE).expect("set");
+            rustix::fs::setxattr(d.join("f"), c"trusted.x", b"v", XattrFlags::CREATE).expect("set");
         },
-        |d| said(rustix::fs::removexattr(d.join("f"), c"user.x")),
+        |d| said(rustix::fs::removexattr(d.join("f"), c"trusted.x")),
     ),
     aside(call("fallocate", Opcode::FALLOCATE, file, |d| {
         let fd = open(d, "f", OFlags::WRONLY).expect("open");

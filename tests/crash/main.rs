@@ -35,7 +35,7 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
             false => String::new(),
         };
         let value = &mut [0; 64][..];
-        let len = rustix::fs::lgetxattr(&path, c"user.x", &mut *value).unwrap_or(0);
+        let len = rustix::fs::lgetxattr(&path, c"trusted.x", &mut *value).unwrap_or(0);
         let (mode, links, owner) = (meta.mode(), meta.nlink(), meta.uid());
         let what = format!("{mode:o} {links} {owner} {content:?} {:?}", &value[..len]);
         if meta.is_dir() {
@@ -63,7 +63,7 @@ fn killed_over(env: &Env, call: &Call, resends: bool) {
     let kills: Vec<String> = call
         .points
         .iter()
-        .map(|point| format!("{point}:{}{anywhere}", call.opcode.0))
+        .map(|point| format!("{point}:{}{anywhere}", call.request().0))
         .collect();
     let mut vars = vec![("ETCFS_TEST_KILLS".to_owned(), kills.join(","))];
     if !resends {

@@ -6,7 +6,7 @@ mod harness;
 mod objects;
 
 use etcfs_proto::Opcode;
-use harness::{Env, Etcfs, Lower, Opts, Trace, User, as_user, count, private};
+use harness::{Env, Etcfs, Lower, Opts, Trace, User, as_user, count, linux, private};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -17,19 +17,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(100);
-
-/// The running kernel's version, `(6, 12)`.
-fn linux() -> (u32, u32) {
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy().into_owned();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|n| n.parse().expect("a number of the kernel's version"));
-    (
-        numbers.next().expect("a version"),
-        numbers.next().expect("a version"),
-    )
-}
 
 /// `FUSE_PASSTHROUGH` came with protocol 7.40.
 fn passes_through() -> bool {

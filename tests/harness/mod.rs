@@ -13,6 +13,7 @@
 mod acl;
 mod daemon;
 mod forget;
+mod kernel;
 mod lower;
 mod overrides;
 mod pair;
@@ -27,6 +28,7 @@ mod watchdog;
 pub use acl::acl;
 pub use daemon::{Bases, CONFIG, Etcfs, Opts, c_path};
 pub use forget::forget_names;
+pub use kernel::linux;
 pub use lower::{Lower, run};
 pub use overrides::{hidden_names, inject, rest, source, target, text};
 pub use pair::{Pair, Root, errno};
