@@ -15,6 +15,7 @@ pub mod wire;
 
 use crate::ledger::header::FirstPage;
 use crate::log;
+use crate::replay::recorder::Recorder;
 use crate::session::Session;
 use crate::session::meter::Snapshot;
 use crate::sys::peer::peer;
@@ -64,8 +65,14 @@ struct Control {
     upgrading: Mutex<()>,
 }
 
-/// Starts the thread that serves the door. Without one the mount works all the same; that is logged.
-pub(crate) fn serve(session: &Arc<Session>, door: Door, start: Start) {
+/// Starts the thread that serves the door, and goes on with what a predecessor was recording. Without such a thread the mount works
+/// all the same; that is logged.
+pub(crate) fn serve(
+    session: &Arc<Session>,
+    door: Door,
+    start: Start,
+    left: Vec<(Recorder, OwnedFd)>,
+) {
     let control = Arc::new(Control {
         session: session.clone(),
         start,
@@ -74,6 +81,7 @@ pub(crate) fn serve(session: &Arc<Session>, door: Door, start: Start) {
         listeners: AtomicUsize::new(0),
         upgrading: Mutex::default(),
     });
+    left.into_iter().for_each(|left| control.go_on(left));
     let started = thread("etcfs-ctl", move || control.accept(&door));
     if let Err(error) = started {
         log::error(format_args!(
@@ -135,7 +143,7 @@ impl Control {
         match ask {
             Ok(Query::Log(filter)) => self.stream(client, filter, false),
             Ok(Query::Trace(filter)) => self.stream(client, filter, true),
-            Ok(Query::Record { data }) => self.record(client, data),
+            Ok(Query::Record { data, resumes }) => self.record(client, data, resumes),
             Ok(Query::Restart) => self.restart(client),
             Ok(Query::Upgrade { program }) => self.upgrade(client, program),
             Ok(ask) => match self.answer(&ask) {

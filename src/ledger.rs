@@ -26,7 +26,9 @@ pub(crate) mod log;
 pub(crate) mod node;
 pub(crate) mod place;
 mod prose;
+mod recording;
 pub(crate) mod ring;
+pub(crate) mod stream;
 pub(crate) mod table;
 pub(crate) mod words;
 
@@ -38,6 +40,7 @@ use header::FirstPage;
 use lock::OwnerRecord;
 use node::{Aside, NodeRecord, NodeTable};
 use place::PlaceRecord;
+use recording::RecordingRecord;
 use rustix::fd::{BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use std::fmt;
@@ -95,6 +98,10 @@ pub(crate) enum Region {
     Restarts,
     /// [`place::PlaceRecord`].
     Places,
+    /// [`recording::RecordingRecord`].
+    Recordings,
+    /// What those have and was not sent yet.
+    Recorded,
 }
 
 /// The most nodes that may be known. Addresses are set aside for them, memory is not.
@@ -118,6 +125,14 @@ pub(crate) const CONFIGURATION: usize = if cfg!(test) {
     256 << 20
 } else {
     32 << 20
+};
+
+/// Room for what is recorded, in bytes: a recording has a fourth, about a tenth of a second of the densest traffic. What comes on
+/// top is counted and left out, because a slow reader must not hold up the mount.
+const RECORDED: usize = if cfg!(target_pointer_width = "64") {
+    64 << 20
+} else {
+    16 << 20
 };
 
 /// The most handles that a successor finds.
@@ -150,6 +165,8 @@ const REGIONS: &[(Region, usize)] = &[
     (Region::Journal, 4 << 20),
     (Region::Restarts, 64 * 1024),
     (Region::Places, 64 * 1024),
+    (Region::Recordings, 4096),
+    (Region::Recorded, RECORDED),
 ];
 
 /// By how many bits the room of what may grow is less than usual, in the order in which it is tried: a process may have fewer
@@ -168,7 +185,8 @@ const fn room((region, len): (Region, usize), scale: u32) -> usize {
         | Region::MiddleFlights
         | Region::LargeFlights
         | Region::Messages
-        | Region::Meters => len >> scale,
+        | Region::Meters
+        | Region::Recorded => len >> scale,
         _ => len,
     }
 }
@@ -318,6 +336,7 @@ impl Ledger {
         self.name::<BackingRecord>(Region::Backing, &mut named);
         self.name::<OwnerRecord>(Region::LockOwners, &mut named);
         self.name::<PlaceRecord>(Region::Places, &mut named);
+        self.name::<RecordingRecord>(Region::Recordings, &mut named);
         named
     }
 

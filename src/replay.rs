@@ -15,7 +15,7 @@ pub mod tape;
 pub mod tree;
 
 use etcfs_proto::Opcode;
-use etcfs_proto::abi::{InHeader, InitOut, OutHeader};
+use etcfs_proto::abi::{InHeader, InitOut, OutHeader, UNIQUE_RESEND};
 use etcfs_proto::capture::{CaptureError, Reader, Record, RecordKind};
 use etcfs_proto::flags::InitFlags;
 use etcfs_proto::init::{Agreed, Offer, Refusal, Wish, negotiate};
@@ -69,22 +69,28 @@ impl<'a> Recording<'a> {
             lost: 0,
             cut: None,
         };
-        let mut open = HashMap::new();
+        let mut known = HashMap::new();
         for record in reader {
             match record {
-                Ok(record) => recording.add(record, &mut open),
+                Ok(record) => recording.add(record, &mut known),
                 Err(error) => recording.cut = Some(error),
             }
         }
         Ok(recording)
     }
 
-    /// `open` knows the requests without answer by their number.
-    fn add(&mut self, record: Record<'a>, open: &mut HashMap<u64, usize>) {
+    /// `known` knows the requests by their number, and whether the server was replaced since they came.
+    fn add(&mut self, record: Record<'a>, known: &mut HashMap<u64, (usize, bool)>) {
         match record.kind {
             RecordKind::Request => {
                 if let Ok((head, _)) = InHeader::read_from_prefix(record.kept) {
-                    open.insert(head.unique, self.exchanges.len());
+                    let unique = head.unique & !UNIQUE_RESEND;
+                    // A successor has gone on with it: it is carried out once.
+                    if let Some((_, restarted @ true)) = known.get_mut(&unique) {
+                        *restarted = false;
+                        return;
+                    }
+                    known.insert(unique, (self.exchanges.len(), false));
                 }
                 self.exchanges.push(Exchange {
                     request: record,
@@ -94,10 +100,10 @@ impl<'a> Recording<'a> {
             RecordKind::Answer => {
                 let asked = OutHeader::read_from_prefix(record.kept)
                     .ok()
-                    .and_then(|(head, _)| open.remove(&head.unique))
-                    .and_then(|at| self.exchanges.get_mut(at));
+                    .and_then(|(head, _)| known.get(&(head.unique & !UNIQUE_RESEND)))
+                    .and_then(|&(at, _)| self.exchanges.get_mut(at));
                 if let Some(exchange) = asked {
-                    exchange.answer = Some(record);
+                    exchange.answer.get_or_insert(record);
                 }
             }
             RecordKind::Lost => self.lost += u64::from(record.len),
@@ -105,6 +111,7 @@ impl<'a> Recording<'a> {
                 let rules = Recorded::read(record.kept);
                 self.rules.push((self.exchanges.len(), rules));
             }
+            RecordKind::Restart => known.values_mut().for_each(|known| known.1 = true),
             RecordKind::Init | RecordKind::Done => {}
         }
     }

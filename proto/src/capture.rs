@@ -15,7 +15,8 @@
 //!
 //! The rules are text, one line each: `legacy_global exact` if that was set, `source LEN PATH` for the text of LEN bytes
 //! that an inject override has from PATH, `more N` for N lines that did not fit, and for everything else the commands
-//! that make the configuration as it is. Version 1 has no such records.
+//! that make the configuration as it is. Version 1 has no such records, and no recording before version 3 goes on over a
+//! restart of the server.
 
 mod check;
 mod error;
@@ -35,7 +36,7 @@ use crate::Opcode;
 /// The first bytes of a recording.
 pub const MAGIC: [u8; 8] = *b"etcfsrec";
 /// The version of the format that this crate writes.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// The oldest version that it reads.
 pub const OLDEST: u16 = 1;
 /// Length of the header in bytes.
@@ -106,6 +107,10 @@ pub enum RecordKind {
     Lost = 5,
     /// The rules in force from here on; not a message of the wire.
     Rules = 6,
+    /// The server was replaced, because it was killed or another one was asked for. Its successor does again what it had
+    /// begun: a request from before may follow once more, and so may its answer, with [`UNIQUE_RESEND`](crate::abi) in
+    /// their numbers if the kernel has sent it again. No message.
+    Restart = 7,
 }
 
 impl RecordKind {
@@ -117,6 +122,7 @@ impl RecordKind {
             RecordKind::Done,
             RecordKind::Lost,
             RecordKind::Rules,
+            RecordKind::Restart,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

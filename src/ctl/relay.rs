@@ -1,8 +1,10 @@
 //! A recording, sent as it is made.
 
 use super::wire::MESSAGE_MAX;
-use super::{Client, Control};
+use super::{Admission, Client, Control, thread};
+use crate::ledger::stream::MOST;
 use crate::replay::recorder::Recorder;
+use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv};
 use std::sync::Arc;
@@ -12,23 +14,62 @@ use std::time::Duration;
 /// How soon a client is noticed to have had enough when no request comes.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Bytes of a recording in one message.
+const PART: usize = MESSAGE_MAX - size_of::<u64>();
+
 impl Control {
     /// Records for `client` until it shuts its side down; what was recorded until then still goes out.
-    pub(super) fn record(self: &Arc<Control>, client: &Client, data: bool) {
+    pub(super) fn record(self: &Arc<Control>, client: &Client, data: bool, resumes: bool) {
+        let Some(recorder) = Recorder::start(&self.session, data) else {
+            return client.refuse(format!("{MOST} recordings are being made already"));
+        };
         if client.greet(None).is_err() {
             return;
         }
+        if resumes {
+            recorder.outlives_the_server(client.0.as_fd());
+        }
+        self.relay(client, &recorder, resumes);
+    }
+
+    /// Goes on with what a predecessor was recording for the client of that descriptor.
+    pub(super) fn go_on(self: &Arc<Control>, left: (Recorder, OwnedFd)) {
+        self.clients.fetch_add(1, Ordering::AcqRel);
+        let place = Admission(self.clone());
+        // Where there is no thread, the client sees the connection end.
+        let _ = thread("etcfs-client", move || {
+            let client = Client(left.1);
+            // Ended before the client's descriptor is closed.
+            let recorder = left.0;
+            place.0.relay(&client, &recorder, true);
+        });
+    }
+
+    fn relay(&self, client: &Client, recorder: &Recorder, resumes: bool) {
         self.listeners.fetch_add(1, Ordering::AcqRel);
-        let recorder = Recorder::start(&self.session, data);
+        let mut message = Vec::with_capacity(MESSAGE_MAX);
         loop {
             let ends = client.has_ended();
             if ends {
                 recorder.stop();
             }
-            let bytes = recorder.take(if ends { Duration::ZERO } else { LOOK });
-            if ends && bytes.is_empty() || client.send_all(&bytes).is_err() {
+            let wait = if ends { Duration::ZERO } else { LOOK };
+            let (at, bytes) = recorder.next(wait, PART);
+            if bytes.is_empty() {
+                match ends {
+                    true => break,
+                    false => continue,
+                }
+            }
+            message.clear();
+            if resumes {
+                message.extend(at.to_le_bytes());
+            }
+            message.extend_from_slice(&bytes);
+            if client.send(&message, SendFlags::empty()).is_err() {
                 break;
             }
+            recorder.sent(bytes.len());
         }
         self.listeners.fetch_sub(1, Ordering::AcqRel);
     }
@@ -41,12 +82,5 @@ impl Client {
             Ok((len, _)) => len == 0,
             Err(errno) => errno != Errno::AGAIN && errno != Errno::INTR,
         }
-    }
-
-    fn send_all(&self, bytes: &[u8]) -> rustix::io::Result<()> {
-        for part in bytes.chunks(MESSAGE_MAX) {
-            self.send(part, SendFlags::empty())?;
-        }
-        Ok(())
     }
 }

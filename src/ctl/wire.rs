@@ -47,6 +47,10 @@ pub enum Query {
         /// With the contents of files and extended attributes.
         #[serde(default)]
         data: bool,
+        /// It goes on over a restart of the server. Each message then begins with the position of its first byte in the
+        /// recording, 8 bytes, little-endian: what is sent twice, because nobody knows whether it was sent, is left out.
+        #[serde(default)]
+        resumes: bool,
     },
     /// A [`Which`](super::report::Which) report.
     Which {
@@ -169,7 +173,10 @@ mod tests {
             },
             Query::Journal,
             Query::Doctor,
-            Query::Record { data: true },
+            Query::Record {
+                data: true,
+                resumes: true,
+            },
         ] {
             assert_eq!(read_query(&write_query(&ask)), Ok(ask));
         }

@@ -11,6 +11,7 @@ use crate::fs::settings::Settings;
 use crate::fs::{Fs, NotBegun};
 use crate::ledger::{Ledger, Unreadable};
 use crate::log;
+use crate::replay::recorder::Recorder;
 use crate::session::Session;
 use crate::sys::inherit::Inherited;
 use crate::sys::{limits, seccomp};
@@ -87,6 +88,7 @@ pub(super) fn start(
         }
         _ => None,
     };
+    let left = Recorder::left(&session, inherited);
     session.start(threads).context("starting the workers")?;
     if options.watchdog > 0 {
         let limit = Duration::from_secs(options.watchdog.into());
@@ -108,6 +110,7 @@ pub(super) fn start(
                 passthrough: options.passthrough,
                 keeper: ledger.file().map(|_| ledger.header()),
             },
+            left,
         );
     }
     // What a predecessor has left of this may wait for others.

@@ -102,8 +102,15 @@ fn follow(
     let mut out = std::io::stdout();
     while left > 0 {
         let Some(message) = connection.message()? else {
-            eprintln!("etcfsctl: the daemon has ended");
-            return Ok(ExitCode::FAILURE);
+            // A server that took the place of the one that was asked, if there is one.
+            let Ok(next) = Connection::ask(how, mount, ask) else {
+                eprintln!("etcfsctl: the daemon has ended");
+                return Ok(ExitCode::FAILURE);
+            };
+            eprintln!("etcfsctl: another server goes on; some requests before this are not shown");
+            connection = next;
+            connection.wait_for_ever()?;
+            continue;
         };
         let (record, json): (Access, String) = read(message).context("a record of the log")?;
         let text = match how.json {

@@ -7,7 +7,7 @@ use argh::{ArgsInfo, FromArgs};
 use etcfs::ctl::wire::Query;
 use etcfs::replay::tape::{Choice, Tape};
 use etcfs::sys::signals::Signals;
-use etcfs_proto::capture::Redactor;
+use etcfs_proto::capture::{MAGIC, Redactor};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::BufWriter;
 use std::path::PathBuf;
@@ -73,11 +73,19 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     };
     // From here on an interrupt ends the recording, not the program.
     let signals = Signals::block().context("blocking the signals")?;
-    let mut connection = Connection::ask(how, &mount, &Query::Record { data: args.data })?;
+    let mut connection = Connection::ask(
+        how,
+        &mount,
+        &Query::Record {
+            data: args.data,
+            resumes: true,
+        },
+    )?;
     let file = files::create(&args.file, 0o600)?;
     let mut tape = Tape::new(BufWriter::new(file), choice);
     connection.wait_for_ever()?;
     let mut asked_to_end = false;
+    let mut parts = Parts::default();
     loop {
         if !asked_to_end && wait(&connection, &signals, end)? {
             asked_to_end = true;
@@ -85,7 +93,7 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
             connection.hang_up()?;
         }
         match connection.message()? {
-            Some(bytes) => tape.take(bytes)?,
+            Some(message) => tape.take(parts.next(message)?)?,
             None => break,
         }
     }
@@ -112,6 +120,37 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
         eprintln!("etcfsctl: the daemon has ended");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What has come of a recording. A server that takes another's place sends again what may not have been sent.
+#[derive(Default)]
+struct Parts {
+    /// How many bytes of the recording there are.
+    had: u64,
+    /// The daemon is of a version whose messages do not begin with their position.
+    bare: bool,
+}
+
+impl Parts {
+    /// The part of a message that has not come before.
+    fn next<'m>(&mut self, message: &'m [u8]) -> Result<&'m [u8]> {
+        // The first position is 0.
+        self.bare |= self.had == 0 && message.starts_with(&MAGIC);
+        if self.bare {
+            self.had += message.len() as u64;
+            return Ok(message);
+        }
+        let (at, bytes) = message
+            .split_first_chunk()
+            .context("a part of the recording without its position")?;
+        let Some(known) = self.had.checked_sub(u64::from_le_bytes(*at)) else {
+            bail!("a part of the recording is missing");
+        };
+        let known = usize::try_from(known).map_or(bytes.len(), |known| known.min(bytes.len()));
+        let new = &bytes[known..];
+        self.had += new.len() as u64;
+        Ok(new)
+    }
 }
 
 /// Waits for the daemon's next message; true if it is time to end.
@@ -172,6 +211,30 @@ fn size(text: &str) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_twice_is_taken_once_and_a_gap_is_an_error() {
+        let message = |at: u64, bytes: &[u8]| [&at.to_le_bytes(), bytes].concat();
+        let mut parts = Parts::default();
+        let mut all: Vec<u8> = Vec::new();
+        for (at, bytes) in [
+            (0, "abc"),
+            (3, "def"),
+            (3, "def"),
+            (3, "defgh"),
+            (1, "bc"),
+            (8, ""),
+        ] {
+            all.extend(parts.next(&message(at, bytes.as_bytes())).unwrap());
+        }
+        assert_eq!(all, b"abcdefgh");
+        assert!(parts.next(&message(9, b"x")).is_err());
+        assert!(parts.next(b"short").is_err());
+        let mut bare = Parts::default();
+        for bytes in [b"etcfsrec and more".as_slice(), b"short"] {
+            assert_eq!(bare.next(bytes).unwrap(), bytes);
+        }
+    }
 
     #[test]
     fn sizes_are_bytes_with_or_without_a_unit() {

@@ -64,7 +64,8 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     connection.wait_for_ever()?;
     let shared = Arc::new(Mutex::new(Board::default()));
     let collected = shared.clone();
-    std::thread::spawn(move || collect(connection, &collected));
+    let (again, of) = (How { ..*how }, mount.clone());
+    std::thread::spawn(move || collect(connection, &collected, (&again, &of)));
     if how.json {
         return print(&shared, interval, args.count.unwrap_or(u64::MAX));
     }
@@ -73,12 +74,19 @@ pub(crate) fn run(how: &How, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds up records until the daemon ends.
-fn collect(mut connection: Connection, shared: &Mutex<Board>) {
+/// Adds up records until the daemon ends: `of` whom to ask for another server when this one has gone.
+fn collect(mut connection: Connection, shared: &Mutex<Board>, of: (&How, &Mount)) {
     let why = loop {
         let message = match connection.message() {
             Ok(Some(message)) => message,
-            Ok(None) => break "the daemon has ended".to_owned(),
+            Ok(None) => {
+                let next = Connection::ask(of.0, of.1, &Query::Log(Filter::default()));
+                match next.and_then(|next| next.wait_for_ever().map(|()| next)) {
+                    Ok(next) => connection = next,
+                    Err(_) => break "the daemon has ended".to_owned(),
+                }
+                continue;
+            }
             Err(error) => break format!("{error:#}"),
         };
         match read::<Access>(message) {

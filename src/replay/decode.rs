@@ -2,6 +2,7 @@
 
 use super::errno_of;
 use crate::printable::{printable, tame, tame_json};
+use etcfs_proto::abi::UNIQUE_RESEND;
 use etcfs_proto::capture::{
     CaptureError, CaptureFlags, Conversation, Fault, Message, Reader, Record, RecordKind,
 };
@@ -18,7 +19,7 @@ const NODES: usize = 10;
 pub(crate) struct MessageLine {
     /// Nanoseconds since the recording began.
     pub(crate) time_ns: u64,
-    /// `init`, `rules`, `request`, `answer`, `done` or `lost`.
+    /// `init`, `rules`, `request`, `answer`, `done`, `lost` or `restart`.
     pub(crate) kind: &'static str,
     /// The thread that handled it.
     pub(crate) thread: u32,
@@ -130,7 +131,7 @@ impl Teller<'_> {
             RecordKind::Request => '>',
             RecordKind::Init | RecordKind::Answer | RecordKind::Done => '<',
             RecordKind::Lost => '!',
-            RecordKind::Rules => '=',
+            RecordKind::Rules | RecordKind::Restart => '=',
         };
         write!(
             self.out,
@@ -156,15 +157,16 @@ impl Teller<'_> {
         let (kind, text) = match record.kind {
             RecordKind::Request => match Frame::cut(bytes) {
                 Ok(frame) => {
-                    self.asked.insert(frame.head.unique, record.time);
+                    let unique = frame.head.unique & !UNIQUE_RESEND;
+                    self.asked.entry(unique).or_insert(record.time);
                     ("request", show::request(&frame).to_string())
                 }
                 Err(error) => ("request", format!("{} bad({error})", record.opcode)),
             },
             RecordKind::Init | RecordKind::Answer => {
                 let unique = bytes.get(8..16).and_then(|unique| unique.try_into().ok());
-                let asked =
-                    unique.and_then(|unique| self.asked.remove(&u64::from_ne_bytes(unique)));
+                let unique = unique.map(|unique| u64::from_ne_bytes(unique) & !UNIQUE_RESEND);
+                let asked = unique.and_then(|unique| self.asked.remove(&unique));
                 latency_ns = asked.map(|asked| record.time.saturating_sub(asked));
                 errno = Some(errno_of(bytes));
                 let kind = match record.kind {
@@ -175,6 +177,11 @@ impl Teller<'_> {
             }
             RecordKind::Done => ("done", format!("{} is not answered", record.opcode)),
             RecordKind::Rules => ("rules", format!("rules: {}", lines(record.kept))),
+            RecordKind::Restart => (
+                "restart",
+                "another server goes on here; what the one before it had begun may come again"
+                    .to_owned(),
+            ),
             RecordKind::Lost => ("lost", format!("{} records are missing here", record.len)),
         };
         MessageLine {

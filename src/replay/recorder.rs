@@ -1,20 +1,19 @@
-//! Recording a running session.
+//! Recording a running session. What is recorded lies in the ledger until it is sent: a successor goes on with it.
 
 use super::rules;
 use crate::fs::ids::NodeId;
+use crate::ledger::stream::Stream;
 use crate::mutex::lock;
 use crate::session::{Observer, Session, Times, meter};
+use crate::sys::inherit::Inherited;
 use etcfs_proto::capture::{CaptureFlags, Header, Record, RecordKind, strip, write_record};
 use etcfs_proto::{Frame, Opcode, Reply};
+use rustix::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use zerocopy::IntoBytes as _;
-
-/// The most bytes of records that wait to be taken: about a tenth of a second of the densest traffic. What comes on top is counted
-/// and left out, because a slow reader must not hold up the mount.
-const QUEUE: usize = 16 << 20;
 
 /// A recording in progress. It ends when this is dropped.
 pub struct Recorder {
@@ -36,10 +35,10 @@ struct Tap {
     answered: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
-    bytes: Vec<u8>,
-    lost: u32,
+    stream: Stream,
+    /// The bytes of the record that is being put.
+    record: Vec<u8>,
     /// Requests that were recorded and not answered yet.
     open: HashSet<u64>,
     ended: bool,
@@ -57,8 +56,10 @@ impl Queue {
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 impl Recorder {
-    /// Records every request of `session` from the next one on; `data`: with the contents of files and attributes.
-    pub fn start(session: &Arc<Session>, data: bool) -> Recorder {
+    /// Records every request of `session` from the next one on; `data`: with the contents of files and attributes. `None`:
+    /// there are too many recordings at once.
+    pub fn start(session: &Arc<Session>, data: bool) -> Option<Recorder> {
+        let mut stream = session.recordings.begin(meter::now(), data)?;
         let real = clock_gettime(ClockId::Realtime);
         let mut flags = CaptureFlags::native();
         flags.set(CaptureFlags::DATA, data);
@@ -66,20 +67,36 @@ impl Recorder {
             flags,
             began: real.tv_sec as u64 * 1_000_000_000 + real.tv_nsec as u64,
         };
-        let tap = Arc::new(Tap {
-            began: meter::now(),
-            session: Arc::downgrade(session),
-            data,
-            queue: Mutex::default(),
-            more: Condvar::new(),
-            answered: Condvar::new(),
-        });
-        lock(&tap.queue).bytes.extend(header.to_bytes());
+        stream.put(&header.to_bytes(), 0);
+        let tap = Tap::over(session, stream);
         let mut agreed = Reply::with_capacity(64);
         agreed.put(&session.agreed.to_out().0);
         let message = agreed.finish(0);
         tap.push(RecordKind::Init, Opcode::INIT, message.len(), &[message]);
         tap.rules();
+        Some(Recorder::of(session, tap))
+    }
+
+    /// Goes on with what a predecessor was recording, and for whom. To be called before requests are read, so that none is
+    /// missing. The client's descriptor is to be closed after its recording has ended.
+    pub(crate) fn left(session: &Arc<Session>, inherited: &Inherited) -> Vec<(Recorder, OwnedFd)> {
+        let left = session.recordings.left().into_iter();
+        let found = left.filter_map(|(stream, client)| {
+            let client = inherited.take(client)?;
+            Some((Recorder::go_on(session, stream), client))
+        });
+        found.collect()
+    }
+
+    fn go_on(session: &Arc<Session>, stream: Stream) -> Recorder {
+        let tap = Tap::over(session, stream);
+        tap.push(RecordKind::Restart, Opcode::INIT, 0, &[]);
+        // The predecessor may have been killed before it had recorded new ones.
+        tap.rules();
+        Recorder::of(session, tap)
+    }
+
+    fn of(session: &Arc<Session>, tap: Arc<Tap>) -> Recorder {
         let observer: Arc<dyn Observer> = tap.clone();
         session.observers.add(observer.clone());
         Recorder {
@@ -87,6 +104,12 @@ impl Recorder {
             tap,
             observer,
         }
+    }
+
+    /// A successor goes on with this, for the client with that descriptor, which stays open until this is dropped.
+    pub(crate) fn outlives_the_server(&self, client: BorrowedFd<'_>) {
+        let queue = lock(&self.tap.queue);
+        queue.stream.outlives_the_server(client.as_raw_fd());
     }
 
     /// Records nothing more, except the answers of requests that have been begun, as far as they come soon. What was
@@ -102,15 +125,28 @@ impl Recorder {
         self.session.observers.remove(&self.observer);
     }
 
-    /// The next bytes of the recording's file, any number of whole records; none after `wait` without a request.
-    pub fn take(&self, wait: Duration) -> Vec<u8> {
+    /// The next bytes of the recording's file, `most` of them, and their position in it; none after `wait` without a request.
+    pub(crate) fn next(&self, wait: Duration, most: usize) -> (u64, Vec<u8>) {
         let queue = lock(&self.tap.queue);
         let (mut queue, _) = self
             .tap
             .more
-            .wait_timeout_while(queue, wait, |queue| queue.bytes.is_empty())
+            .wait_timeout_while(queue, wait, |queue| queue.stream.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut queue.bytes)
+        queue.stream.rest();
+        queue.stream.next(most)
+    }
+
+    /// The client has the next `len` bytes.
+    pub(crate) fn sent(&self, len: usize) {
+        lock(&self.tap.queue).stream.sent(len);
+    }
+
+    /// The next bytes of the recording's file, as many as there are; none after `wait` without a request.
+    pub fn take(&self, wait: Duration) -> Vec<u8> {
+        let (_, bytes) = self.next(wait, usize::MAX);
+        self.sent(bytes.len());
+        bytes
     }
 }
 
@@ -121,6 +157,23 @@ impl Drop for Recorder {
 }
 
 impl Tap {
+    fn over(session: &Arc<Session>, stream: Stream) -> Arc<Tap> {
+        let queue = Queue {
+            record: Vec::new(),
+            open: HashSet::new(),
+            ended: false,
+            stream,
+        };
+        Arc::new(Tap {
+            began: queue.stream.began(),
+            session: Arc::downgrade(session),
+            data: queue.stream.with_data(),
+            queue: Mutex::new(queue),
+            more: Condvar::new(),
+            answered: Condvar::new(),
+        })
+    }
+
     /// Adds the rules in force.
     fn rules(&self) {
         if let Some(session) = self.session.upgrade() {
@@ -143,22 +196,22 @@ impl Tap {
         };
         let kept = parts.concat();
         let mut queue = lock(&self.queue);
-        if queue.bytes.len() + kept.len() > QUEUE {
-            queue.lost = queue.lost.saturating_add(1);
-            return;
-        }
-        let lost = std::mem::take(&mut queue.lost);
+        let was_empty = queue.stream.is_empty();
+        let mut bytes = std::mem::take(&mut queue.record);
+        bytes.clear();
+        let lost = queue.stream.take_lost();
         if lost > 0 {
             let gap = Record {
                 kind: RecordKind::Lost,
                 len: lost,
                 ..record
             };
-            write_record(&mut queue.bytes, &gap);
+            write_record(&mut bytes, &gap);
         }
         record.kept = &kept;
-        let was_empty = queue.bytes.is_empty();
-        write_record(&mut queue.bytes, &record);
+        write_record(&mut bytes, &record);
+        queue.stream.put(&bytes, lost.saturating_add(1));
+        queue.record = bytes;
         drop(queue);
         if was_empty {
             self.more.notify_one();

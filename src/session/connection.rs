@@ -11,6 +11,7 @@ use super::pool::Pool;
 use super::waiters::Waiters;
 use crate::fs::Fs;
 use crate::ledger::Ledger;
+use crate::ledger::stream::Recordings;
 use etcfs_proto::Frame;
 use etcfs_proto::abi::InterruptIn;
 use etcfs_proto::init::Agreed;
@@ -40,6 +41,8 @@ pub struct Session {
     pub(crate) agreed: Agreed,
     /// Who watches the traffic.
     pub(crate) observers: Observers,
+    /// What was recorded of it, and not sent yet.
+    pub(crate) recordings: Arc<Recordings>,
     pub(super) pool: Pool,
     pub(super) flights: Flights,
     ledger: &'static Ledger,
@@ -95,6 +98,7 @@ impl Session {
             fs,
             agreed,
             observers,
+            recordings: Recordings::over(ledger),
             pool: Pool::default(),
             flights: Flights::over(ledger),
             ledger,

@@ -1,6 +1,7 @@
 //! What `etcfsctl` tells of a mount whose server was killed: all since the mount was made, and that there is another one.
 
 use super::harness::{Etcfs, Opts, counted, private};
+use super::live::Follower;
 use super::{DEADLINE, arg, json, text};
 use std::fs;
 
@@ -43,5 +44,31 @@ fn stats_and_journal_go_on_with_another_server() {
         let told = text(&["journal", arg(&mnt)]);
         assert_eq!(told.matches("nobody served for").count(), 2, "{told}");
         assert!(told.contains("/link"), "{told}");
+    });
+}
+
+#[test]
+fn the_log_goes_on_with_another_server_and_ends_with_the_mount() {
+    private(DEADLINE, |env| {
+        let etcfs = Etcfs::start(
+            env,
+            Opts {
+                options: vec!["keeper=yes".into()],
+                ..Opts::default()
+            },
+        );
+        let mnt = etcfs.mnt();
+        let mut log = Follower::start(&mnt, &["log", "--op", "MKDIR"]);
+        for kills in 0..3 {
+            fs::create_dir(mnt.join(format!("dir{kills}"))).expect("mkdir");
+            let line = log.line();
+            assert!(line.contains(&format!("/dir{kills}")), "{line}");
+            etcfs.kill_server();
+            while json(&["stats", arg(&mnt)])["listeners"] == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        drop(etcfs);
+        assert!(!log.ended().success(), "the daemon has ended");
     });
 }

@@ -5,17 +5,17 @@ use super::{DEADLINE, arg, command, failure, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 
 /// A running `log` or `trace`.
-struct Follower {
+pub(crate) struct Follower {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Follower {
     /// Starts it and waits until the daemon knows it.
-    fn start(mnt: &Path, args: &[&str]) -> Follower {
+    pub(crate) fn start(mnt: &Path, args: &[&str]) -> Follower {
         let before = json(&["stats", arg(mnt)])["listeners"]
             .as_u64()
             .expect("a number");
@@ -34,8 +34,13 @@ impl Follower {
         }
     }
 
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         self.lines.next().expect("a line").expect("UTF-8")
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.child.wait().expect("wait")
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{CONFIG, Env, Mount, mounts, run};
+use crate::harness::{CONFIG, Env, Lower, Mount, linux, mounts, run};
 use rustix::fs::XattrFlags;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 
@@ -28,8 +28,12 @@ impl World {
     /// Makes the root directory, the strata and pid 1. No daemon runs yet.
     pub fn new(env: &Env) -> Self {
         let root = env.dir("root");
-        mount("root", &root, "tmpfs", MountFlags::empty(), c"mode=0755")
-            .expect("mount the root's tmpfs");
+        // tmpfs has user attributes, by which strata are told apart, from Linux 6.6 on.
+        match linux() >= (6, 6) {
+            true => mount("root", &root, "tmpfs", MountFlags::empty(), c"mode=0755")
+                .expect("mount the root's tmpfs"),
+            false => Lower::Ext4.mount(env, &root).expect("mount the root"),
+        }
         skeleton(&root);
         let bedrock = root.join("bedrock");
         fs::create_dir_all(bedrock.join("libexec")).expect("mkdir");
@@ -58,7 +62,7 @@ impl World {
                 stratum.as_bytes(),
                 XattrFlags::empty(),
             )
-            .expect("user attributes on tmpfs (Linux 6.6)");
+            .expect("mark a stratum");
         }
         let init = start_init(&root);
         for stratum in STRATA {

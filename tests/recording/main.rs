@@ -2,6 +2,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod restarts;
 mod rules;
 mod wireshark;
 

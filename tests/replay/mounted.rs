@@ -56,7 +56,7 @@ pub fn record(env: &Env, local: &Path, data: bool, body: impl FnOnce(&Path)) -> 
     };
     let agreed = handshake(prepared.device.as_fd(), &wish).expect("INIT");
     let session: Arc<Session> = Session::new(prepared.device, fs, agreed, None).expect("a session");
-    let recorder = Recorder::start(&session, data);
+    let recorder = Recorder::start(&session, data).expect("a recording");
     session.start(Some(2)).expect("workers");
     let attached = prepared.pending.attach().expect("attaching");
     body(local);

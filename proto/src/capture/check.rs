@@ -1,7 +1,9 @@
 //! What is wrong with a conversation.
 
 use super::{Message, Record, RecordKind};
-use crate::abi::{BatchForgetIn, Dirent, EntryOut, ForgetIn, GetxattrIn, OutHeader, ReadIn};
+use crate::abi::{
+    BatchForgetIn, Dirent, EntryOut, ForgetIn, GetxattrIn, OutHeader, ReadIn, UNIQUE_RESEND,
+};
 use crate::op::Body;
 use crate::reply::cut_answer;
 use crate::{Frame, Opcode, WireError, abi};
@@ -131,6 +133,10 @@ struct Awaited {
     /// The most bytes that it asked for.
     most: Option<u32>,
     answered: bool,
+    /// The server was replaced since it came, and its successor may do it again.
+    restarted: bool,
+    /// It was done again: a further answer is no fault, and counts for nothing.
+    again: bool,
 }
 
 /// Follows a conversation and tells its faults.
@@ -148,6 +154,12 @@ impl Conversation {
         let bytes = message.load(record);
         let result = match record.kind {
             RecordKind::Init | RecordKind::Rules => Ok(()),
+            RecordKind::Restart => {
+                self.asked
+                    .values_mut()
+                    .for_each(|asked| asked.restarted = true);
+                Ok(())
+            }
             RecordKind::Request => self.request(record, bytes, find),
             RecordKind::Answer => self.answer(record, bytes, find),
             RecordKind::Done => Ok(()),
@@ -190,6 +202,13 @@ impl Conversation {
     ) -> Result<(), WireError> {
         let frame = Frame::cut(message)?;
         let opcode = frame.opcode();
+        let unique = frame.head.unique & !UNIQUE_RESEND;
+        let known = self.asked.get_mut(&unique);
+        if let Some(asked) = known.filter(|asked| asked.restarted && asked.opcode == opcode) {
+            asked.restarted = false;
+            asked.again = asked.answered;
+            return Ok(());
+        }
         match opcode {
             Opcode::FORGET => {
                 let count = frame.args::<ForgetIn>()?.nlookup;
@@ -203,24 +222,24 @@ impl Conversation {
             }
             _ => {}
         }
-        if opcode.wants_answer() && opcode != Opcode::INTERRUPT {
-            let most = match opcode {
-                Opcode::READ | Opcode::READDIR | Opcode::READDIRPLUS => {
-                    Some(frame.args::<ReadIn>()?.size)
-                }
-                Opcode::GETXATTR | Opcode::LISTXATTR => {
-                    Some(frame.args::<GetxattrIn>()?.size).filter(|size| *size > 0)
-                }
-                _ => None,
-            };
-            let asked = Awaited {
-                time: record.time,
-                opcode,
-                most,
-                answered: false,
-            };
-            self.asked.insert(frame.head.unique, asked);
-        }
+        let most = match opcode {
+            Opcode::READ | Opcode::READDIR | Opcode::READDIRPLUS => {
+                Some(frame.args::<ReadIn>()?.size)
+            }
+            Opcode::GETXATTR | Opcode::LISTXATTR => {
+                Some(frame.args::<GetxattrIn>()?.size).filter(|size| *size > 0)
+            }
+            _ => None,
+        };
+        let asked = Awaited {
+            time: record.time,
+            opcode,
+            most,
+            answered: !opcode.wants_answer() || opcode == Opcode::INTERRUPT,
+            restarted: false,
+            again: false,
+        };
+        self.asked.insert(unique, asked);
         Ok(())
     }
 
@@ -232,11 +251,14 @@ impl Conversation {
     ) -> Result<(), WireError> {
         let opcode = record.opcode;
         let (head, body) = cut_answer(opcode, message)?;
-        let unique = head.unique;
+        let unique = head.unique & !UNIQUE_RESEND;
         let Some(asked) = self.asked.get_mut(&unique) else {
             find(Fault::AnswerToNothing { opcode, unique });
             return Ok(());
         };
+        if std::mem::take(&mut asked.again) {
+            return Ok(());
+        }
         if std::mem::replace(&mut asked.answered, true) {
             find(Fault::AnsweredTwice { opcode, unique });
             return Ok(());

@@ -61,7 +61,7 @@ impl Redactor {
             RecordKind::Request => self.request(record.opcode, message),
             RecordKind::Answer => self.answer(record.opcode, message),
             RecordKind::Rules => self.rules(message),
-            RecordKind::Init | RecordKind::Done | RecordKind::Lost => {}
+            RecordKind::Init | RecordKind::Done | RecordKind::Lost | RecordKind::Restart => {}
         }
     }
 

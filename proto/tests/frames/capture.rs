@@ -9,12 +9,13 @@ use etcfs_proto::capture::{
 use etcfs_proto::{Frame, Opcode, Reply};
 use zerocopy::IntoBytes;
 
-const ALL: [RecordKind; 5] = [
+const ALL: [RecordKind; 6] = [
     RecordKind::Init,
     RecordKind::Request,
     RecordKind::Answer,
     RecordKind::Done,
     RecordKind::Lost,
+    RecordKind::Restart,
 ];
 
 fn record(kind: RecordKind, opcode: Opcode, message: &[u8]) -> Record<'_> {
@@ -56,7 +57,7 @@ pub fn recording(messages: &[(u8, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-fn name_request(unique: u64, opcode: Opcode, name: &[u8]) -> Vec<u8> {
+pub(crate) fn name_request(unique: u64, opcode: Opcode, name: &[u8]) -> Vec<u8> {
     let head = InHeader {
         len: (40 + name.len()) as u32,
         opcode: opcode.0,
@@ -67,7 +68,7 @@ fn name_request(unique: u64, opcode: Opcode, name: &[u8]) -> Vec<u8> {
     [head.as_bytes(), name].concat()
 }
 
-fn entry(unique: u64, nodeid: u64) -> Vec<u8> {
+pub(crate) fn entry(unique: u64, nodeid: u64) -> Vec<u8> {
     let mut reply = Reply::default();
     reply.put(&EntryOut {
         nodeid,
@@ -76,7 +77,7 @@ fn entry(unique: u64, nodeid: u64) -> Vec<u8> {
     reply.finish(unique).to_vec()
 }
 
-fn findings(records: &[(RecordKind, Opcode, Vec<u8>)]) -> Vec<Fault> {
+pub(crate) fn findings(records: &[(RecordKind, Opcode, Vec<u8>)]) -> Vec<Fault> {
     let mut found = Vec::new();
     let mut conversation = Conversation::default();
     for (kind, opcode, message) in records {
@@ -214,7 +215,7 @@ fn what_is_no_recording_is_refused_by_name() {
     assert_eq!(begins(&with(0, b'x')), CaptureError::NotARecording);
     assert_eq!(begins(&with(8, 9)), CaptureError::Version { found: 9 });
     assert_eq!(begins(&with(8, 0)), CaptureError::Version { found: 0 });
-    assert_eq!(VERSION, 2);
+    assert_eq!(VERSION, 3);
     assert!(Reader::new(&with(8, 1)).is_ok(), "older recordings");
     let other = CaptureFlags::native().bits() as u8 ^ 4;
     assert_eq!(begins(&with(10, other)), CaptureError::ByteOrder);

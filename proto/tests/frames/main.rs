@@ -7,4 +7,5 @@ mod entry;
 mod golden;
 mod parts;
 mod properties;
+mod restarted;
 mod samples;
