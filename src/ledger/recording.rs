@@ -1,6 +1,6 @@
 //! Recordings that are being made, for as long as they are: see [`super::stream`].
 
-use super::table::{Record, number};
+use super::table::{FlatRecord, number};
 use rustix::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use zerocopy::FromBytes;
@@ -25,7 +25,7 @@ pub(crate) struct RecordingRecord {
     pub(super) sent: AtomicU64,
 }
 
-impl Record for RecordingRecord {
+impl FlatRecord for RecordingRecord {
     fn is_used(&self) -> bool {
         self.state.load(Ordering::Acquire) != 0
     }

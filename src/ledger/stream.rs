@@ -7,7 +7,7 @@
 use super::recording::RecordingRecord;
 use super::table::{Table, number};
 use super::{Ledger, Region};
-use crate::sys::slots::{Slot, Slots};
+use crate::sys::slots::{LentPiece, Slots};
 use rustix::fd::RawFd;
 use std::fmt;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ pub(crate) struct Stream {
     all: Arc<Recordings>,
     record: &'static RecordingRecord,
     number: u32,
-    bytes: Slot,
+    bytes: LentPiece,
     /// There may be memory to be given back.
     touched: bool,
 }
