@@ -145,7 +145,7 @@ impl Control {
             Ok(Query::Trace(filter)) => self.stream(client, filter, true),
             Ok(Query::Record { data, resumes }) => self.record(client, data, resumes),
             Ok(Query::Restart) => self.restart(client),
-            Ok(Query::Upgrade { program }) => self.upgrade(client, program),
+            Ok(Query::Upgrade { program, id }) => self.upgrade(client, program, id),
             Ok(ask) => match self.answer(&ask) {
                 Ok(text) => client.report(&text),
                 Err(error) => client.refuse(error),

@@ -8,14 +8,18 @@ mod candidate;
 mod deaths;
 mod ending;
 mod facts;
+mod handover;
+mod heir;
 mod keeper;
 mod resume;
 mod serve;
 mod server;
 mod settle;
+mod spare;
 mod start;
+mod trial;
 
-pub use resume::{Resumed, resume, try_out};
+pub use resume::{asked, resume, resumed, try_out};
 #[cfg(test)]
 pub(crate) use start::wish;
 
@@ -123,7 +127,7 @@ fn alone(options: &Options, signals: &Signals, readiness: Readiness, made: Unser
     let inherited = Inherited::of(facts.descriptors());
     let served = Ledger::private()
         .context("memory for what is known of the tree")
-        .and_then(|ledger| serve::start(options, &facts, ledger, &inherited));
+        .and_then(|ledger| serve::start(options, &facts, ledger, &inherited, || {}));
     let server = match served {
         Ok(server) => server,
         Err(error) => {

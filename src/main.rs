@@ -13,6 +13,10 @@ use etcfs::sys::signals::{self, Signals};
 static HEAP: Patient = Patient;
 
 fn main() -> ExitCode {
+    if let Some(state) = daemon::asked() {
+        signals::settle(true);
+        return daemon::try_out(state);
+    }
     match Options::parse(std::env::args_os().skip(1)) {
         Ok(Parsed::Help) => {
             print!("{HELP}");
@@ -38,7 +42,7 @@ fn main() -> ExitCode {
 /// # Errors
 /// The line that nobody has printed yet.
 fn run(mut options: Options) -> Result<ExitCode, String> {
-    let resumed = daemon::Resumed::asked();
+    let resumed = daemon::resumed();
     signals::settle(resumed.is_some());
     options.take_environment(std::env::var_os("ETCFS_ENABLE_PASSTHROUGH").as_deref());
     options.take_survival(std::env::var_os("ETCFS_SURVIVE_SHUTDOWN").as_deref());
@@ -52,13 +56,8 @@ fn run(mut options: Options) -> Result<ExitCode, String> {
         }
         return Ok(ExitCode::FAILURE);
     }
-    match resumed {
-        Some(daemon::Resumed::Trial(state)) => return Ok(daemon::try_out(state)),
-        Some(daemon::Resumed::State(state)) => {
-            let signals = block()?;
-            return Ok(daemon::resume(&options, &signals, state));
-        }
-        None => {}
+    if let Some(state) = resumed {
+        return Ok(daemon::resume(&options, &block()?, state));
     }
     let readiness = if options.foreground {
         Readiness::foreground()

@@ -94,6 +94,10 @@ impl Control {
                 .keeper
                 .and_then(|keeper| in_words(keeper.trial()))
                 .map(str::to_owned),
+            upgrade_id: self
+                .start
+                .keeper
+                .map_or(0, |keeper| keeper.trial_of.load(Ordering::Relaxed)),
         };
         if reset {
             *last = Some((now, snapshot));

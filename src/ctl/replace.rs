@@ -1,6 +1,6 @@
 //! Another server, or another program, in place of this one.
 
-use super::report::Replaced;
+use super::report::{BROKEN_OFF, Replaced};
 use super::{Client, Control};
 use crate::ledger::header::{End, FirstPage, Trial};
 use crate::sys::child;
@@ -13,12 +13,28 @@ use std::time::{Duration, Instant};
 /// How long the keeper may take to try a program out.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// How long a spare keeper may take to come.
+const COMES: Duration = Duration::from_millis(300);
+
 const NO_KEEPER: &str = "this daemon has no keeper that could make another server (any more): unmount, and start it anew, not with -o keeper=no";
 
 impl Control {
+    /// The state, if there is somebody who makes another server, or comes in a moment and ends this one.
+    fn keeper(&self) -> Option<&'static FirstPage> {
+        let end = Instant::now() + COMES;
+        loop {
+            let header = self.start.keeper?;
+            match header.has_keeper() {
+                true => return Some(header),
+                false if Instant::now() > end => return None,
+                false => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
     /// Ends this process, once the client knows; the keeper makes another one.
     pub(super) fn restart(&self, client: &Client) {
-        let Some(header) = self.start.keeper.filter(|header| header.has_keeper()) else {
+        let Some(header) = self.keeper() else {
             return client.refuse(NO_KEEPER.to_owned());
         };
         client.report(&number(header));
@@ -27,8 +43,8 @@ impl Control {
     }
 
     /// Has the keeper try out the client's program and go on as that. This process is killed then.
-    pub(super) fn upgrade(&self, client: &Client, number: i32) {
-        let Some(header) = self.start.keeper.filter(|header| header.has_keeper()) else {
+    pub(super) fn upgrade(&self, client: &Client, number: i32, id: u64) {
+        let Some(header) = self.keeper() else {
             return client.refuse(NO_KEEPER.to_owned());
         };
         let taken = match client.pid() {
@@ -40,18 +56,20 @@ impl Control {
             Err(why) => return client.refuse(why),
         };
         let _one = crate::mutex::lock(&self.upgrading);
-        header.set_trial(Trial::Open);
+        header.offered_by.store(id, Release);
         header.candidate_is[0].store(stat.st_dev, Release);
         header.candidate_is[1].store(stat.st_ino, Release);
         let number = program.as_fd().as_raw_fd();
         header.candidate.store(number, Release);
         let keeper = Pid::from_raw(header.keeper.load(Acquire));
         if keeper.is_none_or(|keeper| kill_process(keeper, Signal::USR2).is_err()) {
+            // Whoever takes its place asks nobody for it, and ends this process.
             header.candidate.store(0, Release);
-            return client.refuse("the keeper has just died; try again".to_owned());
+            return;
         }
         let end = Instant::now() + PATIENCE;
-        while header.trial() == Trial::Open && Instant::now() < end {
+        let is_open = || header.trial_of.load(Acquire) != id || header.trial() == Trial::Open;
+        while is_open() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));
         }
         // Not closed before it is taken back: the keeper may be about to take its own copy.
@@ -59,10 +77,11 @@ impl Control {
             .candidate
             .compare_exchange(number, 0, AcqRel, Relaxed);
         let all = Instant::now() + PATIENCE;
-        while taken.is_err() && header.trial() == Trial::Open && Instant::now() < all {
+        while taken.is_err() && is_open() && Instant::now() < all {
             std::thread::sleep(Duration::from_millis(5));
         }
-        client.refuse(match in_words(header.trial()) {
+        let trial = Some(header.trial()).filter(|_| !is_open());
+        client.refuse(match trial.and_then(in_words) {
             Some(why) => why.to_owned(),
             None => "the keeper does not answer".to_owned(),
         });
@@ -89,6 +108,13 @@ pub(super) fn in_words(trial: Trial) -> Option<&'static str> {
         Trial::DidNotServe => {
             Some("the program did not serve within 2 s, and the one before it was gone back to")
         }
+        Trial::OtherOptions => Some(
+            "the program does not know an option that this mount was started with; nothing has changed",
+        ),
+        Trial::NobodyStandsBy => Some(
+            "no process can be made, or none answers, that would go back to the program of now; nothing has changed",
+        ),
+        Trial::BrokenOff => Some(BROKEN_OFF),
     }
 }
 

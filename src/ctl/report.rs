@@ -48,7 +48,14 @@ pub struct Stats {
     /// What became of the last program that was to take this one's place, if there has been one.
     #[serde(default)]
     pub upgrade: Option<String>,
+    /// The number by which the client that has brought that program knows it.
+    #[serde(default)]
+    pub upgrade_id: u64,
 }
+
+/// [`Stats::upgrade`] where it can be asked for once more.
+pub const BROKEN_OFF: &str =
+    "a process that had to do with it has died, or been replaced, meanwhile; nothing has changed";
 
 /// Figures since `--reset`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -68,6 +68,9 @@ pub enum Query {
     Upgrade {
         /// The client's descriptor of it.
         program: i32,
+        /// A number by which the client knows what becomes of it.
+        #[serde(default)]
+        id: u64,
     },
 }
 

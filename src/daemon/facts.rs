@@ -171,8 +171,12 @@ impl Facts {
 /// The variable that names the descriptor of the state to go on with.
 pub(super) const STATE: &str = "ETCFS_STATE";
 
-/// The variable that names the descriptor of a state of which it is only to be said whether it could be gone on with.
-pub(super) const TRIAL: &str = "ETCFS_STATE_TRIAL";
+/// The only argument of a program that is asked whether it could go on with the state in the descriptor whose number follows.
+/// What knows nothing of it refuses it, as an option that it does not have.
+pub(super) const UNDERSTANDS: &str = "--understands-state=";
 
-/// The exit code of a trial that has found a state of another version, or a damaged one.
+/// The exit code of a program that has found a state of another version, or a damaged one.
 pub(super) const OTHER_STATE: i32 = 3;
+
+/// And of one that lacks an option of the mount's command line.
+pub(super) const OTHER_OPTIONS: i32 = 4;

@@ -1,13 +1,15 @@
 //! The keeper: a process that shares its descriptors with the one that serves, does nothing while that lives, and makes
 //! another one when it has died. It reads a few words of the ledger's first page and nothing else.
 //!
-//! Should the keeper die, a spare one takes its place, which is a copy of it made as soon as the mount was served: all servers
-//! are made by a process that has one thread and has never served anybody. The spare one cannot wait for a server that is not
-//! its child, so it replaces that too, and makes a spare one of its own.
+//! Should the keeper die, a [spare one](super::spare) takes its place, which is a copy of it made as soon as the mount was served:
+//! all servers are made by a process that has one thread and has never served anybody. The spare one cannot wait for a server
+//! that is not its child, so it replaces that too, and makes a spare one of its own.
 
-use super::ending::{WINDOW, forward, number_of, sent_to_all, signal_name, told, unmount};
+use super::ending::{WINDOW, number_of, sent_to_all, signal_name, told, unmount};
 use super::facts::{Facts, STATE};
+use super::heir::ALONE;
 use super::server;
+use super::trial::{self, Trying};
 use crate::cli::Options;
 use crate::ledger::Ledger;
 use crate::ledger::header::{End, FirstPage};
@@ -18,12 +20,10 @@ use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
-use rustix::process::{Pid, WaitStatus};
+use rustix::io::{DupFlags, dup3};
+use rustix::process::{Pid, PidfdFlags, WaitStatus, pidfd_open};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::time::{Duration, Instant};
-
-/// How long a mount goes without a keeper. Whoever ends all processes, one after the other, shall not find a new one.
-const ALONE: Duration = Duration::from_millis(50);
 
 /// The process that keeps the descriptors.
 pub(super) struct Keeper<'a> {
@@ -38,13 +38,19 @@ pub(super) struct Keeper<'a> {
     /// The process that takes this one's place should it die.
     pub(super) spare: Option<Pid>,
     /// When there is to be another spare one. Whoever ends all processes, one after the other, shall not find a new one.
-    spare_due: Option<Instant>,
+    pub(super) spare_due: Option<Instant>,
     /// How often no server could be made since the one with this number served.
     pub(super) failed: (u32, u32),
-    /// A program that has been found to understand the state.
-    pub(super) candidate: Option<RawFd>,
-    /// Descriptors that are no server's to close.
-    pub(super) kept: Vec<RawFd>,
+    /// A program that is being asked whether it understands the state.
+    pub(super) trying: Option<Trying>,
+    /// It does, and the server ends for it.
+    pub(super) candidate: bool,
+    /// Where the program lies that is tried out. Its number is low, since it was given away early: see [`Execution::begin`]. Like all
+    /// numbers here it stays what it is, since the spare keeper knows it as well.
+    pub(super) seat: OwnedFd,
+    /// The process that serves, for the spare keeper, whose child it is not (Linux 5.3); what is never readable where there is
+    /// no such descriptor.
+    pub(super) shown: OwnedFd,
 }
 
 /// Why a server has ended.
@@ -71,6 +77,8 @@ pub(super) enum Woken {
     Told(i32),
     /// Another child has ended.
     ChildEnded,
+    /// Another program is to go on.
+    Asked,
     /// The time is over.
     Late,
 }
@@ -89,12 +97,9 @@ impl<'a> Keeper<'a> {
         use rustix::event::{EventfdFlags, eventfd};
         let file = ledger.file().map_or(0, |file| file.as_raw_fd());
         let begun = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let mine = [signals.as_fd(), begun.as_fd()].map(|fd| fd.as_raw_fd());
-        let kept = mine.into_iter().chain([file]).chain(log::descriptors());
-        // The program before this one is gone back to if this one does not serve.
-        let kept = kept.chain([ledger.header().previous.load(Relaxed)]);
+        let (seat, shown) = (trial::seat()?, trial::seat()?);
         let header = ledger.header();
-        header.keeper.store(own(), Release);
+        header.keeper.store(child::own(), Release);
         Ok(Keeper {
             options,
             facts,
@@ -105,9 +110,22 @@ impl<'a> Keeper<'a> {
             spare: None,
             spare_due: None,
             failed: (0, 0),
-            candidate: None,
-            kept: kept.collect(),
+            trying: None,
+            candidate: false,
+            seat,
+            shown,
         })
+    }
+
+    /// Descriptors that are no server's to close.
+    fn kept(&self) -> Vec<RawFd> {
+        let (signals, begun) = (self.signals.as_fd(), self.begun.as_fd());
+        let mine = [signals, begun, self.seat.as_fd(), self.shown.as_fd()];
+        let mine = mine.map(|fd| fd.as_raw_fd());
+        // The program before this one is gone back to if this one does not serve.
+        let others = [self.file(), self.header().previous.load(Relaxed)];
+        let all = mine.into_iter().chain(others).chain(log::descriptors());
+        all.collect()
     }
 
     pub(super) fn header(&self) -> &'static FirstPage {
@@ -116,6 +134,11 @@ impl<'a> Keeper<'a> {
 
     pub(super) fn mount(&self) -> &Attached {
         &self.facts.mount
+    }
+
+    /// The mount point, for who reads it.
+    pub(super) fn at(&self) -> std::path::Display<'_> {
+        self.mount().mountpoint().display()
     }
 
     /// Makes the first server, and returns when it serves.
@@ -127,7 +150,7 @@ impl<'a> Keeper<'a> {
         let woken = loop {
             match self.wait(server, None) {
                 // One that has looked at a dead mount for this start, and ended before there was a server.
-                Woken::ChildEnded => {}
+                Woken::ChildEnded | Woken::Asked => {}
                 woken => break woken,
             }
         };
@@ -141,7 +164,7 @@ impl<'a> Keeper<'a> {
             Woken::Ended(Gone::Died(Some(status))) => {
                 bail!("the server died at the start ({})", told(number_of(status)))
             }
-            Woken::Ended(_) | Woken::ChildEnded | Woken::Late => {
+            Woken::Ended(_) | Woken::ChildEnded | Woken::Asked | Woken::Late => {
                 bail!("the server ended at the start")
             }
         }
@@ -151,6 +174,13 @@ impl<'a> Keeper<'a> {
     fn words(&self) -> String {
         let words = self.ledger.read(crate::ledger::Region::Words);
         String::from_utf8_lossy(&words).into_owned()
+    }
+
+    /// The same, or `other` if it has said nothing.
+    pub(super) fn words_or(&self, other: &str) -> String {
+        Some(self.words())
+            .filter(|words| !words.is_empty())
+            .unwrap_or_else(|| other.to_owned())
     }
 
     /// Sees to it that the mount is served until it is gone, or a signal ends it. `ready` tells who waits for it, when all
@@ -163,9 +193,11 @@ impl<'a> Keeper<'a> {
         mut server: Pid,
         ready: impl FnOnce() -> std::io::Result<()>,
     ) -> Result<()> {
-        let maker = own();
-        self.make_spare(&mut server);
-        if own() != maker {
+        let maker = child::own();
+        if self.spare.is_none() {
+            self.make_spare(&mut server);
+        }
+        if child::own() != maker {
             // It was told by the one that has died. Its descriptors are not this process's to close.
             std::mem::forget(ready);
         } else if ready().is_err() {
@@ -183,57 +215,53 @@ impl<'a> Keeper<'a> {
 
     fn watch(&mut self, server: &mut Pid) -> Result<()> {
         loop {
-            let noted = self.header().signal.swap(0, Acquire);
-            let woken = match noted {
+            self.see_to_children(server);
+            let woken = match self.header().signal.swap(0, Acquire) {
                 0 => {
-                    let due = self.spare_due;
-                    self.wait(
-                        *server,
-                        due.map(|due| due.saturating_duration_since(Instant::now())),
-                    )
+                    let due = self.spare_due.into_iter().chain(self.trial_ends()).min();
+                    let most = due.map(|due| due.saturating_duration_since(Instant::now()));
+                    self.wait(*server, most)
                 }
                 signal => Woken::Told(signal),
             };
             match woken {
-                Woken::Begun => {}
-                Woken::Late => {
-                    self.spare_due = None;
-                    self.make_spare(server);
-                }
-                Woken::ChildEnded => {
-                    let spare = self.spare.take_if(|spare| child::ended(*spare).is_some());
-                    if spare.is_some() {
-                        self.spare_due = Some(Instant::now() + 2 * ALONE);
-                    }
-                }
+                Woken::Begun | Woken::Late | Woken::ChildEnded | Woken::Asked => {}
                 Woken::Told(signal) => {
                     let done = unmount(self.mount(), signal);
                     child::kill(*server);
                     return done;
                 }
                 Woken::Ended(Gone::Over) => return Ok(()),
-                Woken::Ended(gone) => {
-                    *server = self.replace(&gone)?;
-                    if self.spare.is_none() {
-                        self.spare_due = Some(Instant::now() + 2 * ALONE);
-                    }
-                }
+                Woken::Ended(gone) => *server = self.replace(&gone)?,
             }
         }
     }
 
-    /// Ends the spare keeper: another program is to go on, or nobody.
-    pub(super) fn end_spare(&mut self) {
-        if let Some(spare) = self.spare.take() {
-            child::kill(spare);
+    /// Sees to the other children: the spare keeper, and a program that is tried out.
+    fn see_to_children(&mut self, server: &mut Pid) {
+        let ended = self
+            .spare
+            .take_if(|spare| child::ended(*spare).is_some() || !child::is_there(*spare));
+        if ended.is_some() || (self.spare.is_none() && self.spare_due.is_none()) {
+            self.spare_due = Some(Instant::now() + 2 * ALONE);
         }
+        if self.spare_due.is_some_and(|due| Instant::now() >= due) {
+            self.spare_due = None;
+            if self.spare.is_none() {
+                self.make_spare(server);
+            }
+            if self.spare.is_none() {
+                self.spare_due = Some(Instant::now() + WINDOW);
+            }
+        }
+        self.try_candidate(server);
     }
 
     /// Makes another server in the place of one that has gone.
     ///
     /// # Errors
     /// There is not to be another one; the mount has been taken away.
-    fn replace(&mut self, gone: &Gone) -> Result<Pid> {
+    pub(super) fn replace(&mut self, gone: &Gone) -> Result<Pid> {
         self.note_end(gone);
         let why = match gone {
             Gone::Failed if self.may_try_again() => None,
@@ -258,86 +286,18 @@ impl<'a> Keeper<'a> {
             }
         };
         match made {
-            Ok(server) => {
-                self.watch_candidate(server);
+            Ok(mut server) => {
+                self.watch_candidate(&mut server);
                 Ok(server)
             }
             Err(error) => self.give_up(&format!("{error:#}")),
         }
     }
 
-    /// Makes a spare keeper. In that one this returns when the keeper has died: it is the keeper then, `server` is its own
-    /// server, and it has a spare one itself.
-    fn make_spare(&mut self, server: &mut Pid) {
-        loop {
-            let keeper = rustix::process::getpid();
-            match child::share() {
-                Ok(Half::Parent(spare)) => return self.spare = Some(spare),
-                Ok(Half::Child) => self.stand_by(keeper, server),
-                Err(errno) => {
-                    log::error(format_args!(
-                        "{}: there is no spare keeper ({errno})",
-                        self.mount().mountpoint().display()
-                    ));
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Waits until the keeper is dead, and takes its place.
-    fn stand_by(&mut self, keeper: Pid, server: &mut Pid) {
-        self.spare = None;
-        self.spare_due = None;
-        self.candidate = None;
-        log::use_system();
-        let mut alone = !child::notice_end_of(keeper);
-        while !alone {
-            match signals::wait() {
-                child::PARENT_ENDED => alone = true,
-                signal => forward(self.ledger, signal),
-            }
-        }
-        // Whoever ends all of the daemon's processes, one after the other, is to find no new one.
-        std::thread::sleep(ALONE);
-        let header = self.header();
-        if header.end() == End::Over {
-            child::leave();
-        }
-        header.keeper.store(own(), SeqCst);
-        log::error(format_args!(
-            "{}: the keeper has died, and another one is in its place",
-            self.mount().mountpoint().display()
-        ));
-        let left = Pid::from_raw(header.server.load(SeqCst));
-        if let Some(left) = left.filter(|&left| !child::end_strange(left)) {
-            log::error(format_args!(
-                "the server (pid {}) does not end; another one takes its place all the same",
-                left.as_raw_nonzero()
-            ));
-        }
-        if header.end() == End::Over {
-            child::leave();
-        }
-        let signal = header.signal.load(Acquire);
-        if signal != 0 {
-            let _ = unmount(self.mount(), signal);
-            child::leave();
-        }
-        header.set_end(End::KeeperDied);
-        match self.replace(&Gone::Replaced) {
-            Ok(made) => *server = made,
-            Err(error) => {
-                log::error(format_args!("{error:#}"));
-                child::leave();
-            }
-        }
-    }
-
     /// Makes a server. It serves when the keeper is woken.
     pub(super) fn make(&self) -> Result<Pid> {
         let header = self.header();
-        let keeper = own();
+        let keeper = child::own();
         header.begin();
         let first = header.servers.fetch_add(1, Relaxed) == 0;
         match child::share().context("making the process that serves")? {
@@ -348,9 +308,13 @@ impl<'a> Keeper<'a> {
             Half::Child => {
                 // Should the keeper die at this moment, either the spare one finds this process and ends it, or this one finds
                 // that there is another keeper, which makes a server itself.
-                let _ = header.server.compare_exchange(0, own(), SeqCst, Relaxed);
+                let _ = header
+                    .server
+                    .compare_exchange(0, child::own(), SeqCst, Relaxed);
                 if header.keeper.load(SeqCst) != keeper {
-                    let _ = header.server.compare_exchange(own(), 0, SeqCst, Relaxed);
+                    let _ = header
+                        .server
+                        .compare_exchange(child::own(), 0, SeqCst, Relaxed);
                     child::leave();
                 }
                 server::run(
@@ -360,7 +324,7 @@ impl<'a> Keeper<'a> {
                         ledger: self.ledger,
                         signals: self.signals,
                         begun: self.begun.as_fd(),
-                        kept: &self.kept,
+                        kept: &self.kept(),
                     },
                     first,
                 )
@@ -389,7 +353,12 @@ impl<'a> Keeper<'a> {
             }
             let begun = fds[1].revents().contains(PollFlags::IN);
             if begun && rustix::io::read(&self.begun, &mut [0; 8]).is_ok() {
-                return Woken::Begun;
+                let header = self.header();
+                // One that has died since may have said so.
+                if header.serving.load(Acquire) == header.servers.load(Relaxed) {
+                    self.show(server);
+                    return Woken::Begun;
+                }
             }
             match self.signals.read() {
                 Ok(Some(signal)) if signals::ends(signal) => match self.survives(signal) {
@@ -400,13 +369,21 @@ impl<'a> Keeper<'a> {
                         signal_name(signal)
                     )),
                 },
-                Ok(Some(libc::SIGUSR2)) => self.try_candidate(),
+                Ok(Some(libc::SIGUSR2)) => return Woken::Asked,
                 Ok(Some(libc::SIGCHLD)) => match child::ended(server) {
                     Some(status) => return Woken::Ended(self.why(status)),
                     None => return Woken::ChildEnded,
                 },
                 _ => {}
             }
+        }
+    }
+
+    /// Lets the spare keeper see when the server dies. The server has begun, so nobody closes what has no name yet.
+    fn show(&mut self, server: Pid) {
+        if let Ok(process) = pidfd_open(server, PidfdFlags::empty()) {
+            // Without it the spare one waits for this process only.
+            let _ = dup3(&process, &mut self.shown, DupFlags::CLOEXEC);
         }
     }
 
@@ -419,12 +396,8 @@ impl<'a> Keeper<'a> {
             End::Over => Gone::Over,
             End::Failed => Gone::Failed,
             End::Unreadable => Gone::Unreadable,
-            End::Restart | End::Upgrade | End::KeeperDied => Gone::Replaced,
+            End::Restart | End::Upgrade | End::KeeperDied | End::WentBack => Gone::Replaced,
             End::None => Gone::Died(Some(status)),
         }
     }
-}
-
-fn own() -> i32 {
-    rustix::process::getpid().as_raw_nonzero().get()
 }

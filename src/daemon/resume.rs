@@ -2,10 +2,10 @@
 //! being tried out, whether that could be done.
 
 use super::ending::{code, unmount};
-use super::facts::{Facts, OTHER_STATE, STATE, TRIAL};
+use super::facts::{Facts, OTHER_OPTIONS, OTHER_STATE, STATE, UNDERSTANDS};
 use super::keeper::Keeper;
 use super::settle::settle;
-use crate::cli::Options;
+use crate::cli::{Options, Parsed};
 use crate::fs::Fs;
 use crate::ledger::{Ledger, Unreadable, VERSION};
 use crate::log;
@@ -14,27 +14,26 @@ use crate::sys::signals::Signals;
 use anyhow::Result;
 use rustix::fd::RawFd;
 use rustix::process::{Pid, getpid, getppid};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-/// What this process was executed for, if it was to go on with something.
-#[derive(Debug, Clone, Copy)]
-pub enum Resumed {
-    /// To go on.
-    State(RawFd),
-    /// To be tried out.
-    Trial(RawFd),
+/// The descriptor of the state to go on with, if this process was executed for that: the environment says so.
+#[must_use]
+pub fn resumed() -> Option<RawFd> {
+    let number = std::env::var(STATE).ok()?;
+    number.parse().ok().filter(|&fd| fd > 2)
 }
 
-impl Resumed {
-    /// Asks the environment.
-    #[must_use]
-    pub fn asked() -> Option<Resumed> {
-        let number = |name| std::env::var(name).ok()?.parse().ok().filter(|&fd| fd > 2);
-        number(TRIAL)
-            .map(Resumed::Trial)
-            .or_else(|| number(STATE).map(Resumed::State))
-    }
+/// The descriptor of the state of which only is to be said whether it could be gone on with: the one argument says so.
+#[must_use]
+pub fn asked() -> Option<RawFd> {
+    let mut arguments = std::env::args().skip(1);
+    let number = arguments.next()?;
+    let number = number.strip_prefix(UNDERSTANDS)?;
+    let number = number.parse().ok().filter(|&fd| fd > 2);
+    number.filter(|_| arguments.next().is_none())
 }
 
 /// The ledger in the descriptor `file`, whose keeper is `keeper`, and what it says of the mount. Anybody may set a variable: a
@@ -53,13 +52,27 @@ fn adopt(file: RawFd, keeper: Option<Pid>) -> Result<(&'static Ledger, Facts), U
 /// Whether the state could be gone on with, as an exit code.
 #[must_use]
 pub fn try_out(file: RawFd) -> ExitCode {
-    match adopt(file, getppid()) {
-        Ok((ledger, _)) => {
-            ledger.header().understood.store(VERSION, Release);
-            ExitCode::SUCCESS
-        }
-        Err(_) => ExitCode::from(OTHER_STATE as u8),
+    let keeper = getppid();
+    let Ok((ledger, _)) = adopt(file, keeper) else {
+        return ExitCode::from(OTHER_STATE as u8);
+    };
+    if !keeper.is_some_and(has_known_options) {
+        return ExitCode::from(OTHER_OPTIONS as u8);
     }
+    ledger.header().understood.store(VERSION, Release);
+    ExitCode::SUCCESS
+}
+
+/// True if the arguments of this process, as which this program would be executed, mean something to it; or cannot be seen.
+fn has_known_options(process: Pid) -> bool {
+    let path = format!("/proc/{}/cmdline", process.as_raw_nonzero());
+    let Ok(line) = std::fs::read(path) else {
+        return true;
+    };
+    let line = line.strip_suffix(b"\0").unwrap_or(&line);
+    let arguments = line.split(|&byte| byte == 0).skip(1);
+    let arguments = arguments.map(|bytes| OsString::from_vec(bytes.to_vec()));
+    matches!(Options::parse(arguments), Ok(Parsed::Run(_)))
 }
 
 /// Goes on as the keeper of the mount. Call it first of all, in a process that has one thread.

@@ -40,7 +40,8 @@ pub(super) struct Server {
     pub(super) printer: Option<Arc<trace::Printer>>,
 }
 
-/// Starts what serves the mount of `facts`: goes on with what `ledger` holds, and with the descriptors that were left.
+/// Starts what serves the mount of `facts`: goes on with what `ledger` holds, and with the descriptors that were left. Calls
+/// `before` when all of that has been made sense of, and before the first request is read.
 ///
 /// # Errors
 /// [`Unreadable`] among them: what a predecessor has left cannot be gone on with.
@@ -49,6 +50,7 @@ pub(super) fn start(
     facts: &Facts,
     ledger: &'static Ledger,
     inherited: &Inherited,
+    before: impl FnOnce(),
 ) -> Result<Server> {
     log::set_stratum(&facts.stratum);
     if let Some(value) = &options.odd_keeper {
@@ -66,6 +68,7 @@ pub(super) fn start(
     let fs = tree(options, facts, (ledger, inherited), local, global)?;
     let session =
         Session::over(ledger, device, fs, facts.agreed(), None).context("making the session")?;
+    before();
     session.waiters.set_most(options.max_lock_waiters);
     let threads = options.threads.map(|n| usize::from(n.get()));
     let reach = match options.passthrough {

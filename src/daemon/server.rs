@@ -2,6 +2,7 @@
 
 use super::ending::{LAST_LINES, forward, told, unmount};
 use super::facts::Facts;
+use super::heir::may_serve;
 use super::serve;
 use crate::cli::Options;
 use crate::fs::Fs;
@@ -49,8 +50,7 @@ pub(super) fn run(start: &ServerStart<'_>, first: bool) -> ! {
     let began = Instant::now();
     let keeper = Pid::from_raw(header.keeper.load(Acquire));
     if !keeper.is_some_and(child::notice_end_of) && is_alone(header) {
-        header.set_end(End::Over);
-        std::process::exit(0);
+        end_alone(header);
     }
     stop::is_server(header.servers.load(Relaxed));
     let inherited = match first {
@@ -61,7 +61,18 @@ pub(super) fn run(start: &ServerStart<'_>, first: bool) -> ! {
             Inherited::keep(all.chain(start.kept.iter().copied()))
         }
     };
-    let served = serve::start(start.options, start.facts, start.ledger, &inherited);
+    let may_serve = || match may_serve(header) {
+        true => {}
+        // Nothing that is this process's is anybody's to find.
+        false => child::leave(),
+    };
+    let served = serve::start(
+        start.options,
+        start.facts,
+        start.ledger,
+        &inherited,
+        may_serve,
+    );
     let served = served.and_then(|server| {
         if rustix::process::geteuid().is_root() {
             serve::filter(
@@ -115,8 +126,7 @@ pub(super) fn run(start: &ServerStart<'_>, first: bool) -> ! {
             Ok(Some(child::PARENT_ENDED)) if is_alone(header) => {
                 // Made at the moment at which somebody ended all processes that there were.
                 if began.elapsed() < NEW {
-                    header.set_end(End::Over);
-                    std::process::exit(0);
+                    end_alone(header);
                 }
                 log::error(format_args!(
                     "{}: the keeper and the spare one have died: the mount ends with this process; unmount it and start it anew",
@@ -126,6 +136,15 @@ pub(super) fn run(start: &ServerStart<'_>, first: bool) -> ! {
             _ => {}
         }
     }
+}
+
+/// Ends, and all is to end with this process: nobody keeps it.
+fn end_alone(header: &FirstPage) -> ! {
+    // Another keeper has made another server otherwise.
+    if header.server.load(Acquire) == child::own() {
+        header.set_end(End::Over);
+    }
+    std::process::exit(0);
 }
 
 /// True if the keeper has died and no other one takes its place, which would end this process.
@@ -145,6 +164,7 @@ fn tell(start: &ServerStart<'_>, session: &Session) {
         End::Restart => "another server was asked for".to_owned(),
         End::Upgrade => "another program was asked for".to_owned(),
         End::KeeperDied => "the keeper died".to_owned(),
+        End::WentBack => "another program did not serve".to_owned(),
         _ => format!("the server died ({})", told(header.status.load(Relaxed))),
     };
     log::warn(format_args!(

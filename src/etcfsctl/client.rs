@@ -12,8 +12,13 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// How long a daemon may hang up again and again.
+const HANGS_UP: Duration = Duration::from_secs(3);
+
+/// How soon it is asked once more.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// What holds for every subcommand.
 pub(crate) struct How {
@@ -33,24 +38,22 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Asks the daemon of `mount`. One that hangs up without a word and is gone then was ending: it served a mount whose device
-    /// number this one has been given.
+    /// Asks the daemon of `mount`. One that hangs up without a word was ending: it served a mount whose device number this one has
+    /// been given, or another server takes its place. So it is asked again, for a while.
     pub(crate) fn ask(how: &How, mount: &Mount, ask: &Query) -> Result<Connection> {
+        let end = Instant::now() + HANGS_UP;
         loop {
             let pid = match Connection::try_ask(how, mount, ask)? {
                 Ok(answered) => return Ok(answered),
                 Err(pid) => pid,
             };
-            let end = Instant::now() + Duration::from_secs(1);
-            while Path::new(&format!("/proc/{pid}")).exists() {
-                if Instant::now() > end {
-                    bail!(
-                        "{}: the daemon (pid {pid}) hung up; its log may say why",
-                        mount.at.display()
-                    );
-                }
-                std::thread::sleep(Duration::from_millis(20));
+            if Instant::now() > end {
+                bail!(
+                    "{}: the daemon (pid {pid}) hung up; its log may say why",
+                    mount.at.display()
+                );
             }
+            std::thread::sleep(AGAIN);
         }
     }
 
@@ -121,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// The whole of a report, as text.
+    /// The whole of a report, as text; what has come of it, if the daemon ends meanwhile.
     pub(crate) fn report(mut self) -> Result<Vec<u8>> {
         let mut text = Vec::new();
         while let Some(part) = self.message()? {
@@ -199,14 +202,23 @@ fn waiting(device: (u32, u32)) -> String {
     }
 }
 
-/// A report as its type, with its text.
+/// A report as its type, with its text. A server that is replaced while it reports is followed by another one, which is asked.
 pub(crate) fn report<T: DeserializeOwned>(
     how: &How,
     mount: &Mount,
     ask: &Query,
 ) -> Result<(T, String)> {
-    let text = Connection::ask(how, mount, ask)?.report()?;
-    read(&text).context("the daemon's report cannot be read: is it an etcfs of another version?")
+    let end = Instant::now() + HANGS_UP;
+    loop {
+        let text = Connection::ask(how, mount, ask)?.report()?;
+        let is_cut_short =
+            serde_json::from_slice::<Value>(&text).is_err_and(|error| error.is_eof());
+        if !is_cut_short || Instant::now() > end {
+            return read(&text)
+                .context("the daemon's report cannot be read: is it an etcfs of another version?");
+        }
+        std::thread::sleep(AGAIN);
+    }
 }
 
 /// What a daemon has said: as a value whose strings show on a terminal as they are, and as JSON for programs, which has the

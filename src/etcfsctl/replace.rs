@@ -4,9 +4,10 @@ use crate::client::{Connection, How, read, report};
 use crate::find::{self, Mount};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
-use etcfs::ctl::report::{Replaced, Stats};
+use etcfs::ctl::report::{BROKEN_OFF, Replaced, Stats};
 use etcfs::ctl::wire::Query;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// How long another server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How soon it is asked.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Have another process of the same program serve the mount, without anybody noticing; also in place of one that hangs.
 #[derive(FromArgs, ArgsInfo)]
@@ -111,15 +115,41 @@ fn upgrade_one(how: &How, mount: &Mount, program: &File) -> Result<Stats> {
             "this daemon has no keeper; only one that was started with -o keeper=yes can be upgraded"
         );
     }
-    let ask = Query::Upgrade {
-        program: program.as_raw_fd(),
-    };
-    // Where all goes well the server is ended before it answers.
-    Connection::ask_once(how, mount, &ask)?;
-    let stats = next(how, mount, before.servers)?;
-    match &stats.upgrade {
-        Some(how) if how != "it serves" => bail!("{how}"),
-        _ => Ok(stats),
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let id = RandomState::new().hash_one(0);
+        let ask = Query::Upgrade {
+            program: program.as_raw_fd(),
+            id,
+        };
+        // Where all goes well the server is ended before it answers, and another one knows what became of it.
+        let refused = Connection::ask_once(how, mount, &ask);
+        match became_of(how, mount, id, end)? {
+            Some((stats, became)) => match became.as_str() {
+                "it serves" => return Ok(stats),
+                BROKEN_OFF if Instant::now() < end => {}
+                _ => bail!("{became}"),
+            },
+            // It was not taken.
+            None if Instant::now() < end => refused?,
+            None => bail!("the daemon does not take the program; its log may say why"),
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
+/// What became of the program that was brought as `id`. None: another one was, or none.
+fn became_of(how: &How, mount: &Mount, id: u64, end: Instant) -> Result<Option<(Stats, String)>> {
+    loop {
+        let (stats, _): (Stats, _) = report(how, mount, &Query::Stats { reset: false })?;
+        if stats.upgrade_id != id {
+            return Ok(None);
+        }
+        match stats.upgrade.clone() {
+            Some(became) => return Ok(Some((stats, became))),
+            None if Instant::now() > end => bail!("the keeper does not answer"),
+            None => std::thread::sleep(AGAIN),
+        }
     }
 }
 
@@ -134,7 +164,7 @@ fn next(how: &How, mount: &Mount, before: u32) -> Result<Stats> {
             Ok((stats, _)) if stats.servers > before => return Ok(stats),
             Err(error) if Instant::now() > end => return Err(error),
             _ if Instant::now() > end => bail!("the server before this one answers still"),
-            _ => std::thread::sleep(Duration::from_millis(10)),
+            _ => std::thread::sleep(AGAIN),
         }
     }
 }

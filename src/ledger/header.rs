@@ -61,6 +61,33 @@ pub(crate) struct FirstPage {
     pub(crate) previous: AtomicI32,
     /// What became of the last program that was to take this one's place: one of [`Trial`].
     trial: AtomicU32,
+    /// Who has asked for that: a number that the client has chosen.
+    pub(crate) trial_of: AtomicU64,
+    /// Who has brought the one that is offered.
+    pub(crate) offered_by: AtomicU64,
+    /// Who goes on while another program is executed in the keeper's place: one of [`Heir`].
+    heir: AtomicU32,
+    /// The spare keeper that stands by meanwhile, as the program before; 0: none.
+    pub(crate) stand_by: AtomicI32,
+    /// That one, once it does.
+    pub(crate) stands_by: AtomicI32,
+    /// When the other program was executed: ns of the monotonic clock.
+    pub(crate) executed_at: AtomicU64,
+}
+
+/// Who goes on while another program is executed in the keeper's place. The two of them have tables of descriptors of
+/// their own from then on, so that only one of them may ever read requests: one exchange of this word decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Heir {
+    /// No program is executed.
+    None,
+    /// It is about to be, or has been, and has read no request.
+    Open,
+    /// The new program, which reads requests.
+    New,
+    /// The old one again.
+    Old,
 }
 
 /// Why a server ends.
@@ -81,6 +108,8 @@ pub(crate) enum End {
     Upgrade,
     /// Its keeper has died, and the spare one can look after its own children only.
     KeeperDied,
+    /// Another program was asked for and did not serve, and this one was gone back to.
+    WentBack,
 }
 
 /// What became of a program that was to take this one's place.
@@ -97,12 +126,33 @@ pub(crate) enum Trial {
     OtherState,
     /// It was executed, did not serve in time, and this program was gone back to.
     DidNotServe,
+    /// It does not know the options of this mount.
+    OtherOptions,
+    /// Nobody can stand by who would go back to this program.
+    NobodyStandsBy,
+    /// The keeper that tried it out has died.
+    BrokenOff,
+}
+
+impl Trial {
+    const ALL: [Trial; 8] = [
+        Trial::Open,
+        Trial::Serves,
+        Trial::DoesNotRun,
+        Trial::OtherState,
+        Trial::DidNotServe,
+        Trial::OtherOptions,
+        Trial::NobodyStandsBy,
+        Trial::BrokenOff,
+    ];
 }
 
 impl End {
     fn of(word: u32) -> End {
-        use End::{Failed, KeeperDied, None, Over, Restart, Unreadable, Upgrade};
-        let all = [None, Over, Failed, Unreadable, Restart, Upgrade, KeeperDied];
+        use End::{Failed, KeeperDied, None, Over, Restart, Unreadable, Upgrade, WentBack};
+        let all = [
+            None, Over, Failed, Unreadable, Restart, Upgrade, KeeperDied, WentBack,
+        ];
         all.get(word as usize).copied().unwrap_or(None)
     }
 }
@@ -137,10 +187,32 @@ impl FirstPage {
 
     /// What became of the last candidate.
     pub(crate) fn trial(&self) -> Trial {
-        use Trial::{DidNotServe, DoesNotRun, Open, OtherState, Serves};
-        let all = [Open, Serves, DoesNotRun, OtherState, DidNotServe];
         let word = self.trial.load(Ordering::Acquire) as usize;
-        all.get(word).copied().unwrap_or(Open)
+        Trial::ALL.get(word).copied().unwrap_or(Trial::Open)
+    }
+
+    /// Who goes on.
+    pub(crate) fn heir(&self) -> Heir {
+        let all = [Heir::None, Heir::Open, Heir::New, Heir::Old];
+        let word = self.heir.load(Ordering::Acquire) as usize;
+        all.get(word).copied().unwrap_or(Heir::None)
+    }
+
+    /// Says who goes on.
+    pub(crate) fn set_heir(&self, heir: Heir) {
+        self.heir.store(heir as u32, Ordering::Release);
+    }
+
+    /// Goes on, if that is open.
+    ///
+    /// # Errors
+    /// It is not open: who goes on.
+    pub(crate) fn claim(&self, heir: Heir) -> Result<(), Heir> {
+        let (open, taken) = (Heir::Open as u32, heir as u32);
+        self.heir
+            .compare_exchange(open, taken, Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
+            .map_err(|_| self.heir())
     }
 
     /// Says what became of the candidate.

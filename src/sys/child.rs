@@ -4,14 +4,15 @@
 //! one has closed it. A program that is executed has the table to itself, which takes nothing away when nobody else is left.
 #![allow(unsafe_code)]
 
+use super::inherit;
 use crate::mutex::lock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use rustix::fd::RawFd;
 use rustix::fs::Stat;
 use rustix::io::{self, Errno};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Signal, WaitOptions, WaitStatus, getppid, getrlimit, pidfd_open,
-    waitpid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getppid, pidfd_open,
+    waitid, waitpid,
 };
 use std::ffi::{CString, c_char};
 use std::os::unix::ffi::OsStringExt as _;
@@ -46,6 +47,11 @@ pub(crate) fn share() -> io::Result<Half> {
     }
 }
 
+/// This process's number.
+pub(crate) fn own() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
 /// Has [`PARENT_ENDED`] sent to this thread when its parent ends. False: the parent, which was `parent`, has ended already.
 pub(crate) fn notice_end_of(parent: Pid) -> bool {
     // SAFETY: takes a number.
@@ -64,6 +70,12 @@ pub(crate) fn ended(child: Pid) -> Option<WaitStatus> {
     }
 }
 
+/// True for a child that has not been asked how it ended.
+pub(crate) fn is_there(child: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(child), options).is_ok()
+}
+
 /// Ends a process at once, and waits until it is gone if it is a child.
 pub(crate) fn kill(pid: Pid) {
     let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -75,18 +87,14 @@ pub(crate) fn end_strange(pid: Pid) -> bool {
     // By a descriptor, so that the number can be nobody else's by then (Linux 5.3).
     let process = pidfd_open(pid, PidfdFlags::empty());
     let _ = rustix::process::kill_process(pid, Signal::KILL);
-    for _ in 0..5000 {
+    let end = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < end {
         let gone = match &process {
+            // Readable once the process has closed what it had open, whether its parent has asked for it or not.
             Ok(process) => {
-                let mut fds = [PollFd::new(process, PollFlags::IN)];
-                poll(
-                    &mut fds,
-                    Some(&Timespec {
-                        tv_sec: 0,
-                        tv_nsec: 0,
-                    }),
-                )
-                .is_ok_and(|n| n > 0)
+                let left = end.saturating_duration_since(Instant::now());
+                let left = Timespec::try_from(left).ok();
+                poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref()).is_ok_and(|n| n > 0)
             }
             Err(Errno::SRCH) => true,
             Err(_) => rustix::process::test_kill_process(pid).is_err(),
@@ -94,7 +102,9 @@ pub(crate) fn end_strange(pid: Pid) -> bool {
         if gone {
             return true;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        if process.is_err() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     false
 }
@@ -121,13 +131,25 @@ unsafe impl Sync for Execution {}
 impl Execution {
     /// This process's own arguments and environment, with `name=value` besides.
     pub(crate) fn own(name: &str, value: &str) -> Execution {
-        let text = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
-        let arguments: Vec<_> = std::env::args_os().map(|a| text(a.into_vec())).collect();
         let mut environment: Vec<_> = std::env::vars_os()
             .filter(|(key, _)| key != name)
             .map(|(key, value)| text([key.into_vec(), value.into_vec()].join(&b'=')))
             .collect();
         environment.push(text(format!("{name}={value}").into_bytes()));
+        let arguments = std::env::args_os().map(|a| text(a.into_vec()));
+        Execution::of(arguments.collect(), environment)
+    }
+
+    /// This process's name and environment, with one argument.
+    pub(crate) fn with_argument(argument: String) -> Execution {
+        let environment = std::env::vars_os()
+            .map(|(key, value)| text([key.into_vec(), value.into_vec()].join(&b'=')));
+        let name = std::env::args_os().next().unwrap_or_default();
+        let arguments = vec![text(name.into_vec()), text(argument.into_bytes())];
+        Execution::of(arguments, environment.collect())
+    }
+
+    fn of(arguments: Vec<CString>, environment: Vec<CString>) -> Execution {
         let pointers = |of: &[CString]| {
             let ends = std::iter::once(std::ptr::null());
             of.iter().map(|text| text.as_ptr()).chain(ends).collect()
@@ -140,10 +162,13 @@ impl Execution {
         }
     }
 
-    /// Goes on as `program`, with all descriptors. Returns only where that fails. Allocates nothing.
-    pub(crate) fn execute(&self, program: RawFd) -> Errno {
+    /// Goes on as `program`, with the standard descriptors and those of `named`; all others are marked to be closed. Returns
+    /// only where that fails.
+    pub(crate) fn execute(&self, program: RawFd, named: &[RawFd]) -> Errno {
         debug_assert!(self.arguments.len() + self.environment.len() > 0);
-        leave_open();
+        for &fd in named {
+            leave_open(fd);
+        }
         let pointers = lock(&self.pointers);
         // SAFETY: both lists end with a null and lead to strings that live in `self`.
         unsafe {
@@ -159,40 +184,63 @@ impl Execution {
         last()
     }
 
-    /// What `program`, executed with all descriptors by a child, ends with, if it ends within `time`.
-    pub(crate) fn try_out(&self, program: BorrowedFd<'_>, time: Duration) -> Option<WaitStatus> {
-        let number = program.as_raw_fd();
-        // SAFETY: the child makes raw system calls until it executes or ends.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            self.execute(number);
-            // SAFETY: leaves without running anything of the parent's.
-            unsafe { libc::_exit(127) };
-        }
-        let child = Pid::from_raw(pid).filter(|_| pid > 0)?;
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            if let Some(status) = ended(child) {
-                return Some(status);
+    /// Makes a child that executes `program` with the standard descriptors, itself and `other` alone, and ends with this
+    /// process.
+    ///
+    /// # Errors
+    /// As [`share`].
+    pub(crate) fn begin(&self, program: RawFd, other: RawFd) -> io::Result<Pid> {
+        match share()? {
+            Half::Parent(child) => Ok(child),
+            Half::Child => {
+                // SAFETY: takes numbers.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                if keep_only([program, other]) {
+                    self.execute(program, &[program, other]);
+                }
+                // SAFETY: leaves without running anything of the parent's.
+                unsafe { libc::_exit(127) };
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
-        kill(child);
-        None
     }
 }
 
-/// Takes the mark off all descriptors that closes them when a program is executed.
-fn leave_open() {
-    let most = getrlimit(Resource::Nofile)
-        .current
-        .unwrap_or(1 << 20)
-        .min(1 << 20);
-    for fd in 3..most as RawFd {
+fn text(bytes: Vec<u8>) -> CString {
+    CString::new(bytes).unwrap_or_default()
+}
+
+/// Takes the mark off a descriptor that closes it when a program is executed.
+fn leave_open(fd: RawFd) {
+    if fd > 2 {
         // SAFETY: changes a mark of a descriptor, if there is one.
         unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     }
 }
+
+/// Gives this process, which shares its table with another one, a table of its own with the standard descriptors and these two.
+/// False: it has none of its own.
+///
+/// The kernel copies nothing that is above the last of them (`close_range(2)`, Linux 5.9): what a client has open is not held
+/// for a moment longer than it wants, with its locks and as a file that cannot be executed while it can be written.
+fn keep_only(mut two: [RawFd; 2]) -> bool {
+    two.sort_unstable();
+    let [low, high] = two;
+    let from = (high + 1) as libc::c_uint;
+    let most = libc::c_uint::MAX;
+    // SAFETY: the table is this process's own afterwards, where nobody owns what is closed.
+    let rest = unsafe { libc::syscall(libc::SYS_close_range, from, most, CLOSE_RANGE_UNSHARE) };
+    // SAFETY: as above.
+    if rest != 0 && unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
+        return false;
+    }
+    inherit::close_between(3, low);
+    inherit::close_between(low + 1, high);
+    inherit::close_between(high + 1, RawFd::MAX);
+    true
+}
+
+/// `CLOSE_RANGE_UNSHARE` of `linux/close_range.h`.
+const CLOSE_RANGE_UNSHARE: libc::c_uint = 1 << 1;
 
 fn last() -> Errno {
     let error = std::io::Error::last_os_error();

@@ -84,7 +84,7 @@ fn most_descriptors() -> RawFd {
 }
 
 /// Closes the descriptors from `from` on that are less than `to`. One call from Linux 5.9 on.
-fn close_between(from: RawFd, to: RawFd) {
+pub(super) fn close_between(from: RawFd, to: RawFd) {
     if from >= to {
         return;
     }

@@ -208,6 +208,14 @@ pub(crate) fn has_signal(tid: u32) -> bool {
     has_ended(&text) || pending & !mask(&text, "SigBlk:") != 0
 }
 
+/// True if the process is stopped, by a signal or by who traces it. False where no `/proc` tells.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let task = u32::try_from(pid).ok().and_then(task_dir);
+    let text = task.as_ref().and_then(status).unwrap_or_default();
+    let mut lines = text.lines();
+    lines.any(|line| line.starts_with("State:\tT") || line.starts_with("State:\tt"))
+}
+
 fn has_ended(status: &str) -> bool {
     let mut lines = status.lines();
     lines.any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"))

@@ -20,24 +20,6 @@ pub(crate) fn ends(signal: i32) -> bool {
     ENDING.contains(&signal)
 }
 
-/// Takes the next signal of those that [`Signals::block`] has blocked. Allocates nothing.
-pub(crate) fn wait() -> i32 {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the set, the numbers are signals', and what has come is not asked for in detail.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        for signal in ENDING.into_iter().chain(READ) {
-            libc::sigaddset(set.as_mut_ptr(), signal);
-        }
-        loop {
-            let signal = libc::sigwaitinfo(set.as_ptr(), std::ptr::null_mut());
-            if signal > 0 {
-                return signal;
-            }
-        }
-    }
-}
-
 /// Signals whose default action is right, whatever they were started with: children are waited for, a terminal stops and
 /// continues the daemon, and a fault of the program ends it, with a core where that is wanted.
 const DEFAULT: [libc::c_int; 14] = [

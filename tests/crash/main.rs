@@ -9,6 +9,7 @@ mod harness;
 mod calls;
 mod left_open;
 mod processes;
+mod upgrade;
 mod waits;
 
 use calls::{CALLS, Call};

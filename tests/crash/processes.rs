@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn serve(env: &Env, bases: Bases, options: &[&str]) -> Etcfs {
+pub fn serve(env: &Env, bases: Bases, options: &[&str]) -> Etcfs {
     let options = [&["keeper=yes"], options].concat();
     let etcfs = Etcfs::serve(
         env,
@@ -108,6 +108,26 @@ fn all_three_killed_at_once_are_replaced_by_the_next_start() {
         assert_eq!(fs::read(etcfs.mnt().join("f")).expect("read"), b"text");
         let at = mounts().into_iter().filter(|mount| mount.at == etcfs.mnt());
         assert_eq!(at.count(), 1, "contract D12");
+    });
+}
+
+/// A keeper that is stopped, for which nothing has been done for 20 s before the spare one looked after the server.
+#[test]
+fn a_server_that_dies_while_the_keeper_is_stopped_is_replaced() {
+    private(DEADLINE, |env| {
+        let etcfs = serve(env, Bases::new(env, Lower::Tmpfs), &[]);
+        let file = etcfs.mnt().join("f");
+        fs::write(&file, "text").expect("write");
+        for _ in 0..2 {
+            let before = all_there(&etcfs.mnt());
+            send(of(&before, 1), Signal::STOP);
+            send(of(&before, 0), Signal::KILL);
+            assert_eq!(fs::read(&file).expect("read"), b"text");
+            let now = all_there(&etcfs.mnt());
+            assert_ne!(now.server, before.server);
+            assert_eq!((now.keeper, now.spare), (before.keeper, before.spare));
+        }
+        assert!(etcfs.stderr().contains("is stopped, and nobody serves"));
     });
 }
 
