@@ -3,6 +3,7 @@
 //! Knows descriptors and threads, never a path.
 
 mod attend;
+mod blame;
 mod buffer;
 mod connection;
 mod crew;

@@ -39,6 +39,10 @@ pub(super) struct Keeper<'a> {
     pub(super) spare: Option<Pid>,
     /// When there is to be another spare one. Whoever ends all processes, one after the other, shall not find a new one.
     pub(super) spare_due: Option<Instant>,
+    /// When the last server was made, and how many before it in a row have died at once.
+    pub(super) made: Option<Instant>,
+    /// See `made`.
+    pub(super) short_lives: u32,
     /// How often no server could be made since the one with this number served.
     pub(super) failed: (u32, u32),
     /// A program that is being asked whether it understands the state.
@@ -109,6 +113,8 @@ impl<'a> Keeper<'a> {
             begun,
             spare: None,
             spare_due: None,
+            made: None,
+            short_lives: 0,
             failed: (0, 0),
             trying: None,
             candidate: false,
@@ -277,6 +283,9 @@ impl<'a> Keeper<'a> {
         let made = match why {
             Some(why) => Err(anyhow!(why)),
             None => {
+                if matches!(gone, Gone::Died(_)) {
+                    self.slow_down();
+                }
                 self.go_over();
                 let mut made = self.make();
                 while made.is_err() && self.may_try_again() {
@@ -295,9 +304,10 @@ impl<'a> Keeper<'a> {
     }
 
     /// Makes a server. It serves when the keeper is woken.
-    pub(super) fn make(&self) -> Result<Pid> {
+    pub(super) fn make(&mut self) -> Result<Pid> {
         let header = self.header();
         let keeper = child::own();
+        self.made = Some(Instant::now());
         header.begin();
         let first = header.servers.fetch_add(1, Relaxed) == 0;
         match child::share().context("making the process that serves")? {

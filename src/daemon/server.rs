@@ -10,6 +10,7 @@ use crate::fs::journal::Restart;
 use crate::ledger::header::{End, FirstPage};
 use crate::ledger::{Ledger, Region, Unreadable};
 use crate::log;
+use crate::mutex::lock;
 use crate::session::Session;
 use crate::session::meter::now;
 use crate::sys::child;
@@ -166,6 +167,10 @@ fn tell(start: &ServerStart<'_>, session: &Session) {
         End::KeeperDied => "the keeper died".to_owned(),
         End::WentBack => "another program did not serve".to_owned(),
         _ => format!("the server died ({})", told(header.status.load(Relaxed))),
+    };
+    let why = match lock(&session.blamed).take() {
+        Some(request) => format!("{why}, as others had, over {request}, which was answered EIO"),
+        None => why,
     };
     log::warn(format_args!(
         "{}: {why}; nobody served for {:.1} ms",

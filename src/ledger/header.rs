@@ -49,6 +49,12 @@ pub(crate) struct FirstPage {
     pub(crate) ended_at: AtomicU64,
     /// When the latest servers died of themselves, ns of the monotonic clock, the oldest first.
     pub(crate) deaths: [AtomicU64; MOST_DEATHS],
+    /// The request that is carried out with nothing beside it; 0: none.
+    pub(crate) alone: AtomicU64,
+    /// The last one over which a server died then, and how many have.
+    pub(crate) blamed: AtomicU64,
+    /// See `blamed`.
+    pub(crate) blamed_deaths: AtomicU32,
     /// The signal upon which all is to end, for a keeper that cannot unmount by itself; 0: none.
     pub(crate) signal: AtomicI32,
     /// The server's descriptor of a program that is to take this one's place, while the keeper has not taken it; 0: none.
@@ -162,6 +168,20 @@ impl FirstPage {
     pub(crate) fn has_keeper(&self) -> bool {
         let keeper = Pid::from_raw(self.keeper.load(Ordering::Acquire));
         keeper.is_some() && getppid() == keeper
+    }
+
+    /// True if the last server died of a fault of its own, not because somebody killed it.
+    pub(crate) fn died_of_itself(&self) -> bool {
+        let faults = [
+            libc::SIGILL,
+            libc::SIGTRAP,
+            libc::SIGABRT,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGSEGV,
+        ];
+        let status = self.status.load(Ordering::Acquire);
+        self.ended_by() == End::None && (status < 0 || faults.contains(&status))
     }
 
     /// Why the server ends.

@@ -11,6 +11,7 @@ use super::pool::Pool;
 use super::waiters::Waiters;
 use crate::fs::Fs;
 use crate::ledger::Ledger;
+use crate::ledger::header::FirstPage;
 use crate::ledger::stream::Recordings;
 use etcfs_proto::Frame;
 use etcfs_proto::abi::InterruptIn;
@@ -18,8 +19,8 @@ use etcfs_proto::init::Agreed;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Session {
     /// Requests that wait for a lock.
     pub(crate) waiters: Arc<Waiters>,
     pub(super) running: AtomicUsize,
+    /// The request that was answered EIO because servers died over it.
+    pub(crate) blamed: Mutex<Option<String>>,
     ended: OwnedFd,
 }
 
@@ -109,6 +112,7 @@ impl Session {
             interrupts: Interrupts::default(),
             waiters: Arc::default(),
             running: AtomicUsize::new(0),
+            blamed: Mutex::default(),
             ended: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         }))
     }
@@ -121,6 +125,11 @@ impl Session {
     /// How many servers there have been, this one included.
     pub(super) fn servers(&self) -> u32 {
         self.ledger.header().servers.load(Ordering::Relaxed)
+    }
+
+    /// What the keeper knows.
+    pub(super) fn first_page(&self) -> &'static FirstPage {
+        self.ledger.header()
     }
 
     /// INTERRUPT has come.

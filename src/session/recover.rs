@@ -14,8 +14,9 @@
 //! out as well. Where it does not, the ledger alone decides.
 //!
 //! All of it is done by the threads of the [pool](super::slow_pool), as what takes long, since it may: the predecessor may have
-//! been killed because a request hung.
+//! been killed because a request hung. If it died of a fault of its own, with [more care](super::blame).
 
+use super::blame::Blame;
 use super::buffer::Buffer;
 use super::connection::Session;
 use super::debt::Debt;
@@ -68,9 +69,18 @@ pub(super) fn recover(session: &Arc<Session>) {
             is_wanted
         });
     }
+    let blame = Blame::of(session);
     let (left, fresh) = (left.into_values(), fresh.into_iter());
     for buffer in left.chain(fresh) {
-        go_on(session, buffer, asked);
+        let Some(blame) = &blame else {
+            go_on(session, buffer, asked);
+            continue;
+        };
+        if let Some(buffer) = blame.refuse(buffer) {
+            blame.begin(head::unique_of(buffer.bytes()).unwrap_or(0));
+            go_on(session, buffer, asked);
+            blame.wait();
+        }
     }
 }
 

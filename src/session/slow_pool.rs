@@ -118,6 +118,11 @@ impl Pool {
         }
     }
 
+    /// True while something waits, or is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        !lock(&self.state).lanes.is_idle()
+    }
+
     /// The request that has waited longest for a thread.
     pub(crate) fn oldest_waiting(&self) -> Option<InFlight> {
         let state = lock(&self.state);

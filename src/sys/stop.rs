@@ -109,6 +109,8 @@ mod armed {
     static READERS: AtomicUsize = AtomicUsize::new(0);
     /// The process kills itself instead.
     static KILLS: AtomicBool = AtomicBool::new(false);
+    /// Or dies of a fault.
+    static ABORTS: AtomicBool = AtomicBool::new(false);
     /// It happens in every thread, not only in those that read requests.
     static ANYWHERE: AtomicBool = AtomicBool::new(true);
 
@@ -142,6 +144,9 @@ mod armed {
                 .compare_exchange(place, 0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok();
         if is_there {
+            if ABORTS.load(Ordering::Relaxed) {
+                std::process::abort();
+            }
             if KILLS.load(Ordering::Relaxed) {
                 let own = rustix::process::getpid();
                 let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
@@ -159,7 +164,7 @@ mod armed {
     }
 
     /// `ETCFS_TEST_KILLS` has an entry for each server, such as `Begun:9` for MKDIR in a thread that
-    /// reads requests, or `Begun:43*` for FALLOCATE in any.
+    /// reads requests, `Begun:43*` for FALLOCATE in any, or `Begun:43*!` for a fault there.
     pub(crate) fn is_server(n: u32) {
         let Ok(kills) = std::env::var("ETCFS_TEST_KILLS") else {
             return;
@@ -168,6 +173,9 @@ mod armed {
         let Some((point, opcode)) = entry.and_then(|entry| entry.split_once(':')) else {
             return;
         };
+        let fault = opcode.strip_suffix('!');
+        ABORTS.store(fault.is_some(), Ordering::Relaxed);
+        let opcode = fault.unwrap_or(opcode);
         let anywhere = opcode.strip_suffix('*');
         ANYWHERE.store(anywhere.is_some(), Ordering::Relaxed);
         let opcode = anywhere.unwrap_or(opcode);

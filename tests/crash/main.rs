@@ -7,6 +7,7 @@
 mod harness;
 
 mod calls;
+mod faults;
 mod left_open;
 mod processes;
 mod upgrade;

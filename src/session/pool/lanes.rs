@@ -157,6 +157,11 @@ impl<T: Waiting> Lanes<T> {
         self.list(account);
     }
 
+    /// Nothing waits, and nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
     /// Request `unique`, if it waits.
     pub(crate) fn find(&self, unique: u64) -> Option<&T> {
         let (account, at) = self.places.get(&unique)?;
