@@ -22,8 +22,8 @@ use lexopt::Arg;
 pub use error::CliError;
 pub use likely::likely;
 pub use mount8::{Wanted, asked_of_mount};
-pub(crate) use options::LogLevel;
 pub use options::Options;
+pub(crate) use options::{Cache, LogLevel};
 
 /// The text of `--help`.
 pub const HELP: &str = include_str!("cli/help.txt");
@@ -103,6 +103,19 @@ impl Options {
             (Some(_), _) => {}
             (None, Ok(keeper)) => self.keeper = Some(keeper),
             (None, Err(_)) => self.odd_keeper = Some(value.to_owned()),
+        }
+    }
+
+    /// As the option `cache=` with `value`, the environment's `ETCFS_CACHE`, unless an option has said it: the command line of
+    /// Bedrock is fixed (contract D1). A value that is none of the modes is kept, to be told about.
+    pub fn take_cache(&mut self, value: Option<&OsStr>) {
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return;
+        };
+        match (self.said_cache, table::cache(value)) {
+            (Some(_), _) => {}
+            (None, Ok(cache)) => self.cache = cache,
+            (None, Err(_)) => self.odd_cache = Some(value.to_owned()),
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod access;
 mod answer;
+mod cache;
 mod doctor;
 pub mod door;
 mod live;

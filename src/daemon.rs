@@ -35,7 +35,7 @@ use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result};
 use ending::{LAST_LINES, code, sent_to_all, signal_name, unmount};
 use keeper::Keeper;
-use settle::settle;
+use settle::{settle, with_cache_to_be_had};
 use start::Unserved;
 use std::process::ExitCode;
 
@@ -45,6 +45,7 @@ use std::process::ExitCode;
 /// background nobody reads what goes wrong after readiness.
 pub fn run(options: &Options, signals: &Signals, readiness: Readiness) -> ExitCode {
     settle(options);
+    let options = &with_cache_to_be_had(options);
     // In the background stderr ends with readiness; what takes its place is opened before there is a mount.
     if !options.foreground {
         log::System::open().use_when_told();

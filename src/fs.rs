@@ -13,6 +13,7 @@
 //! | [`backing`], [`handle`], [`node`] | the tables: backing ids, open files and directories, known inodes and where each was last found |
 //! | [`lower`] | from a name to a lower directory and a side, from there to a node, and from a node back to its inode |
 //! | [`attributes`], [`passthrough`], [`locks`], [`grants`], [`closing`] | what the kernel may keep, which files it reads by itself, clients' locks, set-id programs and devices, files that hang when they are closed |
+//! | [`watch`] | which names, attributes and listings the kernel keeps, and what makes it let go |
 //! | [`opens`], [`listing`] | opening files and listing directories for clients |
 //! | [`cross`] | a rename from one side to the other |
 //! | [`enforce`], [`journal`] | overrides, enforced, and what was done for them |
@@ -50,6 +51,7 @@ pub mod staging;
 pub mod stat;
 #[cfg(test)]
 mod survival;
+pub(crate) mod watch;
 
 use crate::ledger::Ledger;
 use crate::sys::inherit::Inherited;
@@ -84,6 +86,8 @@ pub struct Fs {
     pub(crate) grants: grants::Grants,
     /// How the kernel is told what it must not keep.
     pub(crate) notices: Arc<attributes::Notices>,
+    /// What the kernel keeps, where it is to keep anything.
+    pub(crate) watch: watch::CacheWatch,
     /// Which files the kernel reads and writes itself.
     pub(crate) passthrough: Arc<passthrough::Passthrough>,
     /// The configuration, and its file.
@@ -154,6 +158,7 @@ impl Fs {
             configuration: Configuration::new(lower.clone(), restored, settings.mountpoint.clone()),
             enforcer: Enforcer::new(lower.clone(), journal, settings.mountpoint.clone()),
             explain: Explainer::new(lower.clone(), &settings),
+            watch: watch::CacheWatch::over(ledger),
             lower,
             notices,
             passthrough,
@@ -180,7 +185,16 @@ impl Fs {
         self.configuration
             .change(commands, &|commands, old, new, rules| {
                 self.enforcer.end_superseded(commands, old, new, rules);
-            })
+            })?;
+        self.let_go();
+        Ok(())
+    }
+
+    /// Has the kernel let go of what it keeps: rules say something else of it, or what they have enforced was undone.
+    fn let_go(&self) {
+        if let Some(on) = self.watch.on() {
+            on.drop_everything();
+        }
     }
 
     /// Carries out what request `unique` writes to the configuration file through handle `fh`; see [`Configuration::write`].
@@ -195,7 +209,9 @@ impl Fs {
         let end: configuration::End<'_> = &|commands, old, new, rules| {
             self.enforcer.end_superseded(commands, old, new, rules);
         };
-        self.configuration.write((unique, fh), bytes, end)
+        let written = self.configuration.write((unique, fh), bytes, end);
+        self.let_go();
+        written
     }
 
     /// Takes text out of files that a predecessor has taken out of the configuration, and has not come to take out there.
@@ -204,6 +220,7 @@ impl Fs {
         self.configuration.go_on(&|commands, old, new, rules| {
             self.enforcer.end_superseded(commands, old, new, rules);
         });
+        self.let_go();
     }
 
     /// Who owns what is made for `caller`: the daemon's own user where it cannot make things in others' names.

@@ -21,6 +21,7 @@ pub(crate) mod flight;
 mod free;
 pub(crate) mod handle;
 pub(crate) mod header;
+pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod node;
@@ -37,6 +38,7 @@ use crate::sys::slots::Slots;
 use backing::BackingRecord;
 use handle::HandleRecord;
 use header::FirstPage;
+use kept::KeptRecord;
 use lock::OwnerRecord;
 use node::{Aside, NodeRecord, NodeTable};
 use place::PlaceRecord;
@@ -102,6 +104,8 @@ pub(crate) enum Region {
     Recordings,
     /// What those have and was not sent yet.
     Recorded,
+    /// [`kept::KeptRecord`].
+    Kept,
 }
 
 /// The most nodes that may be known. Addresses are set aside for them, memory is not.
@@ -142,6 +146,9 @@ const HANDLES: usize = if cfg!(target_pointer_width = "64") {
     1 << 18
 };
 
+/// The most names that the kernel keeps.
+const KEPT: usize = 1 << 16;
+
 /// Each region's room in bytes, in the order of the file.
 const REGIONS: &[(Region, usize)] = &[
     (Region::Header, 4096),
@@ -167,6 +174,7 @@ const REGIONS: &[(Region, usize)] = &[
     (Region::Places, 64 * 1024),
     (Region::Recordings, 4096),
     (Region::Recorded, RECORDED),
+    (Region::Kept, KEPT * size_of::<KeptRecord>()),
 ];
 
 /// By how many bits the room of what may grow is less than usual, in the order in which it is tried: a process may have fewer
@@ -186,7 +194,8 @@ const fn room((region, len): (Region, usize), scale: u32) -> usize {
         | Region::LargeFlights
         | Region::Messages
         | Region::Meters
-        | Region::Recorded => len >> scale,
+        | Region::Recorded
+        | Region::Kept => len >> scale,
         _ => len,
     }
 }

@@ -47,6 +47,7 @@ fn run(mut options: Options) -> Result<ExitCode, String> {
     options.take_environment(std::env::var_os("ETCFS_ENABLE_PASSTHROUGH").as_deref());
     options.take_survival(std::env::var_os("ETCFS_SURVIVE_SHUTDOWN").as_deref());
     options.take_keeper(std::env::var_os("ETCFS_KEEPER").as_deref());
+    options.take_cache(std::env::var_os("ETCFS_CACHE").as_deref());
     options.take_seccomp(std::env::var_os("ETCFS_SECCOMP").as_deref());
     options.take_appended(asked_of_mount);
     if let Err(error) = options.check_user(rustix::process::geteuid().as_raw()) {

@@ -22,10 +22,13 @@ mod rename;
 mod trial;
 mod xattr;
 
+pub(crate) use answer::keep_nothing;
+
 use crate::fs::Fs;
 use crate::fs::ids::NodeId;
 use crate::fs::locks::Wait;
 use crate::fs::node::Node;
+use crate::fs::watch::WatchLease;
 use crate::ledger::flight::tally::{Changer, CountChange};
 use crate::ledger::flight::{BEFORE, Flight};
 use etcfs_proto::abi::ROOT_ID;
@@ -290,6 +293,18 @@ impl<'a> Call<'a> {
             .get(NodeId::of(self.frame.head.nodeid))
             .filter(|node| node.is_known())
             .ok_or(Errno::STALE)
+    }
+
+    /// To be taken before `node` is looked at, for what the kernel may keep of it.
+    fn lease_of(&self, node: &Arc<Node>) -> Option<WatchLease> {
+        self.fs.watch.on()?.lease_of(node)
+    }
+
+    /// The request has changed what `name` leads to in the directory `dir`.
+    fn changed(&self, dir: NodeId, name: &CStr) {
+        if let Some(on) = self.fs.watch.on() {
+            on.changed(dir, name);
+        }
     }
 
     /// The number of the node that the request is about.

@@ -43,6 +43,8 @@ pub(crate) use way::Way;
 
 use crate::fs::backing::registry::Reach;
 use crate::ledger::Ledger;
+use crate::log;
+use etcfs_proto::flags::InitFlags;
 use lone_caller::Turns;
 use meter::InFlight;
 use rustix::thread::CpuSet;
@@ -75,6 +77,23 @@ impl Session {
             .stack_size(64 * 1024)
             .spawn(move || session.fs.passthrough.sweep())
             .map(drop)
+    }
+
+    /// Lets the kernel keep what lies in local directories, of which at most `most` are watched. Where that cannot be, the tree
+    /// [says why](crate::fs::watch::CacheWatch::why_off).
+    pub(crate) fn watch(&self, most: usize) {
+        let watch = &self.fs.watch;
+        if !self.agreed.flags.contains(InitFlags::CACHE_SYMLINKS) {
+            watch.say_off(
+                "the kernel cannot let names expire, which is known from Linux 6.2 on".into(),
+            );
+            return;
+        }
+        let lower = self.fs.lower.clone();
+        lower.nodes.links_are_kept();
+        if let Err(why) = watch.enable(self.kernel(), lower, most) {
+            log::error(format_args!("cache=watch keeps nothing: {why}"));
+        }
     }
 
     /// What is being worked on, and what has waited longest for a thread. Requests that wait for a lock are not among them.

@@ -288,6 +288,10 @@ fn agree_on_flags(offer: &Offer, wish: &Wish) -> InitFlags {
     if flags.contains(InitFlags::DIRECT_IO_ALLOW_MMAP) {
         flags.remove(InitFlags::AUTO_INVAL_DATA);
     }
+    // Where a symlink leads is kept for whoever lets names expire, which is known from Linux 6.2 on. It is kept for good.
+    if !offer.flags.contains(InitFlags::HAS_EXPIRE_ONLY) {
+        flags.remove(InitFlags::CACHE_SYMLINKS);
+    }
     // Without kernel-side permission checks the kernel fails the whole connection over this bit.
     if !wish.default_permissions && !flags.contains(InitFlags::POSIX_ACL) {
         flags.remove(InitFlags::ALLOW_IDMAP);

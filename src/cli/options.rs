@@ -21,6 +21,23 @@ pub(crate) enum LogLevel {
     Debug,
 }
 
+/// What the kernel may keep of names, attributes and listings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cache {
+    /// Nothing: whoever names a path is told what is so.
+    #[default]
+    Strict,
+    /// What lies in local directories, which are watched.
+    Watch,
+}
+
+impl Cache {
+    /// True for [`Cache::Watch`].
+    pub(crate) fn is_watch(self) -> bool {
+        self == Cache::Watch
+    }
+}
+
 /// Everything a command line can say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -68,6 +85,14 @@ pub struct Options {
     pub(crate) max_deaths: u8,
     /// What `ETCFS_KEEPER` said, if that is neither yes nor no.
     pub(crate) odd_keeper: Option<OsString>,
+    /// What the kernel may keep; none: nobody said. Once everything was read: [`Options::cache`].
+    pub(super) said_cache: Option<Cache>,
+    /// What `ETCFS_CACHE` said, if it is none of the modes.
+    pub(crate) odd_cache: Option<OsString>,
+    /// What the kernel may keep.
+    pub(crate) cache: Cache,
+    /// How many directories may be watched.
+    pub(crate) watches: usize,
     /// TERM and HUP, which shutdown sends to all, do not end the daemon.
     pub(crate) survive_shutdown: bool,
     /// A global directory's children stay local unless listed themselves (contract D39).
@@ -99,6 +124,10 @@ impl Default for Options {
             keeper: None,
             max_deaths: 5,
             odd_keeper: None,
+            said_cache: None,
+            odd_cache: None,
+            cache: Cache::default(),
+            watches: crate::fs::watch::WATCHES,
             survive_shutdown: false,
             legacy_global: false,
         }

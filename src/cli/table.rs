@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::error::CliError;
 use super::likely::likely;
-use super::options::{LogLevel, Options};
+use super::options::{Cache, LogLevel, Options};
 use crate::mount::{Atime, Method};
 use crate::sys::seccomp::Mode;
 
@@ -100,6 +100,19 @@ pub(super) const ROWS: &[OptionRow] = &[
     row(
         "keeper",
         Value("yes|no", |o, v| yes_or_no(v).map(|v| o.keeper = Some(v))),
+    ),
+    row(
+        "cache",
+        Value("strict|watch", |o, v| {
+            cache(v).map(|v| {
+                o.said_cache = Some(v);
+                o.cache = v;
+            })
+        }),
+    ),
+    row(
+        "watches",
+        Value("N", |o, v| watches(v).map(|v| o.watches = v)),
     ),
     row(
         "max_deaths",
@@ -329,6 +342,22 @@ pub(super) fn yes_or_no(value: &OsStr) -> Result<bool, &'static str> {
         b"no" => Ok(false),
         _ => Err("yes or no"),
     }
+}
+
+/// What the kernel may keep.
+pub(super) fn cache(value: &OsStr) -> Result<Cache, &'static str> {
+    match value.as_bytes() {
+        b"strict" => Ok(Cache::Strict),
+        b"watch" => Ok(Cache::Watch),
+        _ => Err("strict or watch"),
+    }
+}
+
+fn watches(value: &OsStr) -> Result<usize, &'static str> {
+    number(value)
+        .filter(|n| (1..=1_000_000).contains(n))
+        .map(|n| n as usize)
+        .ok_or("a number from 1 to 1000000")
 }
 
 /// A mode of the filter of system calls.

@@ -36,6 +36,7 @@ impl Control {
             Query::Stats { reset } => serde_json::to_vec(&self.stats(*reset)),
             Query::Which { path } => serde_json::to_vec(&self.which(path)?),
             Query::Journal => serde_json::to_vec(&self.journal()),
+            Query::Drop { path } => serde_json::to_vec(&self.let_go(path.as_deref())?),
             Query::Doctor => serde_json::to_vec(&self.doctor()),
             Query::Log(_)
             | Query::Trace(_)
@@ -83,6 +84,7 @@ impl Control {
             passthrough: self.passthrough(),
             transport: "/dev/fuse".to_owned(),
             init: self.init(),
+            cache: self.cache(),
             lock_waiters: session.waiters.len(),
             listeners: self.listeners.load(Ordering::Relaxed),
             servers: self
@@ -194,6 +196,7 @@ impl Control {
             path: format!("/{path}"),
             side: side_word(side).to_owned(),
             lower: lower(base, &path),
+            kept: self.keeps(&path, &found, side),
             global_rule: found.global.map(|at| shown(rules.path(at).to_bytes())),
             over: found.over.map(|over| OverrideReport {
                 kind: over.kind.word().to_owned(),

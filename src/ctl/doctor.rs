@@ -64,6 +64,7 @@ impl Control {
         let ids = session.fs.passthrough.registry.ids();
         findings.extend(advice::passthrough(&self.passthrough(), ids, offered));
         findings.extend(advice::kernel(&release, &init));
+        findings.push(advice::cache(&self.cache()));
         for side in [Side::Local, Side::Global] {
             findings.extend(self.lower(side));
         }

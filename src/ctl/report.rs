@@ -37,6 +37,9 @@ pub struct Stats {
     pub transport: String,
     /// What INIT agreed on.
     pub init: Init,
+    /// What the kernel keeps.
+    #[serde(default)]
+    pub cache: CacheReport,
     /// Requests that wait for a file lock.
     #[serde(default)]
     pub lock_waiters: usize,
@@ -165,6 +168,39 @@ pub struct PassthroughReport {
     pub reasons: Vec<String>,
 }
 
+/// What the kernel keeps of names, attributes and listings.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct CacheReport {
+    /// `strict` or `watch`; with the reason where that is not what was asked for.
+    pub mode: String,
+    /// Names that it may keep.
+    pub kept: u64,
+    /// Directories that are watched.
+    pub watched: u64,
+    /// How many may be.
+    pub most: u64,
+    /// Bytes that the daemon holds for them, about.
+    pub bytes: u64,
+    /// What events have made it let go of: names and attributes.
+    pub dropped_by_event: u64,
+    /// Times at which events were lost and everything was let go of.
+    pub overflows: u64,
+    /// Directories given up for others.
+    pub evicted: u64,
+    /// How long the oldest event waits that was not dealt with, milliseconds.
+    pub oldest_event_ms: u64,
+    /// A watch was not to be had.
+    #[serde(default)]
+    pub failed: bool,
+}
+
+/// `etcfsctl drop`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Names that were let go of.
+    pub names: u64,
+}
+
 /// What INIT agreed on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Init {
@@ -199,6 +235,9 @@ pub struct Which {
     pub over: Option<OverrideReport>,
     /// A symlink override above it, under which this path is not reached.
     pub hidden_by: Option<String>,
+    /// Whether the kernel keeps it, and why not.
+    #[serde(default)]
+    pub kept: String,
     /// What is there below.
     pub object: Option<ObjectReport>,
     /// Why there is nothing to say about what is there.

@@ -61,6 +61,12 @@ pub enum Query {
     Journal,
     /// A [`Doctor`](super::report::Doctor) report.
     Doctor,
+    /// Has the kernel let go of what it keeps: a [`Dropped`](super::report::Dropped) report.
+    Drop {
+        /// From the root of the mount; none: everything.
+        #[serde(default)]
+        path: Option<String>,
+    },
     /// Another server of the same program in place of this one: a [`Replaced`](super::report::Replaced) report, after which
     /// this server ends.
     Restart,

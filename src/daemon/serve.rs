@@ -58,6 +58,11 @@ pub(super) fn start(
             "ETCFS_KEEPER is {value:?}, and only yes and no are known: it counts for nothing"
         ));
     }
+    if let Some(value) = &options.odd_cache {
+        log::error(format_args!(
+            "ETCFS_CACHE is {value:?}, and only strict and watch are known: it counts for nothing"
+        ));
+    }
     let left = |number, what| -> Result<OwnedFd> {
         let fd = inherited.take(number);
         Ok(fd.ok_or(Unreadable::Broken(what))?)
@@ -70,6 +75,9 @@ pub(super) fn start(
         Session::over(ledger, device, fs, facts.agreed(), None).context("making the session")?;
     before();
     session.waiters.set_most(options.max_lock_waiters);
+    if options.cache.is_watch() {
+        session.watch(options.watches);
+    }
     let threads = options.threads.map(|n| usize::from(n.get()));
     let reach = match options.passthrough {
         true => Reach::Everything,
@@ -93,6 +101,7 @@ pub(super) fn start(
     };
     let left = Recorder::left(&session, inherited);
     session.start(threads).context("starting the workers")?;
+    crate::fs::watch::start(&session.fs).context("starting the threads that watch")?;
     if options.watchdog > 0 {
         let limit = Duration::from_secs(options.watchdog.into());
         watchdog::start(&session, limit).context("starting the watchdog")?;

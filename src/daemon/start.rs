@@ -190,6 +190,9 @@ pub(crate) fn wish(options: &Options) -> Wish {
         | InitFlags::SETXATTR_EXT
         | InitFlags::CREATE_SUPP_GROUP
         | InitFlags::DIRECT_IO_ALLOW_MMAP;
+    if options.cache.is_watch() {
+        flags |= InitFlags::CACHE_SYMLINKS | InitFlags::HAS_EXPIRE_ONLY;
+    }
     // Where nobody has asked for passthrough, root's daemon uses it for mappings of global files.
     let registers = options.passthrough || rustix::process::geteuid().is_root();
     if registers {

@@ -5,7 +5,7 @@ use crate::find::{self, Mount};
 use crate::stats::duration;
 use anyhow::{Context as _, Result};
 use argh::{ArgsInfo, FromArgs};
-use etcfs::ctl::report::{Doctor, Enforcement, JournalReport, Severity, Which};
+use etcfs::ctl::report::{Doctor, Dropped, Enforcement, JournalReport, Severity, Which};
 use etcfs::ctl::wire::Query;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -40,6 +40,47 @@ pub(crate) struct DoctorArgs {
     /// the mount point
     #[argh(positional)]
     mount: Option<PathBuf>,
+}
+
+/// Have the kernel let go of what it keeps.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "drop")]
+pub(crate) struct DropArgs {
+    /// the mount point, if PATH does not begin with it
+    #[argh(option)]
+    mount: Option<PathBuf>,
+    /// a name, or a directory with the names in it (default: everything)
+    #[argh(positional)]
+    path: Option<PathBuf>,
+}
+
+/// Lets go.
+pub(crate) fn drop_kept(how: &How, args: &DropArgs) -> Result<ExitCode> {
+    let (mount, path) = match (&args.mount, &args.path) {
+        (Some(at), path) => {
+            let mount = find::mount(Some(at))?;
+            let path = path.as_ref();
+            let below = path.map(|path| path.strip_prefix(&mount.at).unwrap_or(path).to_owned());
+            (mount, below)
+        }
+        (None, Some(path)) => {
+            let (mount, path) = find::mount_of(path)?;
+            (mount, Some(path))
+        }
+        (None, None) => (find::mount(None)?, None),
+    };
+    let text = |path: PathBuf| path.into_os_string().into_string().ok();
+    let path = match path {
+        Some(path) => Some(text(path).context("only paths in UTF-8 can be asked about")?),
+        None => None,
+    };
+    let ask = Query::Drop { path };
+    let (dropped, text): (Dropped, _) = report(how, &mount, &ask)?;
+    print(how, text, || match dropped.names {
+        1 => "1 name dropped\n".to_owned(),
+        n => format!("{n} names dropped\n"),
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Explains a path.
@@ -82,6 +123,7 @@ fn explain(mount: &Mount, which: &Which) -> String {
         Some(over) => lines.push(format!("override: {}", over.kind)),
         None => lines.push("override: none".to_owned()),
     }
+    lines.push(format!("kept by the kernel: {}", which.kept));
     if let Some(path) = &which.hidden_by {
         lines.push(format!("not reached: {path} is overridden by a symlink"));
     }

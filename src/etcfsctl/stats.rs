@@ -85,6 +85,24 @@ fn head(out: &mut String, stats: &Stats) -> std::fmt::Result {
         "\nnodes {}, handles {}, backing ids {}, lock waiters {}, listeners {}",
         stats.nodes, stats.handles, stats.backing_ids, stats.lock_waiters, stats.listeners
     )?;
+    let cache = &stats.cache;
+    write!(out, "cache {}", cache.mode)?;
+    if cache.mode == "watch" {
+        write!(
+            out,
+            ": {} names kept in {} directories watched (of {}), {} KiB; dropped by event {}, by overflow {} times, directories given \
+             up {}; oldest unhandled event {} ms",
+            cache.kept,
+            cache.watched,
+            cache.most,
+            cache.bytes >> 10,
+            cache.dropped_by_event,
+            cache.overflows,
+            cache.evicted,
+            cache.oldest_event_ms
+        )?;
+    }
+    writeln!(out)?;
     match stats.servers {
         0 => writeln!(out, "no keeper: the mount ends with this process")?,
         1 => writeln!(out, "kept; no process has had to take over")?,

@@ -290,6 +290,11 @@ impl Handles {
         Some(self.dirs.remove(&fh)?.what)
     }
 
+    /// The numbers of the directory handles.
+    pub(crate) fn dirs(&self) -> Vec<u64> {
+        self.dirs.keys().copied().collect()
+    }
+
     /// How many handles are open.
     pub(crate) fn len(&self) -> usize {
         self.files.len() + self.dirs.len()

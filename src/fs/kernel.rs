@@ -22,4 +22,12 @@ pub(crate) trait Kernel: Send + Sync {
     /// Has the kernel write what was stored in mappings of a file, and ask for its pages and attributes when it needs them
     /// next. This waits for requests about those pages, so no thread that answers them may do it.
     fn drop_pages(&self, node: NodeId);
+
+    /// Has the kernel look `name` in `dir` up when it is used next, and keeps what is mounted there (Linux 6.2; before, what is
+    /// mounted there goes). This waits for requests that the directory is locked for, so no thread that answers them may do it.
+    fn expire_entry(&self, dir: NodeId, name: &[u8]);
+
+    /// Has the kernel forget all names, at their next use, and with them what is mounted there. This never waits. False: the
+    /// kernel does not know how (before Linux 6.16).
+    fn expire_all(&self) -> bool;
 }

@@ -23,10 +23,11 @@ use foldhash::quality;
 pub(crate) use one::Node;
 use one::identity;
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// How many forgotten nodes stay in the table: a megabyte of them.
@@ -54,6 +55,20 @@ pub struct Nodes {
     forgotten: Mutex<VecDeque<NodeId>>,
     /// How many of those stay.
     most_forgotten: AtomicUsize,
+    /// See [`Nodes::links_are_kept`].
+    links_are_kept: AtomicBool,
+}
+
+/// Births within so many nanoseconds are told apart by no kernel's clock for certain (10 ms at most), and whoever was told of
+/// one is told otherwise soon after.
+const YOUNG: u64 = 200_000_000;
+
+/// True if what has this identity was born a moment ago, so that another one may get it with the number: see
+/// [`super::stat::Stat::key`].
+pub(crate) fn is_young(key: &Key) -> bool {
+    let now = clock_gettime(ClockId::Realtime);
+    let now = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+    now.abs_diff(key.generation) < YOUNG
 }
 
 impl Nodes {
@@ -93,7 +108,8 @@ impl Nodes {
         name: &CStr,
         asker: Changer<'_>,
     ) -> Result<Arc<Node>, Errno> {
-        if let Some(node) = self.find_any(&key) {
+        let known = self.find_any(&key).filter(|_| !self.renews(&key, kind));
+        if let Some(node) = known {
             if node.kind() == kind && self.revive(&node, asker) {
                 self.found_again(&node, parent, name);
                 return Ok(node);
@@ -128,7 +144,8 @@ impl Nodes {
         };
         let hash = self.hasher.hash_one(key);
         let (node, is_known) = self.by_key.choose(hash, |found| {
-            let same = |node: &Arc<Node>| node.key() == key && node.kind() == kind;
+            let renews = self.renews(&key, kind);
+            let same = |node: &Arc<Node>| !renews && node.key() == key && node.kind() == kind;
             match found.filter(|node| same(node) && self.revive(node, asker)) {
                 Some(node) => Ok((None, (node, true))),
                 None => fresh().map(|node| (Some(node.clone()), (node, false))),
@@ -138,6 +155,16 @@ impl Nodes {
             self.found_again(&node, parent, name);
         }
         Ok(node)
+    }
+
+    /// From here on the kernel keeps where symlinks lead, by their node's number.
+    pub(crate) fn links_are_kept(&self) {
+        self.links_are_kept.store(true, Ordering::Relaxed);
+    }
+
+    /// True if a symlink gets a number of its own each time that it is looked up: while another one may have its identity.
+    fn renews(&self, key: &Key, kind: u32) -> bool {
+        kind == libc::S_IFLNK && self.links_are_kept.load(Ordering::Relaxed) && is_young(key)
     }
 
     fn found_again(&self, node: &Node, parent: NodeId, name: &CStr) {

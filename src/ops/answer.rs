@@ -5,12 +5,15 @@ use crate::fs::attributes::may_be_kept;
 use crate::fs::ids::CONFIG_INO;
 use crate::fs::node::Node;
 use crate::fs::stat::Stat;
+use crate::fs::watch::{Valid, WatchLease};
+use etcfs_proto::Opcode;
 use etcfs_proto::abi::{Attr, AttrOut, EntryOut, ROOT_ID, Statx, SxTime};
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
-/// How long the kernel may use attributes, in nanoseconds. It rounds one up to a tick of its clock, which is enough to
+/// How long the kernel may use attributes. It rounds up to a tick of its clock, which is enough to
 /// save the GETATTR that would follow every LOOKUP, and too short for anyone to see something old by name: every path
 /// component is looked up anew (its own validity is 0).
-pub(crate) const ATTR_VALID_NSEC: u32 = 1;
+pub(crate) const ATTR_VALID: Valid = Valid::TICK;
 
 /// The attributes of a lower object, which is `node`, as the mount shows them.
 pub(crate) fn attr(fs: &Fs, node: &Node, stat: &Stat) -> Attr {
@@ -36,26 +39,44 @@ pub(crate) fn attr(fs: &Fs, node: &Node, stat: &Stat) -> Attr {
     }
 }
 
-/// How long the kernel may use the attributes of `node`, in nanoseconds.
-pub(crate) fn validity(node: &Node) -> u32 {
-    match may_be_kept(node) {
-        true => ATTR_VALID_NSEC,
-        false => 0,
-    }
+/// How long the kernel may use the attributes `stat` of `node`, which were looked at under `lease`.
+pub(crate) fn validity(fs: &Fs, lease: Option<&WatchLease>, node: &Node, stat: &Stat) -> Valid {
+    let watched = fs.watch.on().zip(lease);
+    let kept = watched.and_then(|(on, lease)| on.attributes(lease, node, stat));
+    kept.unwrap_or_else(|| match may_be_kept(node) {
+        true => ATTR_VALID,
+        false => Valid::NOT,
+    })
 }
 
 /// The answer to GETATTR and SETATTR.
-pub(crate) fn attr_out(attr: Attr, attr_valid_nsec: u32) -> AttrOut {
+pub(crate) fn attr_out(attr: Attr, valid: Valid) -> AttrOut {
     AttrOut {
-        attr_valid: 0,
-        attr_valid_nsec,
+        attr_valid: valid.sec,
+        attr_valid_nsec: valid.nsec,
         dummy: 0,
         attr,
     }
 }
 
-/// The answer to LOOKUP and to everything that creates a name.
-pub(crate) fn entry_out(fs: &Fs, nodeid: u64, attr: Attr, attr_valid_nsec: u32) -> EntryOut {
+/// The answer to LOOKUP of a name that is not there, and that the kernel may keep so.
+pub(crate) fn absent_out(valid: Valid) -> EntryOut {
+    EntryOut {
+        entry_valid: valid.sec,
+        entry_valid_nsec: valid.nsec,
+        ..EntryOut::default()
+    }
+}
+
+/// The answer to LOOKUP and to everything that creates a name, which may be used for as long as `valid`, and the attributes for
+/// as long as `attr_valid`.
+pub(crate) fn entry_out(
+    fs: &Fs,
+    nodeid: u64,
+    attr: Attr,
+    valid: Valid,
+    attr_valid: Valid,
+) -> EntryOut {
     EntryOut {
         nodeid,
         // The kernel has made the root by itself, with 0.
@@ -63,11 +84,34 @@ pub(crate) fn entry_out(fs: &Fs, nodeid: u64, attr: Attr, attr_valid_nsec: u32) 
             ROOT_ID => 0,
             _ => fs.settings.generation.into(),
         },
-        entry_valid: 0,
-        attr_valid: 0,
-        entry_valid_nsec: 0,
-        attr_valid_nsec,
+        entry_valid: valid.sec,
+        attr_valid: attr_valid.sec,
+        entry_valid_nsec: valid.nsec,
+        attr_valid_nsec: attr_valid.nsec,
         attr,
+    }
+}
+
+/// Has the answer `body` to a request of this kind say that nothing of it is kept.
+pub(crate) fn keep_nothing(opcode: Opcode, body: &mut [u8]) {
+    match opcode {
+        Opcode::LOOKUP => {
+            if let Ok((mut entry, _)) = EntryOut::read_from_prefix(body) {
+                entry.entry_valid = 0;
+                entry.entry_valid_nsec = 0;
+                entry.attr_valid = 0;
+                entry.attr_valid_nsec = 0;
+                let _ = entry.write_to_prefix(body);
+            }
+        }
+        Opcode::GETATTR | Opcode::SETATTR => {
+            if let Ok((mut answer, _)) = AttrOut::read_from_prefix(body) {
+                answer.attr_valid = 0;
+                answer.attr_valid_nsec = 0;
+                let _ = answer.write_to_prefix(body);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -130,6 +174,28 @@ pub(crate) fn decode_dev(dev: u32) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_is_given_again_lets_nothing_be_kept() {
+        let mut entry = EntryOut {
+            nodeid: 7,
+            entry_valid: 60,
+            attr_valid: 60,
+            ..EntryOut::default()
+        };
+        keep_nothing(Opcode::LOOKUP, entry.as_mut_bytes());
+        assert_eq!(
+            (entry.nodeid, entry.entry_valid, entry.attr_valid),
+            (7, 0, 0)
+        );
+        let mut attr = attr_out(config_attr(5), Valid { sec: 60, nsec: 1 });
+        keep_nothing(Opcode::GETATTR, attr.as_mut_bytes());
+        assert_eq!(
+            (attr.attr_valid, attr.attr_valid_nsec, attr.attr.size),
+            (0, 0, 5)
+        );
+        keep_nothing(Opcode::LOOKUP, &mut []);
+    }
 
     #[test]
     fn device_numbers_survive_the_wire() {

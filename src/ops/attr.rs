@@ -19,8 +19,9 @@ use std::sync::Arc;
 /// GETATTR. The kernel sends `fstat` without a handle, so an open file of the node answers if there is one.
 pub(crate) fn getattr(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
+    let lease = call.lease_of(&node);
     let stat = stat(call, &node, call.args::<GetattrIn>()?)?;
-    let valid = validity(&node);
+    let valid = validity(call.fs, lease.as_ref(), &node, &stat);
     call.reply
         .put(&attr_out(attr(call.fs, &node, &stat), valid));
     Ok(())
@@ -35,10 +36,12 @@ pub(crate) fn statx(call: &mut Call<'_>) -> Handled {
         fh: args.fh,
     };
     let node = call.node()?;
+    let lease = call.lease_of(&node);
     let stat = stat(call, &node, &plain)?;
+    let valid = validity(call.fs, lease.as_ref(), &node, &stat);
     call.reply.put(&StatxOut {
-        attr_valid: 0,
-        attr_valid_nsec: validity(&node),
+        attr_valid: valid.sec,
+        attr_valid_nsec: valid.nsec,
         flags: 0,
         spare: [0; 2],
         stat: answer::statx(call.fs, &node, &stat),
@@ -110,8 +113,9 @@ pub(crate) fn setattr(call: &mut Call<'_>) -> Handled {
     if valid.intersects(SetattrValid::ATIME | SetattrValid::MTIME) {
         call.act(|| object::set_times(fd, &times(args, valid)))?;
     }
+    let lease = call.lease_of(&node);
     let stat = Stat::of(fd)?;
-    let valid = validity(&node);
+    let valid = validity(call.fs, lease.as_ref(), &node, &stat);
     call.reply
         .put(&attr_out(attr(call.fs, &node, &stat), valid));
     Ok(())

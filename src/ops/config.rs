@@ -1,11 +1,12 @@
 //! The configuration file: its own, smaller handler table. Root reads and writes it; anyone may look at it.
 
-use super::answer::{ATTR_VALID_NSEC, attr_out, config_attr, entry_out};
+use super::answer::{ATTR_VALID, attr_out, config_attr, entry_out};
 use super::{Call, Handled, Row, connection, looks, lookup, row, slow, xattr};
 use crate::fs::config::CommandError;
 use crate::fs::configuration::Refused;
 use crate::fs::ids::{CONFIG_NAME, NodeId, is_config};
 use crate::fs::journal::Process;
+use crate::fs::watch::Valid;
 use crate::log;
 use crate::printable::printable;
 use etcfs_proto::abi::{
@@ -95,7 +96,7 @@ fn look_up(call: &mut Call<'_>) -> Handled {
     let attr = config_attr(call.fs.configuration.size());
     let id = NodeId::CONFIG.0;
     call.reply
-        .put(&entry_out(call.fs, id, attr, ATTR_VALID_NSEC));
+        .put(&entry_out(call.fs, id, attr, Valid::NOT, ATTR_VALID));
     Ok(())
 }
 
@@ -138,7 +139,7 @@ fn forbid(_: &mut Call<'_>) -> Handled {
 fn getattr(call: &mut Call<'_>) -> Handled {
     call.reply.put(&attr_out(
         config_attr(call.fs.configuration.size()),
-        ATTR_VALID_NSEC,
+        ATTR_VALID,
     ));
     Ok(())
 }
@@ -147,7 +148,7 @@ fn statx(call: &mut Call<'_>) -> Handled {
     let attr = config_attr(call.fs.configuration.size());
     call.reply.put(&StatxOut {
         attr_valid: 0,
-        attr_valid_nsec: 1,
+        attr_valid_nsec: ATTR_VALID.nsec,
         flags: 0,
         spare: [0; 2],
         stat: Statx {

@@ -2,7 +2,7 @@
 //! lower file system applies unless the directory has a default ACL (`FUSE_DONT_MASK`).
 
 use super::act::Actor;
-use super::answer::{ATTR_VALID_NSEC, attr, decode_dev, entry_out};
+use super::answer::{ATTR_VALID, attr, decode_dev, entry_out};
 use super::lookup::put_entry;
 use super::{Call, Handled, file};
 use crate::fs::budget::Charge;
@@ -14,6 +14,7 @@ use crate::fs::node::Node;
 use crate::fs::opens::lower_flags;
 use crate::fs::staging::open_regular;
 use crate::fs::stat::Stat;
+use crate::fs::watch::Valid;
 use crate::ledger::flight::tally::CountChange;
 use crate::sys::creds::{self, set_umask};
 use etcfs_proto::abi::{CreateIn, LinkIn, MkdirIn, MknodIn};
@@ -77,6 +78,7 @@ pub(crate) fn link(call: &mut Call<'_>) -> Handled {
         other => other?,
     }
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
+    call.changed(parent.id, name);
     // What was linked, whatever has that name by now.
     let stat = Stat::of(pinned.as_fd())?;
     put_made(call, &parent, name, &spot, &stat)
@@ -119,6 +121,7 @@ pub(crate) fn create(call: &mut Call<'_>) -> Handled {
         other => other?,
     };
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
+    call.changed(parent.id, name);
     let stat = Stat::of(fd.as_fd())?;
     let seen = Sighting {
         parent: parent.id,
@@ -169,13 +172,14 @@ fn opened_file(
     charge: Charge<'_>,
 ) {
     let valid = match node.side() {
-        Side::Local => ATTR_VALID_NSEC,
-        Side::Global => 0,
+        Side::Local => ATTR_VALID,
+        Side::Global => Valid::NOT,
     };
     call.reply.put(&entry_out(
         call.fs,
         node.id.0,
         attr(call.fs, node, stat),
+        Valid::NOT,
         valid,
     ));
     let opened = call.fs.opens.adopt(node, fd, stat, flags, charge);
@@ -218,6 +222,7 @@ fn make_as(
         other => other?,
     }
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
+    call.changed(parent.id, name);
     let stat = making.made(spot.dir(), name)?;
     put_made(call, &parent, name, &spot, &stat)
 }

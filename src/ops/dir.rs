@@ -5,8 +5,10 @@ use crate::fs::Fs;
 use crate::fs::handle::Dir;
 use crate::fs::listing;
 use crate::fs::node::Node;
+use crate::fs::watch::KeptPages;
 use etcfs_proto::DirPacker;
 use etcfs_proto::abi::{FsyncIn, OpenOut, ReadIn, ReleaseIn};
+use etcfs_proto::flags::OpenFlags;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -15,11 +17,21 @@ use std::sync::Arc;
 pub(crate) fn opendir(call: &mut Call<'_>) -> Handled {
     let node = call.node()?;
     let charge = call.charge()?;
+    let lease = call.lease_of(&node);
     let dir = listing::open(&call.fs.lower, &node)?;
+    let is_merged = dir.merge.get().is_none_or(Option::is_some);
     let fh = call.fs.opens.adopt_dir(&node, dir, charge);
+    let lease = lease.filter(|_| !is_merged);
+    let listed = call.fs.watch.on().zip(lease);
+    let listed = listed.map(|(on, lease)| on.listing(&lease, &node, fh));
+    let open_flags = match listed.unwrap_or(KeptPages::Unkept) {
+        KeptPages::Unkept => OpenFlags::empty(),
+        KeptPages::Filled => OpenFlags::CACHE_DIR,
+        KeptPages::Kept => OpenFlags::CACHE_DIR | OpenFlags::KEEP_CACHE,
+    };
     call.reply.put(&OpenOut {
         fh,
-        open_flags: 0,
+        open_flags: open_flags.bits(),
         backing_id: 0,
     });
     Ok(())

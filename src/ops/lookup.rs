@@ -1,11 +1,12 @@
 //! Names that are looked up, and what they led to: LOOKUP, FORGET, READLINK.
 
-use super::answer::{attr, entry_out, validity};
+use super::answer::{absent_out, attr, entry_out, validity};
 use super::{Call, Handled, malformed};
 use crate::fs::ids::NodeId;
 use crate::fs::lower::known::Sighting;
-use crate::fs::node::Node;
+use crate::fs::node::{Node, is_young};
 use crate::fs::stat::Stat;
+use crate::fs::watch::{Valid, WatchLease};
 use crate::ledger::flight::tally::CountChange;
 use etcfs_proto::abi::ForgetIn;
 use etcfs_proto::flags::InitFlags;
@@ -22,6 +23,8 @@ pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
     let name = call.name()?;
     let parent = call.node()?;
     let asker = call.actor().unvouched();
+    let watch = call.fs.watch.on();
+    let lease = watch.and_then(|on| on.lease(&parent));
     let spot = call.fs.lower.spot(&asker, &parent, name)?;
     let stat = spot.look(&asker, name);
     if call.fs.enforcer.may_take_long(&spot, &stat) {
@@ -30,7 +33,16 @@ pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
     let stat = call
         .fs
         .enforcer
-        .enforced(&spot, name, stat, call.frame.head.pid)?;
+        .enforced(&spot, name, stat, call.frame.head.pid);
+    let watched = watch.zip(lease.as_ref());
+    if stat.as_ref().err() == Some(&Errno::NOENT) {
+        let valid = watched.map(|(on, lease)| on.absence(lease, (&spot, name)));
+        if let Some(valid) = valid.filter(|&valid| valid != Valid::NOT) {
+            call.reply.put(&absent_out(valid));
+            return Ok(());
+        }
+    }
+    let stat = stat?;
     // What has just been made or linked is that, and no other.
     let is_awaited = !stat.is_dir() && call.fs.lower.sent_back.has(call.frame.head.pid);
     let seen = Sighting {
@@ -43,7 +55,10 @@ pub(crate) fn lookup(call: &mut Call<'_>) -> Handled {
         .fs
         .lower
         .meet(&seen, is_awaited, call.changes(CountChange::Given))?;
-    put_entry(call, &node, &stat);
+    let valid = watched.map_or(Valid::NOT, |(on, lease)| {
+        on.name(lease, (&spot, name), (&node, &stat))
+    });
+    put_kept(call, (&node, &stat), valid, lease.as_ref());
     Ok(())
 }
 
@@ -71,11 +86,22 @@ fn found_by_number(call: &mut Call<'_>, above: bool) -> Handled {
     Ok(())
 }
 
-/// Puts the entry of `node`, of which a lookup was counted, into the reply.
+/// Puts the entry of `node`, of which a lookup was counted, into the reply. The kernel keeps nothing of it.
 pub(super) fn put_entry(call: &mut Call<'_>, node: &Node, stat: &Stat) {
+    put_kept(call, (node, stat), Valid::NOT, None);
+}
+
+/// As [`put_entry`]; the name may be used for as long as `valid`.
+fn put_kept(
+    call: &mut Call<'_>,
+    (node, stat): (&Node, &Stat),
+    valid: Valid,
+    lease: Option<&WatchLease>,
+) {
     let attr = attr(call.fs, node, stat);
+    let attr_valid = validity(call.fs, lease, node, stat);
     let number = call.fs.settings.number_of(node.id);
-    let entry = entry_out(call.fs, number, attr, validity(node));
+    let entry = entry_out(call.fs, number, attr, valid, attr_valid);
     call.reply.put(&entry);
 }
 
@@ -101,7 +127,12 @@ fn forget_once(call: &Call<'_>, step: u64, node: NodeId, count: u64) {
     // Without a number (no kernel sends one so) nothing tells it from the one before.
     if unique == 0 || call.flight.steps(unique) < step {
         let asker = call.changes(CountChange::Step(step));
-        call.fs.lower.nodes.forget(node, count, asker);
+        let nodes = &call.fs.lower.nodes;
+        nodes.forget(node, count, asker);
+        let is_known = |node| nodes.get(node).is_some_and(|node| node.is_known());
+        if let Some(on) = call.fs.watch.on().filter(|_| !is_known(node)) {
+            on.forgotten(node);
+        }
     }
 }
 
@@ -113,5 +144,9 @@ pub(crate) fn readlink(call: &mut Call<'_>) -> Handled {
         .lower
         .read_link(&node, call.reply.space(TARGET_MAX))?;
     call.reply.truncate_body(len);
+    let (key, watch) = (node.key(), call.fs.watch.on());
+    if let Some(on) = watch.filter(|_| key.is_ambiguous() || is_young(&key)) {
+        on.told_young(node.id);
+    }
     Ok(())
 }

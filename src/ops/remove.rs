@@ -34,6 +34,7 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
     if was.is_some_and(|was| was != NOTHING && was != now) {
         // It was removed, and what has the name is another.
         call.fs.enforcer.note_change(&spot, call.frame.head.pid);
+        call.changed(parent.id, name);
         return Ok(());
     }
     call.begin(&now);
@@ -54,5 +55,6 @@ fn remove(call: &mut Call<'_>, flags: AtFlags) -> Handled {
         held.keep(&call.fs.lower);
     }
     call.fs.enforcer.note_change(&spot, call.frame.head.pid);
+    call.changed(parent.id, name);
     Ok(())
 }

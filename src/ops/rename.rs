@@ -10,6 +10,7 @@ use crate::fs::lower::resolve::Spot;
 use crate::fs::node::Node;
 use crate::fs::staging::sweep;
 use crate::fs::stat::Stat;
+use crate::fs::watch::{On, RenameEnd};
 use crate::log;
 use crate::printable::printable;
 use crate::sys::creds;
@@ -53,6 +54,13 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
     let from = lower.spot_in(&asker, &rules, &from_dir, old, false)?;
     let to = lower.spot_in(&asker, &rules, &to_dir, new, true)?;
     drop(rules);
+    let ends = (end(&from_dir, &from, old), end(&to_dir, &to, new));
+    let swaps = flags.contains(RenameFlags::EXCHANGE);
+    let may =
+        |on: &On| on.may_rename(&ends.0, &ends.1) & (!swaps || on.may_rename(&ends.1, &ends.0));
+    if call.begun().is_none() && !call.fs.watch.on().is_none_or(may) {
+        return Err(Errno::STALE.into());
+    }
     if from.side != to.side {
         return across(call, (&from_dir, &from), old, (&to_dir, &to), new, flags);
     }
@@ -97,6 +105,10 @@ fn run(call: &mut Call<'_>, newdir: u64, flags: RenameFlags) -> Handled {
 /// A name in a directory.
 type At<'a> = (&'a Arc<Node>, &'a Spot, &'a CStr);
 
+fn end<'a>(dir: &'a Arc<Node>, spot: &'a Spot, name: &'a CStr) -> RenameEnd<'a> {
+    RenameEnd { dir, spot, name }
+}
+
 /// What was renamed, and what it was exchanged with, if a predecessor has done that: where it was, `now` is something else.
 fn renamed(call: &Call<'_>, from: &Spot, now: Option<&Key>) -> Option<(Key, Option<Key>)> {
     let [dev, ino, generation, target @ .., _] = call.begun()?;
@@ -119,6 +131,20 @@ fn note(
     moved(call, to_dir, source, new);
     if let Some(target) = target {
         moved(call, from_dir, &target, old);
+    }
+    let Some(on) = call.fs.watch.on() else {
+        return;
+    };
+    let ends = (end(from_dir, from, old), end(to_dir, to, new));
+    let known = |key: &Key| call.fs.lower.nodes.find(key);
+    let (source, target) = (known(source), target.as_ref().map(known));
+    on.renamed(&ends.0, &ends.1, source.as_ref().map(|node| node.id));
+    if let Some(target) = &target {
+        on.arrived(&ends.0, target.as_ref().map(|node| node.id));
+    }
+    let mut both = [source, target.flatten()].into_iter().flatten();
+    if (from.place.is_some() || to.place.is_some()) && both.any(|node| node.is_dir()) {
+        on.moved_among_rules();
     }
 }
 
@@ -231,11 +257,14 @@ fn point(step: CopyStep) -> StopPoint {
 }
 
 /// Notes what has come to the other side.
-fn arrived(call: &Call<'_>, (_, from, _): At<'_>, (to_dir, to, new): At<'_>) {
+fn arrived(call: &Call<'_>, (from_dir, from, old): At<'_>, (to_dir, to, new): At<'_>) {
     call.fs.enforcer.note_change(from, call.frame.head.pid);
     call.fs.enforcer.note_change(to, call.frame.head.pid);
     if let Ok(stat) = Stat::at(to.dir(), new) {
         moved(call, to_dir, &stat.key(to.side), new);
+    }
+    if let Some(on) = call.fs.watch.on() {
+        on.renamed(&end(from_dir, from, old), &end(to_dir, to, new), None);
     }
 }
 

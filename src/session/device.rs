@@ -5,6 +5,7 @@ use crate::fs::ids::NodeId;
 use crate::fs::kernel::Kernel;
 use crate::sys::dev;
 use etcfs_proto::Reply;
+use etcfs_proto::flags::InvalEntryFlags;
 use etcfs_proto::notify::Notice;
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -65,5 +66,18 @@ impl Kernel for Device {
             off: 0,
             len: 0,
         });
+    }
+
+    fn expire_entry(&self, dir: NodeId, name: &[u8]) {
+        self.send(Notice::InvalEntry {
+            parent: self.number(dir),
+            name,
+            flags: InvalEntryFlags::EXPIRE_ONLY,
+        });
+    }
+
+    fn expire_all(&self) -> bool {
+        let mut reply = Reply::with_capacity(0);
+        rustix::io::write(&self.dev, Notice::IncEpoch.pack(&mut reply)).is_ok()
     }
 }

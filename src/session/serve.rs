@@ -139,10 +139,13 @@ pub(crate) fn answer_again<'r>(
     (errno, body): (i32, &[u8]),
 ) -> &'r [u8] {
     reply.clear();
-    reply.put_bytes(body);
     let Ok(frame) = Frame::cut(request.message) else {
         return reply.finish_error(unique_of(request.message).unwrap_or(0), errno);
     };
+    // What the predecessor has watched is watched no more.
+    let mut body = body.to_vec();
+    ops::keep_nothing(frame.opcode(), &mut body);
+    reply.put_bytes(&body);
     session.observers.each(|observer| observer.request(&frame));
     let times = Times {
         taken: request.taken,

@@ -1,7 +1,7 @@
 //! What the doctor says of what it has been told: values in, sentences out. Each finding says what is so, what it costs, and
 //! what to do about it if anything can be done.
 
-use crate::ctl::report::{Finding, Init, PassthroughReport, RequestReport, Severity};
+use crate::ctl::report::{CacheReport, Finding, Init, PassthroughReport, RequestReport, Severity};
 
 /// A request older than this is worth telling, microseconds.
 const SLOW: f64 = 2e6;
@@ -42,6 +42,50 @@ pub(crate) fn requests(requests: &[RequestReport]) -> Vec<Finding> {
         all.push(finding(Severity::Ok, "requests", text));
     }
     all
+}
+
+/// What the kernel keeps.
+pub(crate) fn cache(cache: &CacheReport) -> Finding {
+    let about = "cache";
+    let level = match cache {
+        CacheReport { mode, .. } if mode == "strict" => {
+            let text = "strict: the kernel keeps nothing, and every name is asked for (-o cache=watch keeps local ones)";
+            return finding(Severity::Ok, about, text.to_owned());
+        }
+        CacheReport { mode, .. } if mode != "watch" => {
+            return finding(Severity::Problem, about, mode.clone());
+        }
+        CacheReport { failed: true, .. } => {
+            let text = format!(
+                "the kernel gave no watch for a directory, so {} are watched at most and others are asked for each time: raise the \
+                 sysctl fs.inotify.max_user_watches and start the daemon anew (etcfsctl restart)",
+                cache.most
+            );
+            return finding(Severity::Problem, about, text);
+        }
+        _ if cache.oldest_event_ms > 1000 => Severity::Problem,
+        _ => Severity::Ok,
+    };
+    let mut text = format!(
+        "{} kept in {} of at most {}, {} let go of by events, events lost {}",
+        plural(cache.kept as usize, "name", "names"),
+        plural(
+            cache.watched as usize,
+            "watched directory",
+            "watched directories"
+        ),
+        cache.most,
+        cache.dropped_by_event,
+        plural(cache.overflows as usize, "time", "times"),
+    );
+    if level == Severity::Problem {
+        text.push_str(&format!(
+            "; an event has waited for {:.1} s, and what it is about is seen late: the machine is busy, or requests in many directories \
+             take long",
+            cache.oldest_event_ms as f64 / 1e3
+        ));
+    }
+    finding(level, about, text)
 }
 
 /// File locks: how many owners hold some, how many requests wait, those of each user, and how many a user's may be.

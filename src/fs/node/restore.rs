@@ -11,7 +11,7 @@ use crate::sys::inherit::Inherited;
 use foldhash::quality;
 use rustix::fd::OwnedFd;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// With fewer records a second thread is not worth its start.
@@ -64,6 +64,7 @@ impl Nodes {
             asleep: AtomicUsize::new(0),
             forgotten: Mutex::default(),
             most_forgotten: AtomicUsize::new(MOST_FORGOTTEN),
+            links_are_kept: AtomicBool::new(false),
         };
         nodes.root.hold_unnamed(Arc::new(dir));
         let hash = nodes.hasher.hash_one(root);
