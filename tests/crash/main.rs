@@ -9,6 +9,7 @@ mod harness;
 mod calls;
 mod faults;
 mod left_open;
+mod listings;
 mod processes;
 mod upgrade;
 mod waits;

@@ -4,7 +4,7 @@
 //! entries before it, so that a seek to an offset after removals lands further on and loses entries. Only a descriptor that
 //! is read on and never sought keeps its place there. Therefore what was read and did not fit into an answer is kept;
 //! so is what the last answer held, because the kernel asks again for that part of an answer that its caller's buffer
-//! had no room for (fs/fuse/readdir.c).
+//! had no room for (fs/fuse/readdir.c). All of it is lost with its server; see `go_back`.
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{RawDir, SeekFrom};
@@ -47,6 +47,8 @@ pub(crate) struct Ahead {
     at: usize,
     /// The descriptor has been read since it was last sought; perhaps nothing but hidden entries.
     moved: bool,
+    /// A predecessor has read from it.
+    inherited: bool,
 }
 
 impl Ahead {
@@ -55,6 +57,7 @@ impl Ahead {
         Ahead {
             begin: u64::MAX,
             moved: true,
+            inherited: true,
             ..Ahead::default()
         }
     }
@@ -80,7 +83,10 @@ impl Ahead {
         self.let_go(self.entries.len(), cookie);
         // A descriptor whose seek failed stands where it stood.
         self.begin = u64::MAX;
-        rustix::fs::seek(fd, SeekFrom::Start(cookie))?;
+        match std::mem::take(&mut self.inherited) {
+            true => go_back(fd, cookie)?,
+            false => _ = rustix::fs::seek(fd, SeekFrom::Start(cookie))?,
+        }
         self.begin = cookie;
         self.moved = false;
         Ok(())
@@ -180,6 +186,53 @@ impl Ahead {
         self.begin = cookie;
         self.at = 0;
     }
+}
+
+/// Goes to the entry behind `cookie` in a directory from which somebody else has read that far and further, who is gone.
+///
+/// Where offsets are numbers of entries, what was read and not given is the entries just before the place at which the
+/// descriptor stands: so many of them as the two offsets differ by, however many names before those have come or gone. If some
+/// of those themselves are gone, the last ones before them come twice; none is lost.
+fn go_back(fd: &OwnedFd, cookie: u64) -> Result<(), Errno> {
+    let stands = rustix::fs::seek(fd, SeekFrom::Current(0))?;
+    if stands == cookie {
+        // A seek to where it stands would find another place.
+        return Ok(());
+    }
+    let mut to = cookie;
+    if let Some(ahead) = stands
+        .checked_sub(cookie)
+        .filter(|_| cookie > 0 && may_count(fd))
+    {
+        let (behind, _) = count(fd)?;
+        rustix::fs::seek(fd, SeekFrom::Start(0))?;
+        let (all, are_numbers) = count(fd)?;
+        if are_numbers {
+            to = all.saturating_sub(behind).saturating_sub(ahead);
+        }
+    }
+    rustix::fs::seek(fd, SeekFrom::Start(to))?;
+    Ok(())
+}
+
+/// True on file systems whose offsets may be numbers of entries.
+fn may_count(fd: &OwnedFd) -> bool {
+    const RAMFS_MAGIC: u64 = 0x8584_58f6;
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    let kind = rustix::fs::fstatfs(fd).map(|stat| stat.f_type as u64 & 0xffff_ffff);
+    kind.is_ok_and(|kind| kind == RAMFS_MAGIC || kind == TMPFS_MAGIC)
+}
+
+/// How many entries there are from here to the end, and whether each one's cookie is its number.
+fn count(fd: &OwnedFd) -> Result<(u64, bool), Errno> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); CHUNK];
+    let mut entries = RawDir::new(fd, &mut buffer);
+    let (mut count, mut are_numbers) = (0, true);
+    while let Some(entry) = entries.next() {
+        count += 1;
+        are_numbers &= entry?.next_entry_cookie() == count;
+    }
+    Ok((count, are_numbers))
 }
 
 fn dirent_kind(kind: rustix::fs::FileType) -> u8 {
