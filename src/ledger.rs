@@ -123,7 +123,7 @@ const METERS: usize = if cfg!(target_pointer_width = "64") {
 };
 
 /// Room for the configuration's log, in bytes: two halves.
-pub(crate) const CONFIGURATION: usize = if cfg!(test) {
+const CONFIGURATION: usize = if cfg!(test) {
     16 << 20
 } else if cfg!(target_pointer_width = "64") {
     256 << 20
@@ -264,6 +264,17 @@ impl Ledger {
     /// ENOMEM.
     pub(crate) fn private() -> Result<&'static Ledger, Errno> {
         Ledger::begin(Shared::private)
+    }
+
+    /// As [`Ledger::private`], of a process with few addresses.
+    #[cfg(test)]
+    pub(crate) fn least() -> &'static Ledger {
+        let least = len(SCALES[SCALES.len() - 1]);
+        let memory = |len| match len <= least {
+            true => Shared::private(len),
+            false => Err(Errno::NOMEM),
+        };
+        Ledger::begin(memory).expect("memory")
     }
 
     fn begin(memory: impl Fn(usize) -> Result<Shared, Errno>) -> Result<&'static Ledger, Errno> {

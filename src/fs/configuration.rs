@@ -172,7 +172,7 @@ impl Configuration {
             Ok(_) if changed || handle.leftover() == before => {}
             Ok(taken) => {
                 let noted = lock(&self.kept).note_write((unique, fh), &handle, *taken as i64);
-                noted.map_err(|_| CommandError::new(handle.leftover(), Problem::NoRoom))?;
+                noted.map_err(|_| CommandError::new(handle.leftover(), self.no_room()))?;
             }
             Err(error) => {
                 let answer = -i64::from(error.errno());
@@ -215,6 +215,10 @@ impl Configuration {
         }
     }
 
+    fn no_room(&self) -> Problem {
+        Problem::NoRoom(lock(&self.kept).room())
+    }
+
     /// True if anything has changed.
     fn carry_out(
         &self,
@@ -222,14 +226,14 @@ impl Configuration {
         written: Option<(u64, u64, &[u8], i64)>,
         end: End<'_>,
     ) -> Result<bool, CommandError> {
-        let mut room = ConfigurationKept::ROOM;
+        let mut room = lock(&self.kept).room();
         let mut read = |command: &Command, path| {
             let refused = |problem| CommandError::new(&command.line(), problem);
             let text = own(|| self.read_source(path));
             let text = text.map_err(|errno| refused(Problem::Source(errno)))?;
             room = room
                 .checked_sub(text.len())
-                .ok_or_else(|| refused(Problem::NoRoom))?;
+                .ok_or_else(|| refused(self.no_room()))?;
             Ok(text)
         };
         let texts = commands
@@ -254,7 +258,7 @@ impl Configuration {
         };
         if noted.is_err() {
             let line = commands.last().map(Command::line).unwrap_or_default();
-            return Err(CommandError::new(&line, Problem::NoRoom));
+            return Err(CommandError::new(&line, self.no_room()));
         }
         let rules = self.lower.put_in_force(next.compile(version));
         *lock(&self.config) = next.clone();

@@ -56,6 +56,11 @@ impl Log {
         }
     }
 
+    /// How many bytes of entries there can be.
+    pub(crate) fn room(&self) -> usize {
+        size_of::<AtomicU64>() * self.halves[0].len()
+    }
+
     /// How many words it has.
     pub(crate) fn len(&self) -> usize {
         usize::try_from(self.count.load(Ordering::Acquire) & !SECOND).unwrap_or(usize::MAX)

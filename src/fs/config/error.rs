@@ -1,7 +1,6 @@
 //! Why a command was refused.
 
 use crate::fs::rules::PathProblem;
-use crate::ledger::CONFIGURATION;
 use rustix::io::Errno;
 use std::fmt;
 
@@ -33,8 +32,8 @@ pub enum Problem {
     SourceNotRead,
     /// The configuration would exceed [`super::TEXT_MAX`].
     Full,
-    /// The texts that are injected would exceed what there is room for.
-    NoRoom,
+    /// The texts that are injected would exceed what there is room for, in bytes: less where the process may have few addresses.
+    NoRoom(usize),
 }
 
 /// A refused command. Its text is one line that names the offending one and the remedy; the daemon logs it, because the
@@ -65,7 +64,7 @@ impl CommandError {
             Problem::LongContent
             | Problem::Path(PathProblem::LongComponent | PathProblem::Long) => Errno::NAMETOOLONG,
             Problem::Source(errno) => errno,
-            Problem::Full | Problem::NoRoom => Errno::NOSPC,
+            Problem::Full | Problem::NoRoom(_) => Errno::NOSPC,
             Problem::UnknownCommand
             | Problem::UnknownType
             | Problem::Path(_)
@@ -122,10 +121,10 @@ impl fmt::Display for CommandError {
             Problem::Full => {
                 out.write_str("the configuration would exceed 4 MiB; remove rules first")
             }
-            Problem::NoRoom => write!(
+            Problem::NoRoom(room) => write!(
                 out,
-                "the texts of all injections would exceed {} MiB; remove inject overrides, or shorten what they inject",
-                (CONFIGURATION / 2) >> 20
+                "the texts of all injections would exceed {} KiB; remove inject overrides, or shorten what they inject",
+                room >> 10
             ),
         }
     }

@@ -9,7 +9,7 @@ use crate::fs::config::{Command, Config, LineBuffer};
 use crate::fs::config_handle::{ConfigHandle, Shown};
 use crate::ledger::fields::FieldWriter;
 use crate::ledger::log::{Full, Log};
-use crate::ledger::{CONFIGURATION, Ledger, Region, Unreadable};
+use crate::ledger::{Ledger, Region, Unreadable};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Set by the kernel in the number of a request that it hands out once more (`FUSE_UNIQUE_RESEND`, Linux 6.9).
@@ -49,9 +49,6 @@ pub(super) struct Unfinished {
 }
 
 impl ConfigurationKept {
-    /// How many bytes of texts there is room for.
-    pub(super) const ROOM: usize = CONFIGURATION / 2;
-
     /// What `ledger` says. Nothing is version 1 of an empty configuration.
     ///
     /// # Errors
@@ -84,6 +81,11 @@ impl ConfigurationKept {
         }
         kept.ending = kept.unfinished.is_some();
         Ok(kept)
+    }
+
+    /// How many bytes of texts there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.log.room()
     }
 
     #[cfg(test)]

@@ -287,6 +287,29 @@ fn a_log_that_grows_is_written_anew_and_says_the_same() {
     });
 }
 
+/// With few addresses there is room for less, and the refusal says for how much.
+#[test]
+fn texts_without_room_are_refused_in_figures_of_the_room_that_there_is() {
+    with_lower(|lower| {
+        let ledger = Ledger::least();
+        let restored = Restored::over(ledger).unwrap();
+        let mut configuration = Configuration::new(lower.clone(), restored, Box::default());
+        let room = lock(&configuration.kept).room();
+        assert!(room < 1 << 20, "{room}");
+        let large: Arc<[u8]> = vec![b'x'; room + 1].into();
+        configuration.make_up_sources(Sources::from([(b"/large"[..].into(), large)]));
+        configuration.open(1, || 1).unwrap();
+        let line = b"add_override inject /file /large\n";
+        let refused = configuration.write((2, 1), line, &|_, _, _, _| {});
+        let Err(Refused::Now(error)) = refused else {
+            panic!("it does not fit");
+        };
+        assert_eq!(error.problem(), Problem::NoRoom(room));
+        let said = format!("would exceed {} KiB;", room >> 10);
+        assert!(error.to_string().contains(&said), "{error}");
+    });
+}
+
 #[test]
 fn texts_without_room_are_refused_and_nothing_changes() {
     with_lower(|lower| {
