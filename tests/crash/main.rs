@@ -10,6 +10,7 @@ mod calls;
 mod faults;
 mod left_open;
 mod listings;
+mod ordinary;
 mod processes;
 mod upgrade;
 mod waits;

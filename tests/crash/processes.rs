@@ -47,7 +47,7 @@ fn all_gone(etcfs: &Etcfs) {
     until("all have ended", || all_of(&etcfs.mnt()).is_empty());
 }
 
-fn of(found: &Processes, which: usize) -> i32 {
+pub fn of(found: &Processes, which: usize) -> i32 {
     let all = [found.server, found.keeper, found.spare];
     all[which].expect("it is there")
 }

@@ -1,9 +1,7 @@
 //! Who may register files: CAP_SYS_ADMIN of the initial user namespace decides.
 
+use super::harness::{NOBODY, for_everybody};
 use super::*;
-
-/// `nobody`, who is in Debian's passwd: fusermount3 asks for a name.
-const NOBODY: u32 = 65534;
 
 /// Runs the daemon in the background by way of `command`, whose last argument it becomes.
 fn in_background(mut command: Command, bases: &Bases, options: &str) -> Output {
@@ -14,29 +12,6 @@ fn in_background(mut command: Command, bases: &Bases, options: &str) -> Output {
         .env("ETCFS_ENABLE_PASSTHROUGH", "1")
         .stdin(Stdio::null());
     command.output().expect("start it")
-}
-
-/// Puts a device that everybody may use, as udev makes it, at /dev/fuse of this namespace, and a copy of the daemon
-/// where everybody may run it.
-fn for_everybody(env: &Env, bases: &Bases) -> std::path::PathBuf {
-    let device = env.scratch().join("fuse");
-    let mode = Mode::from_raw_mode(0o666);
-    mknodat(
-        CWD,
-        &device,
-        FileType::CharacterDevice,
-        mode,
-        makedev(10, 229),
-    )
-    .expect("mknod");
-    fs::set_permissions(&device, fs::Permissions::from_mode(0o666)).expect("chmod");
-    rustix::mount::mount_bind(&device, "/dev/fuse").expect("bind the device");
-    for dir in [bases.local(), bases.global()] {
-        std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).expect("chown");
-    }
-    let program = env.scratch().join("etcfs");
-    fs::copy(env!("CARGO_BIN_EXE_etcfs"), &program).expect("copy the daemon");
-    program
 }
 
 #[test]
