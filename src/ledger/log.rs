@@ -58,7 +58,7 @@ impl Log {
 
     /// How many bytes of entries there can be.
     pub(crate) fn room(&self) -> usize {
-        size_of::<AtomicU64>() * self.halves[0].len()
+        size_of_val(self.halves[0])
     }
 
     /// How many words it has.
