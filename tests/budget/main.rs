@@ -6,6 +6,7 @@
 mod growth;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod watched;
 
 use etcfs_proto::Opcode;
 use harness::{Env, Etcfs, Opts, Request, Trace, private};
@@ -41,7 +42,7 @@ fn served(env: &Env) -> Etcfs {
     let etcfs = Etcfs::start(
         env,
         Opts {
-            options: vec!["passthrough".into()],
+            options: vec!["passthrough".into(), "cache=strict".into()],
             ..Opts::default()
         },
     );
@@ -178,6 +179,7 @@ fn stat_of_a_global_name_takes_no_more_than_of_a_local_one() {
                 env,
                 Opts {
                     config: vec!["add_global /hosts".into()],
+                    options: vec!["cache=strict".into()],
                     ..Opts::default()
                 },
             );
@@ -239,7 +241,7 @@ fn a_global_file_costs_a_request_for_each_look_at_its_handle_and_none_by_name() 
         let etcfs = Etcfs::start(
             env,
             Opts {
-                options: vec!["passthrough".into()],
+                options: vec!["passthrough".into(), "cache=strict".into()],
                 config: vec!["add_global /g".into()],
                 ..Opts::default()
             },

@@ -7,6 +7,7 @@ mod crowded;
 mod harness;
 mod kept;
 mod killed;
+mod parties;
 
 mod ruled;
 mod through;

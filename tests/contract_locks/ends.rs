@@ -109,7 +109,8 @@ fn a_local_file_open_for_reading_knows_its_end_after_a_tick_9_1() {
     use std::io::{Seek as _, SeekFrom, Write as _};
     for options in MODES {
         private(DEADLINE, move |env| {
-            let (_etcfs, [mount, beneath]) = local_places(env, options);
+            let strict = [options, &["cache=strict"]].concat();
+            let (_etcfs, [mount, beneath]) = local_places(env, &strict);
             let mut file = fs::File::open(&mount).expect("open");
             let mut other = fs::File::options()
                 .append(true)

@@ -83,12 +83,19 @@ impl On {
         if node == NodeId::NOWHERE {
             return;
         }
-        let known = self.lower.nodes.get(node);
-        if let Some(known) = known.filter(|known| known.has_pages()) {
+        let Some(known) = self.lower.nodes.get(node) else {
+            return;
+        };
+        if known.has_pages() {
             known.drop_pages();
             self.kernel.drop_pages(node);
         } else if attributes {
-            self.kernel.drop_attributes(node);
+            // Of what clients write nothing is kept, and a notice would have the kernel refuse what is just being answered
+            // (`crate::fs::attributes`). Nobody begins to write meanwhile.
+            let handles = known.handles();
+            if !handles.any_writable() && handles.opening == 0 {
+                self.kernel.drop_attributes(node);
+            }
         }
     }
 
