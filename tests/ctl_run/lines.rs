@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn the_watchdog_tells_once_of_a_request_that_hangs_and_of_its_end() {
     private(DEADLINE, |env| {
-        let below = Etcfs::start(env, Opts::default());
+        let below = Etcfs::start(env, Opts::strict());
         fs::create_dir(below.mnt().join("dir")).expect("mkdir");
         fs::write(below.mnt().join("dir/hosts"), "x").expect("write");
         let at = env.dir("second");

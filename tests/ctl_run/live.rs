@@ -54,7 +54,7 @@ impl Drop for Follower {
 #[test]
 fn a_line_names_process_path_result_and_side() {
     private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
+        let etcfs = Etcfs::start(env, Opts::strict());
         let mnt = etcfs.mnt();
         fs::create_dir(mnt.join("dir")).expect("mkdir");
         let mut log = Follower::start(&mnt, &["log", "--op", "UNLINK,RENAME2,RENAME,MKDIR"]);
@@ -84,7 +84,7 @@ fn a_line_names_process_path_result_and_side() {
 #[test]
 fn filters_leave_out_what_was_not_asked_for() {
     private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
+        let etcfs = Etcfs::start(env, Opts::strict());
         let mnt = etcfs.mnt();
         fs::create_dir(mnt.join("in")).expect("mkdir");
         fs::create_dir(mnt.join("inside")).expect("mkdir");
@@ -111,7 +111,7 @@ fn filters_leave_out_what_was_not_asked_for() {
 #[test]
 fn trace_shows_both_sides_of_the_wire() {
     private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
+        let etcfs = Etcfs::start(env, Opts::strict());
         let mnt = etcfs.mnt();
         let mut trace = Follower::start(&mnt, &["trace", "--op", "mkdir"]);
         fs::create_dir(mnt.join("dir")).expect("mkdir");
@@ -132,7 +132,7 @@ fn trace_shows_both_sides_of_the_wire() {
 #[test]
 fn a_listener_that_goes_away_is_forgotten() {
     private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
+        let etcfs = Etcfs::start(env, Opts::strict());
         let mnt = etcfs.mnt();
         drop(Follower::start(&mnt, &["log"]));
         while json(&["stats", arg(&mnt)])["listeners"] != 0 {
@@ -145,7 +145,7 @@ fn a_listener_that_goes_away_is_forgotten() {
 #[test]
 fn a_listener_that_does_not_read_stops_nobody_and_learns_what_it_missed() {
     private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
+        let etcfs = Etcfs::start(env, Opts::strict());
         let mnt = etcfs.mnt();
         let mut log = Follower::start(&mnt, &["--json", "log", "--op", "LOOKUP"]);
         let pid = rustix::process::Pid::from_child(&log.child);
@@ -176,7 +176,7 @@ fn a_listener_that_does_not_read_stops_nobody_and_learns_what_it_missed() {
 #[test]
 fn an_unknown_request_or_error_is_refused_in_words() {
     private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
+        let etcfs = Etcfs::start(env, Opts::strict());
         let mnt = etcfs.mnt();
         assert!(failure(&["log", "--op", "DANCE", arg(&mnt)]).contains("no request called DANCE"));
         assert!(

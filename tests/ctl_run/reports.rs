@@ -23,7 +23,7 @@ fn op<'a>(ops: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Valu
 #[test]
 fn stats_count_every_request_and_its_error() {
     private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
+        let etcfs = Etcfs::start(env, Opts::strict());
         let mnt = etcfs.mnt();
         fs::write(mnt.join("file"), vec![7; 10_000]).expect("write");
         fs::read(mnt.join("file")).expect("read");

@@ -114,7 +114,7 @@ fn top_shows_who_and_what_and_takes_keys() {
             env,
             Opts {
                 config: vec!["add_global /passwd".to_owned()],
-                ..Opts::default()
+                ..Opts::strict()
             },
         );
         let mnt = etcfs.mnt();
@@ -208,7 +208,7 @@ fn the_screenshot_in_the_readme_is_what_top_shows() {
             config: ["passwd", "group", "hosts"]
                 .map(|name| format!("add_global /{name}"))
                 .into(),
-            options: vec!["threads=2".to_owned()],
+            options: vec!["threads=2".to_owned(), "cache=strict".to_owned()],
             ..Opts::default()
         };
         let etcfs = Etcfs::start(env, opts);

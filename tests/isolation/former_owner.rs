@@ -205,6 +205,8 @@ fn on(env: &Env, lower: Lower, passthrough: bool) {
         options: passthrough
             .then(|| "passthrough".to_owned())
             .into_iter()
+            // What root does beneath counts at once.
+            .chain(["cache=strict".to_owned()])
             .collect(),
         config: vec!["add_global /shared".to_owned()],
         ..Opts::default()

@@ -57,7 +57,8 @@ fn on_both_sides(body: fn(&Etcfs, &Path, &Path)) {
             env,
             Opts {
                 config: vec!["add_global /global".into()],
-                ..Opts::default()
+                // The name that was looked up last is told, and what is kept is not looked up.
+                ..Opts::strict()
             },
         );
         for (side, name) in [(etcfs.local(), "local"), (etcfs.global(), "global")] {

@@ -240,6 +240,7 @@ fn an_old_files_first_list_counts_at_once() {
                 rustix::fs::setxattr(&path, ACCESS, list, rustix::fs::XattrFlags::empty())
                     .expect("setxattr beneath");
             }
+            etcfs.settle();
             let opened = pair.same_as(&reader, "open with a list", |root| {
                 open(root, "old", OFlags::RDONLY).map(drop)
             });
@@ -249,6 +250,7 @@ fn an_old_files_first_list_counts_at_once() {
                 let mode = Mode::from_raw_mode(0o640);
                 rustix::fs::chmod(base.join("old"), mode).expect("chmod");
             }
+            etcfs.settle();
         }
     });
 }

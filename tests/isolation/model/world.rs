@@ -86,10 +86,11 @@ impl World {
         let opts = |stratum: &str| Opts {
             lower: case.lower,
             stratum: stratum.to_owned(),
+            // What is done beneath counts at once; `tests/cache` has parties for the other mode.
             options: if case.passthrough {
-                vec!["passthrough".to_owned()]
+                vec!["passthrough".to_owned(), "cache=strict".to_owned()]
             } else {
-                Vec::new()
+                vec!["cache=strict".to_owned()]
             },
             config: if case.global {
                 vec!["add_global /tree".to_owned()]
