@@ -12,6 +12,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("FILE LOCKS", include_str!("topics/locks.txt")),
     ("RENAMES ACROSS SIDES", include_str!("topics/renames.txt")),
     ("PASSTHROUGH", include_str!("topics/passthrough.txt")),
+    ("CACHE", include_str!("topics/cache.txt")),
     ("SECURITY", include_str!("topics/security.txt")),
     ("COSTS", include_str!("topics/costs.txt")),
     ("SURVIVAL", include_str!("topics/survival.txt")),

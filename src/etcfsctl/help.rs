@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 /// What is explained besides the commands: name, one line, text.
-const TOPICS: [(&str, &str, &str); 9] = [
+const TOPICS: [(&str, &str, &str); 10] = [
     (
         "limits",
         "what differs from a native file system, and what to do instead",
@@ -26,6 +26,11 @@ const TOPICS: [(&str, &str, &str); 9] = [
         "passthrough",
         "what the kernel reads, writes and maps by itself",
         include_str!("../docs/topics/passthrough.txt"),
+    ),
+    (
+        "cache",
+        "what the kernel keeps of names, attributes and listings, and what makes it let go",
+        include_str!("../docs/topics/cache.txt"),
     ),
     (
         "security",

@@ -56,17 +56,6 @@ impl Default for Opts {
     }
 }
 
-impl Opts {
-    /// A daemon that has the kernel keep nothing, whatever `ETCFS_CACHE` says: for tests that count requests, or look at once at
-    /// what was changed beneath.
-    pub fn strict() -> Self {
-        Self {
-            options: vec!["cache=strict".to_owned()],
-            ..Self::default()
-        }
-    }
-}
-
 /// A lower file system seen twice: `fs`, in which the daemon mounts, and `below`, where its mount never appears.
 #[derive(Debug, Clone)]
 pub struct Bases {
@@ -363,26 +352,6 @@ impl Etcfs {
     /// The configuration as it reads.
     pub fn read_config(&self) -> io::Result<String> {
         fs::read_to_string(self.mnt().join(CONFIG))
-    }
-
-    /// Waits until what was changed beneath is seen by whoever asks. The events of changes come one after another, so what is
-    /// changed last is seen last. Nothing is done where nothing is kept.
-    pub fn settle(&self) {
-        if std::env::var_os("ETCFS_CACHE").is_none_or(|mode| mode != *"watch") {
-            return;
-        }
-        let (above, below) = (self.mnt().join(".settles"), self.local().join(".settles"));
-        let until = Instant::now() + START;
-        for there in [true, false] {
-            let _ = fs::metadata(&above);
-            match there {
-                true => drop(fs::write(&below, "")),
-                false => drop(fs::remove_file(&below)),
-            }
-            while above.exists() != there {
-                assert!(Instant::now() < until, "a change beneath is not seen");
-            }
-        }
     }
 
     /// Sends a signal to the daemon alone: SIGSTOP and SIGCONT to what serves, SIGKILL to all of its processes, and others to the

@@ -11,6 +11,7 @@
 )]
 
 mod acl;
+mod cache;
 mod daemon;
 mod forget;
 mod kernel;
