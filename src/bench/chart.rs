@@ -2,7 +2,7 @@
 //!
 //! Drawn in pixels: the axes of a plotting library name the places between discrete rows, not the rows.
 
-use super::results::{MODES, ResultRow, Results};
+use super::results::{BINDFS, MODES, PASSED, ResultRow, Results, STRICT, WATCH};
 use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -17,18 +17,20 @@ const LEFT: i32 = 330;
 const RIGHT: i32 = WIDTH - 50;
 const TOP: i32 = 92;
 const BOTTOM: i32 = 30;
-/// Height of a bar, of a row of three with the gap beneath it, and of a file system's heading.
+/// Height of a bar, how many a row has, its height with the gap beneath it, and of a file system's heading.
 const BAR: i32 = 8;
-const ROW: i32 = 3 * BAR + 8;
+const BARS: i32 = COLOURS.len() as i32;
+const ROW: i32 = BARS * BAR + 8;
 const HEADING: i32 = 34;
 /// The lines of the scale.
 const TICKS: [f64; 10] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];
 const GREY: RGBColor = RGBColor(218, 218, 218);
 /// What each mode's bars are filled with.
-const COLOURS: [(&str, RGBColor); 3] = [
-    (MODES[1], RGBColor(150, 190, 230)),
-    (MODES[2], RGBColor(20, 90, 170)),
-    (MODES[3], RGBColor(225, 140, 40)),
+const COLOURS: [(&str, RGBColor); 4] = [
+    (STRICT, RGBColor(150, 190, 230)),
+    (PASSED, RGBColor(20, 90, 170)),
+    (WATCH, RGBColor(40, 140, 90)),
+    (BINDFS, RGBColor(225, 140, 40)),
 ];
 
 /// A position on the scale, and how far it goes.
@@ -77,7 +79,7 @@ pub(crate) fn draw(results: &Results, path: &Path) -> Result<()> {
     let rows: Vec<&ResultRow> = results
         .rows
         .iter()
-        .filter(|row| row.ratio(MODES[2]).is_some() && !left_out(row))
+        .filter(|row| row.ratio(PASSED).is_some() && !left_out(row))
         .collect();
     let mut lowers: Vec<&str> = rows.iter().map(|row| row.lower).collect();
     lowers.dedup();
@@ -129,7 +131,7 @@ fn frame(area: &Area<'_>, scale: &Scale, end: i32) -> Result<()> {
 /// One row: its name at the height of its middle bar, and a bar for every mode from native's line on.
 fn bars(area: &Area<'_>, scale: &Scale, row: &ResultRow, y: i32) -> Result<()> {
     let name = row.name.split(" (").next().unwrap_or(&row.name);
-    text(area, name, (LEFT - 12, y + 3 * BAR / 2), 14, HPos::Right)?;
+    text(area, name, (LEFT - 12, y + BARS * BAR / 2), 14, HPos::Right)?;
     for (band, (mode, colour)) in COLOURS.into_iter().enumerate() {
         let Some(ratio) = row.ratio(mode) else {
             continue;

@@ -61,6 +61,7 @@ fn work(workload: &str, count: usize, size: usize, buffer: &mut [u8]) -> Result<
         }),
         "open-close" => each(count, |_| open(c"f0", OFlags::RDONLY).map(drop)),
         "open-read-close" => each(count, |_| read(0, 4096, buffer)),
+        "read-fresh" => read_fresh(count, size),
         "readlink" => each(count, |_| {
             let mut target = [MaybeUninit::uninit(); 256];
             rustix::fs::readlinkat_raw(CWD, c"link", &mut target)?;
@@ -123,6 +124,21 @@ fn read(n: usize, size: usize, buffer: &mut [u8]) -> Result<()> {
         left -= got;
     }
     Ok(())
+}
+
+/// Reads a file, each time into a buffer of `size` bytes that was never touched.
+fn read_fresh(count: usize, size: usize) -> Result<()> {
+    let mut memory: Vec<u8> = Vec::with_capacity(count * size);
+    memory
+        .spare_capacity_mut()
+        .chunks_exact_mut(size)
+        .try_for_each(|buffer| {
+            let fd = open(c"f0", OFlags::RDONLY)?;
+            match rustix::io::read(&fd, buffer)?.0 {
+                [] => bail!("f0 is empty"),
+                _ => Ok(()),
+            }
+        })
 }
 
 fn list(path: &std::ffi::CStr) -> Result<()> {

@@ -8,6 +8,7 @@
 mod chart;
 mod client;
 mod modes;
+mod peers;
 mod plan;
 mod results;
 mod targets;

@@ -1,6 +1,7 @@
 //! The modes side by side: one lower directory, reached natively, through etcfs, through etcfs with passthrough, and
 //! through bindfs. All of them show the same files, so that what one reads the others have made warm.
 
+use super::results::{BINDFS, NATIVE, PASSED, STRICT, WATCH};
 use anyhow::{Context as _, Result, bail};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::path::{Path, PathBuf};
@@ -79,8 +80,16 @@ impl Bench {
         let global = fs.join("global");
         std::fs::create_dir(&files)?;
         std::fs::create_dir(&global)?;
-        bench.add("native", files.clone(), None);
-        for (name, options) in [("etcfs", ""), ("etcfs passthrough", ",passthrough")] {
+        bench.add(NATIVE, files.clone(), None);
+        let keeps = keeps_names(etcfs)?;
+        for (name, options) in [
+            (STRICT, ""),
+            (PASSED, ",passthrough"),
+            (WATCH, ",passthrough,cache=watch"),
+        ] {
+            if name == WATCH && !keeps {
+                continue;
+            }
             let at = bench.bind(&files, name)?;
             let options = format!(
                 "allow_other,stratum=bench,global={}{options}",
@@ -91,10 +100,10 @@ impl Bench {
             bench.serve(name, &mut command, at)?;
         }
         if with_bindfs {
-            let at = bench.bind(&files, "bindfs")?;
+            let at = bench.bind(&files, BINDFS)?;
             let mut command = Command::new("bindfs");
             command.arg("-f").arg(&files).arg(&at);
-            bench.serve("bindfs", &mut command, at)?;
+            bench.serve(BINDFS, &mut command, at)?;
         }
         Ok(bench)
     }
@@ -170,6 +179,16 @@ impl Drop for Bench {
         let _ = rustix::mount::unmount(&fs, rustix::mount::UnmountFlags::DETACH);
         let _ = std::fs::remove_dir_all(&self.scratch);
     }
+}
+
+/// Whether a daemon can have the kernel keep names.
+fn keeps_names(etcfs: &Path) -> Result<bool> {
+    let mut command = Command::new(etcfs);
+    let help = command
+        .arg("--help")
+        .output()
+        .with_context(|| format!("starting {command:?}"))?;
+    Ok(String::from_utf8_lossy(&help.stdout).contains("cache="))
 }
 
 /// Runs a program that has to succeed.

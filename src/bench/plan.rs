@@ -2,7 +2,8 @@
 
 use super::client::STORM_NAMES;
 use super::modes::{Bench, LowerFs, MeasuredMode, run};
-use super::results::{MODES, Results, Unit, median, small_scale};
+use super::results::{BINDFS, Results, Unit, median, small_scale};
+use super::targets::BUFFERS;
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -52,8 +53,7 @@ pub(crate) fn measure(bench: &Bench, options: &Selection, results: &mut Results)
     for round in 0..options.rounds {
         let (lower, rounds) = (bench.lower.name(), options.rounds);
         eprintln!("{lower}: round {} of {rounds}", round + 1);
-        let takes_part =
-            |mode: &&MeasuredMode| round == 0 || !options.short || mode.name != MODES[3];
+        let takes_part = |mode: &&MeasuredMode| round == 0 || !options.short || mode.name != BINDFS;
         let mut plan = Plan {
             bench,
             options,
@@ -66,6 +66,7 @@ pub(crate) fn measure(bench: &Bench, options: &Selection, results: &mut Results)
         plan.large_files("100 x 10 MiB", 100, 10 * MIB)?;
         plan.one_large_file()?;
         plan.rates()?;
+        plan.buffers()?;
         plan.storm()?;
         plan.trees()?;
     }
@@ -220,7 +221,7 @@ impl Plan<'_> {
         ] {
             for (clients, user) in [(1, "root"), (2, "root"), (4, "root"), (1, "user")] {
                 let alone = matches!(workload, "stat-missing" | "create-unlink" | "list");
-                if alone && (clients > 1 || user != "root") || self.options.short && clients > 2 {
+                if clients > 1 && (alone || self.options.short && clients > 2) {
                     continue;
                 }
                 let who = match (clients, user) {
@@ -243,6 +244,25 @@ impl Plan<'_> {
                     let rate = (count * clients) as f64 / time;
                     self.note(&row, mode, rate, Unit::PerSecond);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A small file read into memory that was never touched, of which it fills the beginning. Direct I/O has all of it made
+    /// and held at each read (`fuse_get_user_pages`).
+    fn buffers(&mut self) -> Result<()> {
+        std::fs::write(self.bench.modes[0].dir.join("f0"), vec![b'z'; SMALLEST])?;
+        for (what, size) in [("4 KiB", SMALLEST), ("128 KiB", 128 * KIB), ("1 MiB", MIB)] {
+            let row = format!("{BUFFERS} {what}");
+            if !self.wants(&row) {
+                continue;
+            }
+            // As much memory as all of them make together.
+            let count = self.scaled(10_000.min((512 << 20) / size));
+            for mode in self.modes.clone() {
+                let time = seconds(&mode.dir, job("read-fresh", count, size))?;
+                self.note(&row, mode, count as f64 / time, Unit::PerSecond);
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What was measured: medians, ratios, a table, JSON, and the part of a document between two marks.
 
+use super::peers;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -45,7 +46,7 @@ impl ResultRow {
 
     /// How many times slower than native a mode is: the median of the rounds' ratios.
     pub(crate) fn ratio(&self, mode: &str) -> Option<f64> {
-        let native = self.values.get("native")?;
+        let native = self.values.get(NATIVE)?;
         let values = self.values.get(mode)?;
         match self.unit {
             Unit::Seconds => median_of_pairs(values, native),
@@ -78,8 +79,19 @@ pub(crate) struct Results {
     scale: usize,
 }
 
+/// The lower file system itself.
+pub(crate) const NATIVE: &str = "native";
+/// etcfs as it starts without being asked for anything.
+pub(crate) const STRICT: &str = "etcfs";
+/// With passthrough.
+pub(crate) const PASSED: &str = "etcfs passthrough";
+/// With passthrough, and names that the kernel keeps while they are watched.
+pub(crate) const WATCH: &str = "etcfs watch";
+/// bindfs with its caches.
+pub(crate) const BINDFS: &str = "bindfs";
+
 /// The modes in the order of the table's columns.
-pub(crate) const MODES: [&str; 4] = ["native", "etcfs", "etcfs passthrough", "bindfs"];
+pub(crate) const MODES: [&str; 5] = [NATIVE, STRICT, PASSED, WATCH, BINDFS];
 
 impl Results {
     /// Nothing yet.
@@ -144,7 +156,7 @@ impl Results {
             ),
         };
         format!(
-            "{cpus} CPUs ({model}), Linux {}, medians of {} rounds; in brackets times slower than native in the same round.{scale}",
+            "{cpus} CPUs ({model}), Linux {}, medians of {} rounds; in brackets times slower than native in the same round (C etcfs: in another run).{scale}",
             uname.release().to_string_lossy(),
             self.rounds
         )
@@ -165,12 +177,12 @@ impl Results {
             for mode in MODES {
                 let _ = write!(text, " {mode} |");
             }
-            text.push_str("\n|---|---|---|---|---|\n");
+            let _ = writeln!(text, " C etcfs |\n|{}", "---|".repeat(MODES.len() + 2));
             for row in rows {
                 let _ = write!(text, "| {}, {} |", row.lower, row.name);
                 for mode in MODES {
                     match (row.median(mode), row.ratio(mode)) {
-                        (Some(value), _) if mode == "native" => {
+                        (Some(value), _) if mode == NATIVE => {
                             let _ = write!(text, " {} |", show(value, unit));
                         }
                         (Some(value), Some(ratio)) => {
@@ -179,7 +191,11 @@ impl Results {
                         _ => text.push_str(" - |"),
                     }
                 }
-                text.push('\n');
+                match peers::traditional(row.lower, &row.name) {
+                    Some(ratio) => writeln!(text, " ({ratio:.0}) |"),
+                    None => writeln!(text, " - |"),
+                }
+                .unwrap_or_default();
             }
         }
         text

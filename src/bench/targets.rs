@@ -1,9 +1,8 @@
 //! What was wanted, what was measured, and whether that is enough.
 
-use super::results::{MODES, ResultRow, Results, Unit};
+use super::peers::HP;
+use super::results::{BINDFS, NATIVE, PASSED, ResultRow, Results, STRICT, Unit, WATCH};
 use std::fmt::Write as _;
-
-const PASSED: &str = MODES[2];
 
 /// Times native, at most: lower file system, row, bound.
 const RATIOS: [(&str, &str, f64); 19] = [
@@ -40,38 +39,43 @@ const RATES: [(&str, f64); 4] = [
 const STORM: f64 = 8.0;
 
 /// An ordinary user against root, at most.
-const USER: f64 = 1.5;
+const USER: f64 = 1.15;
+
+/// Times native where the kernel keeps local names, at most: row, bound.
+const KEEPING: [(&str, f64); 17] = [
+    ("stat, 1 client", 1.25),
+    ("stat, 2 clients", 1.25),
+    ("stat, uid 1000", 1.25),
+    ("stat of a missing name, 1 client", 1.25),
+    ("readlink, 1 client", 1.5),
+    ("readlink, 2 clients", 1.5),
+    ("readlink, uid 1000", 1.5),
+    ("systemd storm", 4.0),
+    ("find of 5,000 files", 1.3),
+    ("ls -lR of 5,000 files", 2.5),
+    ("grep -r of 5,000 files", 4.0),
+    ("tar of 5,000 files", 4.0),
+    ("list 20 entries, 1 client", 3.0),
+    ("open + read 4 KiB + close, 1 client", 6.0),
+    ("open + read 4 KiB + close, uid 1000", 6.5),
+    ("read 25,000 x 4 KiB", 6.0),
+    ("write 25,000 x 4 KiB", 8.0),
+];
+
+/// The rows of buffers, up to their sizes.
+pub(crate) const BUFFERS: &str = "open + read 4 KiB + close, fresh buffer of";
+
+/// Ties with bindfs are within the noise up to this.
+const TIE: f64 = 1.1;
+
+/// A 4 KiB file read into a buffer of 1 MiB against one of 4 KiB, at most: the file's size is what it may cost.
+const BUFFER: f64 = 1.5;
 
 /// Ten times the files, and at most so many times the time.
 const TENFOLD: f64 = 10.5;
 
 /// Rows that neither open nor read nor create nor remove a file: there bindfs answers from what the kernel keeps.
 const KEPT: [&str; 5] = ["stat", "readlink", "find", "ls -lR", "list"];
-
-/// Times native of libfuse's passthrough_hp with passthrough and its day-long caches: measured apart, on a virtual
-/// machine with two CPUs and Linux 6.18, because no package has it.
-const HP: [(&str, &str, f64); 20] = [
-    ("tmpfs", "write 25,000 x 4 KiB", 31.0),
-    ("tmpfs", "read 25,000 x 4 KiB", 26.0),
-    ("tmpfs", "unlink 25,000 x 4 KiB", 14.0),
-    ("tmpfs", "write 10,000 x 64 KiB", 8.9),
-    ("tmpfs", "read 10,000 x 64 KiB", 10.0),
-    ("tmpfs", "read 1,000 x 1 MiB", 1.6),
-    ("tmpfs", "read 100 x 10 MiB", 1.1),
-    ("ext4", "read 25,000 x 4 KiB", 15.0),
-    ("ext4", "read 10,000 x 64 KiB", 10.0),
-    ("ext4", "read 1,000 x 1 MiB", 2.4),
-    ("ext4", "read 100 x 10 MiB", 1.2),
-    ("ext4", "open + close, 1 client", 51.8),
-    ("ext4", "open + close, 2 clients", 37.7),
-    ("ext4", "open + read 4 KiB + close, 1 client", 34.7),
-    ("ext4", "open + read 4 KiB + close, 2 clients", 28.5),
-    ("ext4", "create + unlink, 1 client", 23.8),
-    ("ext4", "random 4 KiB reads of a 1 GiB file", 1.14),
-    ("ext4", "sequential read of a 1 GiB file", 1.19),
-    ("ext4", "grep -r of 5,000 files", 15.9),
-    ("ext4", "tar of 5,000 files", 23.8),
-];
 
 /// One target.
 pub(crate) struct Judgement {
@@ -97,6 +101,8 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Judgement> {
         all.extend(rates(results, lower));
         all.extend(storm(results, lower));
         all.extend(users(results, lower));
+        all.extend(buffers(results, lower));
+        all.extend(keeping(results, lower));
         all.extend(growth(results, lower));
     }
     all.extend(results.rows.iter().filter_map(against_bindfs));
@@ -141,23 +147,59 @@ fn storm(results: &Results, lower: &str) -> Option<Judgement> {
     ))
 }
 
+/// Every row that both have.
 fn users(results: &Results, lower: &str) -> Vec<Judgement> {
-    let verdict = |name: &str| {
-        let of = |who: &str| results.row(lower, &format!("{name}, {who}"));
-        let root = of("1 client")?.median(PASSED)?;
-        let user = of("uid 1000")?.median(PASSED)?;
-        let what = format!("{lower}, {name}: uid 1000 with five groups, times root");
-        Some(at_most(what, root / user, USER))
+    let verdict = |user: &ResultRow| {
+        let name = user.name.strip_suffix(", uid 1000")?;
+        let root = results.row(lower, &format!("{name}, 1 client"))?;
+        let of = |mode: &'static str| {
+            let times = root.median(mode)? / user.median(mode)?;
+            let what = format!("{lower}, {name}, {mode}: uid 1000 with five groups, times root");
+            Some(at_most(what, times, USER))
+        };
+        Some(
+            [STRICT, PASSED]
+                .into_iter()
+                .filter_map(of)
+                .collect::<Vec<_>>(),
+        )
     };
-    [
-        "stat",
-        "open + close",
-        "open + read 4 KiB + close",
-        "readlink",
-    ]
-    .into_iter()
-    .filter_map(verdict)
-    .collect()
+    let rows = results.rows.iter().filter(|row| row.lower == lower);
+    rows.filter_map(verdict).flatten().collect()
+}
+
+/// What a large buffer costs that little is read into.
+fn buffers(results: &Results, lower: &str) -> Vec<Judgement> {
+    let of = |size: &str| results.row(lower, &format!("{BUFFERS} {size}"));
+    let Some((small, large)) = of("4 KiB").zip(of("1 MiB")) else {
+        return Vec::new();
+    };
+    let verdict = |mode: &'static str| {
+        let times = small.median(mode)? / large.median(mode)?;
+        let what = format!("{lower}, {BUFFERS} 1 MiB, {mode}: times 4 KiB");
+        Some(at_most(what, times, BUFFER))
+    };
+    [STRICT, PASSED, WATCH]
+        .into_iter()
+        .filter_map(verdict)
+        .collect()
+}
+
+/// What a kernel that keeps names makes of every row, beside native and bindfs.
+fn keeping(results: &Results, lower: &str) -> Vec<Judgement> {
+    let mut all = Vec::new();
+    for row in results.rows.iter().filter(|row| row.lower == lower) {
+        let bound = KEEPING.iter().find(|(name, _)| row.name.starts_with(name));
+        if let Some((bound, ratio)) = bound.zip(row.ratio(WATCH)) {
+            let what = format!("{lower}, {}, {WATCH}: times native", row.name);
+            all.push(at_most(what, ratio, bound.1));
+        }
+        if let Some(times) = row.against(WATCH, BINDFS) {
+            let what = format!("{lower}, {}, {WATCH}: times bindfs", row.name);
+            all.push(at_most(what, times, TIE));
+        }
+    }
+    all
 }
 
 /// How much longer ten times the files take, by mode; native's own growth is named beside it.
@@ -168,8 +210,8 @@ fn growth(results: &Results, lower: &str) -> Vec<Judgement> {
         let Some((few, many)) = of("2,500").zip(of("25,000")) else {
             continue;
         };
-        let native = many.times(few, MODES[0]).unwrap_or(f64::NAN);
-        for mode in [MODES[1], MODES[2]] {
+        let native = many.times(few, NATIVE).unwrap_or(f64::NAN);
+        for mode in [STRICT, PASSED] {
             let what = format!("{lower}, {verb} ten times the files, {mode}: times the time");
             if let Some(times) = many.times(few, mode) {
                 let mut verdict = at_most(what, times, TENFOLD);
@@ -188,7 +230,7 @@ fn against_bindfs(row: &ResultRow) -> Option<Judgement> {
         return None;
     }
     // Of the same rounds, so that a round which one of them has not had does not count.
-    let times = row.against(PASSED, MODES[3])?;
+    let times = row.against(PASSED, BINDFS)?;
     Some(Judgement {
         what: format!("{}, {}: times bindfs", row.lower, row.name),
         wanted: "< 1".to_owned(),
