@@ -11,6 +11,7 @@ mod attributes;
 mod configured;
 mod fresh;
 mod mounted;
+mod shutdown;
 mod started;
 mod stopped;
 

@@ -207,7 +207,7 @@ impl Drop for World {
 
 /// Waits until something holds.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < end, "never: {what}");
         std::thread::sleep(Duration::from_millis(2));
@@ -235,9 +235,10 @@ fn skeleton(root: &Path) {
     mount_bind("/dev", root.join("dev")).expect("bind /dev");
 }
 
-/// Starts pid 1: a shell that mounts /proc and takes in orphans.
+/// Starts pid 1: a shell that mounts /proc and takes in orphans, until it is killed.
 fn start_init(root: &Path) -> Child {
-    let script = "mount -t proc proc /proc && echo ready && { sleep infinity & wait; }";
+    let script =
+        "mount -t proc proc /proc && echo ready && trap '' TERM HUP && { sleep infinity & wait; }";
     let mut init = Command::new("unshare")
         .args(["--pid", "--fork", "--kill-child=KILL", "--root"])
         .arg(root)
