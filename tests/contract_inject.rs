@@ -188,7 +188,7 @@ fn b10_an_immutable_file_is_served_without_its_text_and_told_of_once() {
 #[test]
 fn u2_an_override_in_place_costs_the_look_at_its_name_and_nothing_else() {
     private(DEADLINE, |env| {
-        let etcfs = Etcfs::start(env, Opts::default());
+        let etcfs = Etcfs::start(env, Opts::strict());
         let mnt = etcfs.mnt();
         fs::write(etcfs.local().join("profile"), "a\n").unwrap();
         etcfs

@@ -22,11 +22,14 @@ pub(crate) struct RenameEnd<'a> {
 }
 
 impl On {
-    /// A request has changed what `name` in `dir` leads to: the kernel keeps nothing of what it had.
+    /// A request has changed what `name` in `dir` leads to: the kernel keeps nothing of what it had, nor the directory's
+    /// attributes (`fuse_dir_changed`, fs/fuse/dir.c).
     pub(crate) fn changed(&self, dir: NodeId, name: &CStr) {
         let dir = lock(&self.dirs).of_node(dir);
         if let Some(dir) = dir {
-            dir.state().remove(name.to_bytes());
+            let mut state = dir.state();
+            state.remove(name.to_bytes());
+            state.attributes = None;
         }
     }
 
