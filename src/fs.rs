@@ -220,7 +220,6 @@ impl Fs {
         self.configuration.go_on(&|commands, old, new, rules| {
             self.enforcer.end_superseded(commands, old, new, rules);
         });
-        self.let_go();
     }
 
     /// Who owns what is made for `caller`: the daemon's own user where it cannot make things in others' names.

@@ -20,6 +20,7 @@ mod lone_caller;
 pub(crate) mod meter;
 mod observe;
 mod panics;
+mod patient;
 mod pieces;
 mod pool;
 mod recover;
@@ -47,6 +48,7 @@ use crate::log;
 use etcfs_proto::flags::InitFlags;
 use lone_caller::Turns;
 use meter::InFlight;
+use patient::PatientDevice;
 use rustix::thread::CpuSet;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -81,7 +83,7 @@ impl Session {
 
     /// Lets the kernel keep what lies in local directories, of which at most `most` are watched. Where that cannot be, the tree
     /// [says why](crate::fs::watch::CacheWatch::why_off).
-    pub(crate) fn watch(&self, most: usize) {
+    pub(crate) fn watch(self: &Arc<Session>, most: usize) {
         let watch = &self.fs.watch;
         if !self.agreed.flags.contains(InitFlags::CACHE_SYMLINKS) {
             watch.say_off(
@@ -91,7 +93,7 @@ impl Session {
         }
         let lower = self.fs.lower.clone();
         lower.nodes.links_are_kept();
-        if let Err(why) = watch.enable(self.kernel(), lower, most) {
+        if let Err(why) = watch.enable(Arc::new(PatientDevice::new(self)), lower, most) {
             log::error(format_args!("cache=watch keeps nothing: {why}"));
         }
     }
