@@ -37,9 +37,15 @@ pub(crate) enum Half {
 /// EAGAIN, ENOMEM.
 pub(crate) fn share() -> io::Result<Half> {
     let flags = libc::CLONE_FILES | libc::SIGCHLD;
+    // On s390x the stack comes first (CLONE_BACKWARDS2).
+    let (first, second) = if cfg!(target_arch = "s390x") {
+        (0, flags)
+    } else {
+        (flags, 0)
+    };
     // SAFETY: without CLONE_VM the child has a stack and a memory of its own, as after fork(2). The C library's idea of the
     // thread's number is the parent's in it, which only its mutexes that look for errors, and raise() of old versions, use.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone, first, second, 0, 0, 0) };
     match pid {
         -1 => Err(last()),
         0 => Ok(Half::Child),

@@ -113,26 +113,32 @@ pub(crate) fn flock(fd: impl AsFd, kind: Option<LockKind>, wait: bool) -> io::Re
     rustix::fs::flock(fd, operation)
 }
 
-fn raw(range: Range, kind: Option<LockKind>) -> libc::flock {
+fn raw(range: Range, kind: Option<LockKind>) -> libc::flock64 {
     // SAFETY: `struct flock` is plain integers, for which zero is a value; F_OFD_* demands `l_pid` to be 0.
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    let mut lock: libc::flock64 = unsafe { std::mem::zeroed() };
     lock.l_type = match kind {
         None => libc::F_UNLCK,
         Some(LockKind::Shared) => libc::F_RDLCK,
         Some(LockKind::Exclusive) => libc::F_WRLCK,
     } as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
-    lock.l_start = range.first as libc::off_t;
+    lock.l_start = range.first as libc::off64_t;
     if range.last < i64::MAX as u64 {
-        lock.l_len = (range.last - range.first + 1) as libc::off_t;
+        lock.l_len = (range.last - range.first + 1) as libc::off64_t;
     }
     lock
 }
 
-fn fcntl(fd: impl AsFd, command: libc::c_int, lock: &mut libc::flock) -> io::Result<()> {
-    // SAFETY: the three F_OFD_* commands read, and F_OFD_GETLK writes, one `struct flock`, which lives until the call
-    // returns.
-    let result = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), command, &raw mut *lock) };
+/// The call whose `struct flock` has offsets of 64 bits.
+#[cfg(target_pointer_width = "32")]
+const FCNTL: libc::c_long = libc::SYS_fcntl64;
+#[cfg(target_pointer_width = "64")]
+const FCNTL: libc::c_long = libc::SYS_fcntl;
+
+fn fcntl(fd: impl AsFd, command: libc::c_int, lock: &mut libc::flock64) -> io::Result<()> {
+    // SAFETY: the three F_OFD_* commands read, and F_OFD_GETLK writes, one `struct flock64`, which lives until the call
+    // returns. The C library's fcntl() takes a `struct flock`, whose offsets have 32 bits where pointers have.
+    let result = unsafe { libc::syscall(FCNTL, fd.as_fd().as_raw_fd(), command, &raw mut *lock) };
     if result < 0 {
         return Err(last_errno());
     }

@@ -52,8 +52,11 @@ pub fn apply(mode: Mode, keeper: Option<u32>) -> io::Result<()> {
         target_arch = "aarch64",
         target_arch = "riscv64"
     )))]
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "there is no list of system calls for this architecture",
-    ))
+    {
+        let _ = keeper;
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "there is no list of system calls for this architecture",
+        ))
+    }
 }
