@@ -29,6 +29,8 @@ const NODIRATIME: u64 = 0x80;
 
 /// `AT_RECURSIVE`, for what is mounted within a side.
 const RECURSIVE: libc::c_int = 0x8000;
+/// `MS_PRIVATE`, which the C library has as wide as a pointer.
+const PRIVATE: u64 = 1 << 18;
 
 impl MountRequest {
     /// Whether reads must leave every access time alone: a read-only mount does, as a read-only native one.
@@ -50,7 +52,7 @@ impl MountRequest {
             attr_set: atime.unwrap_or(0) | nodiratime,
             attr_clr: atime.map_or(0, |_| ALL_ATIME),
             // What is mounted on the mountpoint later, this daemon's own mount first, must not appear on the copy.
-            propagation: libc::MS_PRIVATE,
+            propagation: PRIVATE,
             userns_fd: 0,
         })
     }
