@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, OFlags, memfd_create};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -151,6 +151,9 @@ impl Etcfs {
         let stderr: File = memfd_create("stderr", MemfdFlags::CLOEXEC)
             .expect("a file for what the daemon says")
             .into();
+        // The processes and threads that write to it take turns at the position in a regular file (`fdget_pos`), but not in
+        // this one, where one would write over what another has written.
+        rustix::fs::fcntl_setfl(&stderr, OFlags::APPEND | OFlags::RDWR).expect("append to it");
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
