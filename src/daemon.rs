@@ -17,6 +17,7 @@ mod server;
 mod settle;
 mod spare;
 mod start;
+mod stuck;
 mod trial;
 
 pub use resume::{asked, resume, resumed, try_out};
@@ -128,9 +129,12 @@ fn alone(options: &Options, signals: &Signals, readiness: Readiness, made: Unser
     let inherited = Inherited::of(facts.descriptors());
     let served = Ledger::private()
         .context("memory for what is known of the tree")
-        .and_then(|ledger| serve::start(options, &facts, ledger, &inherited, || {}));
-    let server = match served {
-        Ok(server) => server,
+        .and_then(|ledger| {
+            let server = serve::start(options, &facts, ledger, &inherited, || {})?;
+            Ok((server, ledger))
+        });
+    let (server, ledger) = match served {
+        Ok(served) => served,
         Err(error) => {
             drop(pending);
             return failed(readiness, &error);
@@ -161,6 +165,8 @@ fn alone(options: &Options, signals: &Signals, readiness: Readiness, made: Unser
     if let Some(printer) = server.printer {
         printer.flush(LAST_LINES);
     }
+    // A thread that waits for answers would stay, and with it whoever it waits for.
+    stuck::end_waits(ledger.header());
     code(ended)
 }
 

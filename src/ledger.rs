@@ -50,7 +50,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use table::{FlatRecord, Table};
 
 /// Names the layout of everything in a ledger.
-pub(crate) const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 8;
 
 /// A region's first byte is at a multiple of this, whatever the machine's page is.
 const ALIGNED: usize = 64 * 1024;

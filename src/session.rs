@@ -29,6 +29,7 @@ mod serve;
 mod slow_pool;
 mod threshold;
 mod tidied;
+mod vigil;
 mod waiters;
 mod way;
 mod worker;

@@ -24,4 +24,5 @@ pub(crate) mod shared;
 pub mod signals;
 pub(crate) mod slots;
 pub(crate) mod stop;
+pub(crate) mod stuck;
 pub(crate) mod xattr;

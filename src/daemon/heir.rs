@@ -23,7 +23,7 @@ pub(super) fn may_serve(header: &FirstPage) -> bool {
             }
             // What it holds open would outlive its last close: locks, and files that are being written.
             let old = Pid::from_raw(header.stand_by.load(Acquire));
-            old.is_none_or(child::end_strange)
+            old.is_none_or(|old| child::end_strange(old, || false))
         }
         Err(Heir::Old) => false,
         Err(_) => header.server.load(Acquire) == child::own(),

@@ -17,6 +17,7 @@ use crate::log;
 use crate::mount::Attached;
 use crate::sys::child::{self, Execution, Half};
 use crate::sys::signals::{self, Signals};
+use crate::sys::stuck;
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -52,6 +53,10 @@ pub(super) struct Keeper<'a> {
     /// Where the program lies that is tried out. Its number is low, since it was given away early: see [`Execution::begin`]. Like all
     /// numbers here it stays what it is, since the spare keeper knows it as well.
     pub(super) seat: OwnedFd,
+    /// Goes off while threads of the server wait for the server: see `stuck`.
+    timer: OwnedFd,
+    /// Servers that have been replaced, and have not ended yet.
+    pub(super) stuck: Vec<Pid>,
     /// The process that serves, for the spare keeper, whose child it is not (Linux 5.3); what is never readable where there is
     /// no such descriptor.
     pub(super) shown: OwnedFd,
@@ -102,8 +107,10 @@ impl<'a> Keeper<'a> {
         let file = ledger.file().map_or(0, |file| file.as_raw_fd());
         let begun = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (seat, shown) = (trial::seat()?, trial::seat()?);
+        let timer = stuck::timer()?;
         let header = ledger.header();
         header.keeper.store(child::own(), Release);
+        header.timer.store(timer.as_raw_fd(), Release);
         Ok(Keeper {
             options,
             facts,
@@ -111,6 +118,8 @@ impl<'a> Keeper<'a> {
             signals,
             again: Execution::own(STATE, &file.to_string()),
             begun,
+            timer,
+            stuck: Vec::new(),
             spare: None,
             spare_due: None,
             made: None,
@@ -126,7 +135,8 @@ impl<'a> Keeper<'a> {
     /// Descriptors that are no server's to close.
     fn kept(&self) -> Vec<RawFd> {
         let (signals, begun) = (self.signals.as_fd(), self.begun.as_fd());
-        let mine = [signals, begun, self.seat.as_fd(), self.shown.as_fd()];
+        let (seat, shown) = (self.seat.as_fd(), self.shown.as_fd());
+        let mine = [signals, begun, seat, shown, self.timer.as_fd()];
         let mine = mine.map(|fd| fd.as_raw_fd());
         // The program before this one is gone back to if this one does not serve.
         let others = [self.file(), self.header().previous.load(Relaxed)];
@@ -234,7 +244,7 @@ impl<'a> Keeper<'a> {
                 Woken::Begun | Woken::Late | Woken::ChildEnded | Woken::Asked => {}
                 Woken::Told(signal) => {
                     let done = unmount(self.mount(), signal);
-                    child::kill(*server);
+                    self.end_server(*server);
                     return done;
                 }
                 Woken::Ended(Gone::Over) => return Ok(()),
@@ -260,6 +270,7 @@ impl<'a> Keeper<'a> {
                 self.spare_due = Some(Instant::now() + WINDOW);
             }
         }
+        self.reap();
         self.try_candidate(server);
     }
 
@@ -307,6 +318,7 @@ impl<'a> Keeper<'a> {
     pub(super) fn make(&mut self) -> Result<Pid> {
         let header = self.header();
         let keeper = child::own();
+        self.forget_waits();
         self.made = Some(Instant::now());
         header.begin();
         let first = header.servers.fetch_add(1, Relaxed) == 0;
@@ -347,7 +359,7 @@ impl<'a> Keeper<'a> {
         let until = most.map(|most| Instant::now() + most);
         loop {
             if let Some(status) = child::ended(server) {
-                return Woken::Ended(self.why(status));
+                return Woken::Ended(self.why(Some(status)));
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
@@ -357,6 +369,7 @@ impl<'a> Keeper<'a> {
             let mut fds = [
                 PollFd::new(self.signals, PollFlags::IN),
                 PollFd::new(&self.begun, PollFlags::IN),
+                PollFd::new(&self.timer, PollFlags::IN),
             ];
             if poll(&mut fds, left.as_ref()).is_err() {
                 continue;
@@ -370,6 +383,9 @@ impl<'a> Keeper<'a> {
                     return Woken::Begun;
                 }
             }
+            if rustix::io::read(&self.timer, &mut [0; 8]).is_ok() && self.is_stuck(server) {
+                return Woken::Ended(self.why(None));
+            }
             match self.signals.read() {
                 Ok(Some(signal)) if signals::ends(signal) => match self.survives(signal) {
                     false => return Woken::Told(signal),
@@ -381,7 +397,7 @@ impl<'a> Keeper<'a> {
                 },
                 Ok(Some(libc::SIGUSR2)) => return Woken::Asked,
                 Ok(Some(libc::SIGCHLD)) => match child::ended(server) {
-                    Some(status) => return Woken::Ended(self.why(status)),
+                    Some(status) => return Woken::Ended(self.why(Some(status))),
                     None => return Woken::ChildEnded,
                 },
                 _ => {}
@@ -401,13 +417,13 @@ impl<'a> Keeper<'a> {
         self.options.survive_shutdown && sent_to_all(signal)
     }
 
-    fn why(&self, status: WaitStatus) -> Gone {
+    fn why(&self, status: Option<WaitStatus>) -> Gone {
         match self.header().end() {
             End::Over => Gone::Over,
             End::Failed => Gone::Failed,
             End::Unreadable => Gone::Unreadable,
             End::Restart | End::Upgrade | End::KeeperDied | End::WentBack => Gone::Replaced,
-            End::None => Gone::Died(Some(status)),
+            End::None => Gone::Died(status),
         }
     }
 }

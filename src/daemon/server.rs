@@ -17,6 +17,7 @@ use crate::sys::child;
 use crate::sys::inherit::Inherited;
 use crate::sys::signals::{self, Signals};
 use crate::sys::stop;
+use crate::sys::stuck;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{BorrowedFd, RawFd};
 use rustix::process::Pid;
@@ -49,6 +50,7 @@ pub(super) struct ServerStart<'a> {
 pub(super) fn run(start: &ServerStart<'_>, first: bool) -> ! {
     let header = start.ledger.header();
     let began = Instant::now();
+    stuck::zero_at_end(&header.main_thread);
     let keeper = Pid::from_raw(header.keeper.load(Acquire));
     if !keeper.is_some_and(child::notice_end_of) && is_alone(header) {
         end_alone(header);

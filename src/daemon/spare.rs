@@ -6,6 +6,7 @@
 use super::ending::{forward, unmount};
 use super::heir::{ALONE, PATIENCE, is_late};
 use super::keeper::{Gone, Keeper};
+use super::stuck::waits_for_its_successor;
 use crate::ledger::header::{End, Heir, Trial};
 use crate::log;
 use crate::sys::child::{self, Half};
@@ -166,7 +167,7 @@ impl Keeper<'_> {
         }
         // Another program may hang in its place.
         if went_back && getppid() == Some(keeper) {
-            child::end_strange(keeper);
+            child::end_strange(keeper, || false);
         }
         // Whoever ends all of the daemon's processes, one after the other, is to find no new one.
         std::thread::sleep(ALONE);
@@ -185,7 +186,8 @@ impl Keeper<'_> {
             )),
         }
         let left = Pid::from_raw(header.server.load(SeqCst));
-        if let Some(left) = left.filter(|&left| !child::end_strange(left)) {
+        let ends = |left| child::end_strange(left, || waits_for_its_successor(header, left));
+        if let Some(left) = left.filter(|&left| !ends(left)) {
             log::error(format_args!(
                 "the server (pid {}) does not end; another one takes its place all the same",
                 left.as_raw_nonzero()

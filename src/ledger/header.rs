@@ -79,6 +79,14 @@ pub(crate) struct FirstPage {
     pub(crate) stands_by: AtomicI32,
     /// When the other program was executed: ns of the monotonic clock.
     pub(crate) executed_at: AtomicU64,
+    /// The server's main thread; 0: it has ended, though the process has not. See `sys::stuck`.
+    pub(crate) main_thread: AtomicI32,
+    /// How many threads of the server wait for answers of the server: see `session::vigil`.
+    pub(crate) dropping: AtomicU32,
+    /// Not 0: none is to do so any more.
+    pub(crate) ends: AtomicU32,
+    /// The descriptor of the timer that has the keeper look whether they wait in vain; 0: there is none.
+    pub(crate) timer: AtomicI32,
 }
 
 /// Who goes on while another program is executed in the keeper's place. The two of them have tables of descriptors of

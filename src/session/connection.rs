@@ -95,7 +95,8 @@ impl Session {
             observers.add(observer);
         }
         let dev = Arc::new(dev);
-        fs.notices.enable(Arc::new(Device::new(dev.clone(), &fs)));
+        fs.notices
+            .enable(Arc::new(Device::new(dev.clone(), &fs, ledger.header())));
         Ok(Arc::new(Session {
             dev,
             fs,
@@ -119,7 +120,11 @@ impl Session {
 
     /// The kernel, for what the model asks of it.
     pub(super) fn kernel(&self) -> Arc<Device> {
-        Arc::new(Device::new(self.dev.clone(), &self.fs))
+        Arc::new(Device::new(
+            self.dev.clone(),
+            &self.fs,
+            self.ledger.header(),
+        ))
     }
 
     /// How many servers there have been, this one included.

@@ -1,8 +1,10 @@
 //! The device, as what the model asks of the kernel by itself goes through it.
 
+use super::vigil;
 use crate::fs::Fs;
 use crate::fs::ids::NodeId;
 use crate::fs::kernel::Kernel;
+use crate::ledger::header::FirstPage;
 use crate::sys::dev;
 use etcfs_proto::Reply;
 use etcfs_proto::flags::InvalEntryFlags;
@@ -16,13 +18,16 @@ pub(crate) struct Device {
     pub(super) dev: Arc<OwnedFd>,
     /// What the kernel calls the directory that is served.
     root: u64,
+    /// Where whoever keeps this process finds what its threads wait for.
+    header: &'static FirstPage,
 }
 
 impl Device {
     /// `dev`, through which `fs` is served.
-    pub(crate) fn new(dev: Arc<OwnedFd>, fs: &Fs) -> Device {
+    pub(crate) fn new(dev: Arc<OwnedFd>, fs: &Fs, header: &'static FirstPage) -> Device {
         Device {
             dev,
+            header,
             root: fs.settings.number_of(NodeId::ROOT),
         }
     }
@@ -61,10 +66,12 @@ impl Kernel for Device {
     }
 
     fn drop_pages(&self, node: NodeId) {
-        self.send(Notice::InvalInode {
-            nodeid: self.number(node),
-            off: 0,
-            len: 0,
+        vigil::over(self.header, || {
+            self.send(Notice::InvalInode {
+                nodeid: self.number(node),
+                off: 0,
+                len: 0,
+            });
         });
     }
 

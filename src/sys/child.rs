@@ -88,8 +88,9 @@ pub(crate) fn kill(pid: Pid) {
     while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
 }
 
-/// Ends a process that is nobody's child here. False: it is there still after five seconds.
-pub(crate) fn end_strange(pid: Pid) -> bool {
+/// Ends a process that is nobody's child here. `is_dead`: what is left of it ends when it is replaced. False: it is there still
+/// after five seconds.
+pub(crate) fn end_strange(pid: Pid, is_dead: impl Fn() -> bool) -> bool {
     // By a descriptor, so that the number can be nobody else's by then (Linux 5.3).
     let process = pidfd_open(pid, PidfdFlags::empty());
     let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -98,14 +99,16 @@ pub(crate) fn end_strange(pid: Pid) -> bool {
         let gone = match &process {
             // Readable once the process has closed what it had open, whether its parent has asked for it or not.
             Ok(process) => {
-                let left = end.saturating_duration_since(Instant::now());
-                let left = Timespec::try_from(left).ok();
-                poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref()).is_ok_and(|n| n > 0)
+                let step = Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 10_000_000,
+                };
+                poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&step)).is_ok_and(|n| n > 0)
             }
             Err(Errno::SRCH) => true,
             Err(_) => rustix::process::test_kill_process(pid).is_err(),
         };
-        if gone {
+        if gone || is_dead() {
             return true;
         }
         if process.is_err() {

@@ -7,6 +7,7 @@ mod exclusion;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod killed;
+mod mapped;
 mod owners;
 mod places;
 mod rings;
