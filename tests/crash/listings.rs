@@ -8,7 +8,7 @@ use std::fs;
 use std::mem::MaybeUninit;
 use std::path::Path;
 
-const NAMES: usize = 1500;
+const NAMES: usize = 700;
 
 /// Lists `dir` with a buffer of some names. After each `between` is given the names that came.
 fn list(dir: &Path, mut between: impl FnMut(&[String])) -> Vec<String> {
@@ -42,16 +42,17 @@ fn who_removes_what_is_listed_is_shown_each_name_once_whoever_is_killed() {
                 ..Opts::default()
             };
             let etcfs = Etcfs::serve(env, Bases::new(env, lower), opts);
-            for (dir, kills) in [
-                (etcfs.native(), false),
-                (etcfs.mnt(), false),
-                (etcfs.mnt(), true),
+            for (dir, beneath, kills) in [
+                (etcfs.native(), etcfs.native(), false),
+                (etcfs.mnt(), etcfs.local(), false),
+                (etcfs.mnt(), etcfs.local(), true),
             ] {
-                let dir = dir.join(format!("listed-{kills}"));
-                fs::create_dir(&dir).expect("mkdir");
+                let beneath = beneath.join(format!("listed-{kills}"));
+                fs::create_dir(&beneath).expect("mkdir");
                 for number in 0..NAMES {
-                    fs::write(dir.join(format!("name-{number:04}")), "").expect("write");
+                    fs::write(beneath.join(format!("name-{number:04}")), "").expect("write");
                 }
+                let dir = dir.join(format!("listed-{kills}"));
                 let mut times = 0;
                 let mut all = list(&dir, |names| {
                     times += 1;
