@@ -127,7 +127,8 @@ impl Keeper<'_> {
     pub(super) fn watch_candidate(&mut self, server: &mut Pid) {
         let header = self.header();
         let previous = header.previous.load(Relaxed);
-        if previous <= 2 && header.heir() == Heir::None {
+        let told = self.ledger.told_page();
+        if previous <= 2 && !matches!(header.heir(), Heir::Open | Heir::New) {
             return;
         }
         let until = Instant::now() + PATIENCE;
@@ -136,7 +137,10 @@ impl Keeper<'_> {
             match self.wait(*server, Some(left)) {
                 Woken::ChildEnded | Woken::Asked => {}
                 // It is carried out by whoever looks after the mount from here on.
-                Woken::Told(signal) => header.signal.store(signal, Release),
+                Woken::Told(signal) => {
+                    header.signal.store(signal, Release);
+                    told.signal.store(signal, Release);
+                }
                 other => break other,
             }
         };
@@ -145,7 +149,7 @@ impl Keeper<'_> {
         }
         header.set_trial(Trial::DidNotServe);
         child::kill(*server);
-        if header.heir() == Heir::Open {
+        if told.heir() == Heir::Open {
             // Nothing has been read: whoever stands by goes on, with all that was open.
             child::leave();
         }
@@ -173,6 +177,9 @@ impl Keeper<'_> {
         }
         header.set_heir(Heir::None);
         header.previous.store(0, Relaxed);
+        if let Some(before) = self.ledger.before() {
+            before.let_go();
+        }
         if previous > 2 {
             inherit::close(previous);
         }

@@ -1,6 +1,7 @@
 //! Who goes on while another program is executed in the keeper's place, and in what time.
 
-use crate::ledger::header::{FirstPage, Heir, Trial};
+use crate::ledger::Ledger;
+use crate::ledger::header::{Heir, Trial};
 use crate::sys::child;
 use rustix::process::Pid;
 use std::sync::atomic::Ordering::Acquire;
@@ -14,19 +15,21 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The server of this process is about to read the first request. False: it must not, since the program before this one, or
 /// another server, goes on.
-pub(super) fn may_serve(header: &FirstPage) -> bool {
-    match header.claim(Heir::New) {
+pub(super) fn may_serve(ledger: &Ledger) -> bool {
+    let (own, told) = (ledger.header(), ledger.told_page());
+    match told.claim(Heir::New) {
         Ok(()) => {
+            own.set_heir(Heir::New);
             // Said before anybody can bring the next one.
-            if header.trial() == Trial::Open {
-                header.set_trial(Trial::Serves);
+            if own.trial() == Trial::Open {
+                own.set_trial(Trial::Serves);
             }
             // What it holds open would outlive its last close: locks, and files that are being written.
-            let old = Pid::from_raw(header.stand_by.load(Acquire));
+            let old = Pid::from_raw(told.stand_by.load(Acquire));
             old.is_none_or(|old| child::end_strange(old, || false))
         }
-        Err(Heir::Old) => false,
-        Err(_) => header.server.load(Acquire) == child::own(),
+        Err(Heir::Old) if ledger.before().is_some() => false,
+        Err(_) => own.server.load(Acquire) == child::own(),
     }
 }
 

@@ -140,7 +140,10 @@ impl<'a> Keeper<'a> {
         let mine = mine.map(|fd| fd.as_raw_fd());
         // The program before this one is gone back to if this one does not serve.
         let others = [self.file(), self.header().previous.load(Relaxed)];
-        let all = mine.into_iter().chain(others).chain(log::descriptors());
+        let before = self.ledger.before();
+        let before = before.map(|before| before.file().as_raw_fd());
+        let all = mine.into_iter().chain(others).chain(before);
+        let all = all.chain(log::descriptors());
         all.collect()
     }
 

@@ -7,12 +7,12 @@ use super::keeper::Keeper;
 use super::settle::settle;
 use crate::cli::{Options, Parsed};
 use crate::fs::Fs;
-use crate::ledger::{Ledger, Unreadable, VERSION};
+use crate::ledger::{Ledger, Unreadable};
 use crate::log;
 use crate::sys::inherit::{self, Inherited};
 use crate::sys::signals::Signals;
 use anyhow::Result;
-use rustix::fd::RawFd;
+use rustix::fd::{AsFd as _, AsRawFd as _, RawFd};
 use rustix::process::{Pid, getpid, getppid};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -59,7 +59,10 @@ pub fn try_out(file: RawFd) -> ExitCode {
     if !keeper.is_some_and(has_known_options) {
         return ExitCode::from(OTHER_OPTIONS as u8);
     }
-    ledger.header().understood.store(VERSION, Release);
+    // By the name that whoever asks has for it.
+    let page = ledger.told_page();
+    let version = page.version.load(Acquire);
+    page.understood.store(version, Release);
     ExitCode::SUCCESS
 }
 
@@ -92,10 +95,9 @@ pub fn resume(options: &Options, signals: &Signals, file: RawFd) -> ExitCode {
     };
     let go_on = || {
         let named = Fs::descriptors_in(ledger).into_iter();
-        let own = [
-            file,
-            rustix::fd::AsRawFd::as_raw_fd(&rustix::fd::AsFd::as_fd(signals)),
-        ];
+        let before = ledger.before().map(|before| before.file());
+        let own = ledger.file().into_iter().chain(before);
+        let own = own.chain([signals.as_fd()]).map(|fd| fd.as_raw_fd());
         let left = named.chain(facts.descriptors()).chain(own);
         // Those of this program's own log, too: their numbers would be other files' soon, and lines be written to those.
         let left = left.chain(log::descriptors());

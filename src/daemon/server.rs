@@ -64,7 +64,7 @@ pub(super) fn run(start: &ServerStart<'_>, first: bool) -> ! {
             Inherited::keep(all.chain(start.kept.iter().copied()))
         }
     };
-    let may_serve = || match may_serve(header) {
+    let may_serve = || match may_serve(start.ledger) {
         true => {}
         // Nothing that is this process's is anybody's to find.
         false => child::leave(),

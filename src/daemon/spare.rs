@@ -203,6 +203,9 @@ impl Keeper<'_> {
         }
         if stood_by {
             header.stand_by.store(0, Release);
+        }
+        // Where this one goes on instead of another, processes of that may still ask: it stays so until the next time.
+        if stood_by && !went_back {
             header.set_heir(Heir::None);
         }
         if went_back {
@@ -240,14 +243,15 @@ impl Keeper<'_> {
 
     /// A spare keeper that belongs to a new program waits until it is known whether that goes on. Leaves if it does not.
     fn wait_for_the_turn(&self) {
-        let header = self.header();
+        let header = self.ledger.told_page();
         let end = Instant::now() + 2 * PATIENCE;
         while header.heir() == Heir::Open && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
         // All others are dead.
         let _ = header.claim(Heir::New);
-        if header.heir() == Heir::Old {
+        // Where both look at one page, it is that page's keeper who counts.
+        if header.heir() == Heir::Old && self.ledger.before().is_some() {
             child::leave();
         }
     }

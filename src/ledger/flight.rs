@@ -8,7 +8,7 @@
 
 pub(crate) mod tally;
 
-use super::Region;
+use super::region::Region;
 use super::table::FlatRecord;
 use super::words;
 use etcfs_proto::abi::UNIQUE_RESEND;
@@ -89,6 +89,8 @@ pub(crate) struct Flight {
     tally_step: AtomicU64,
     tally_before: AtomicU64,
     rest: [AtomicU64; 6],
+    #[cfg(feature = "other-state")]
+    later: [AtomicU64; 8],
 }
 
 impl FlatRecord for Flight {

@@ -20,6 +20,8 @@ pub(crate) struct HandleRecord {
     /// The client's flags; of opens without a descriptor, how many there are.
     flags: AtomicU32,
     unused: AtomicU32,
+    #[cfg(feature = "other-state")]
+    later: [AtomicU64; 2],
 }
 
 /// What a record stands for.

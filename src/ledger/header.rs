@@ -10,7 +10,7 @@ pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"etcfsldg");
 /// How many deaths of servers are remembered.
 pub(crate) const MOST_DEATHS: usize = 64;
 
-/// The first page of a ledger.
+/// The first page of a ledger. It grows at its end only: programs of two versions look at one while one takes the other's place.
 #[derive(Debug, FromBytes)]
 #[repr(C)]
 pub(crate) struct FirstPage {
@@ -87,6 +87,10 @@ pub(crate) struct FirstPage {
     pub(crate) ends: AtomicU32,
     /// The descriptor of the timer that has the keeper look whether they wait in vain; 0: there is none.
     pub(crate) timer: AtomicI32,
+    /// See [`super::convert`].
+    pub(crate) oldest: AtomicU32,
+    #[cfg(feature = "other-state")]
+    pub(crate) later: AtomicU64,
 }
 
 /// Who goes on while another program is executed in the keeper's place. The two of them have tables of descriptors of

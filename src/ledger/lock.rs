@@ -38,6 +38,8 @@ pub(crate) struct OwnerRecord {
     /// What is held with `flock(2)`: 0: nothing, otherwise a kind's code.
     pub(crate) flocked: AtomicU32,
     unused: AtomicU32,
+    #[cfg(feature = "other-state")]
+    later: [AtomicU64; 3],
 }
 
 /// A locked range.

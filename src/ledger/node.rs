@@ -73,6 +73,8 @@ pub(crate) struct NodeRecord {
     /// Of the name in `words`.
     name_len: AtomicU8,
     words: [AtomicU64; WORDS],
+    #[cfg(feature = "other-state")]
+    later: [AtomicU64; 3],
 }
 
 /// Room for a name or a file handle that does not fit.

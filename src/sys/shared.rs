@@ -53,6 +53,14 @@ impl Shared {
         Shared::map(file, len)
     }
 
+    /// The first 4 KiB of what a predecessor has left.
+    ///
+    /// # Errors
+    /// What `mmap(2)` answers, and for another descriptor `fcntl(2)`.
+    pub(crate) fn first_page_of(file: &OwnedFd) -> io::Result<Shared> {
+        Shared::map(io::fcntl_dupfd_cloexec(file, 3)?, 4096)
+    }
+
     fn map(file: OwnedFd, len: usize) -> io::Result<Shared> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: the kernel chooses the address, so nothing that is mapped is replaced. Only a process that holds this very

@@ -1,6 +1,7 @@
 //! Another program in place of the one that serves: a good one, and such as are none.
 
 mod held;
+mod versions;
 
 use crate::DEADLINE;
 use crate::harness::{Bases, Env, Lower, Processes, mounts, private};
@@ -42,7 +43,12 @@ fn told(output: &Output) -> String {
 
 /// It goes on as the program that was asked for.
 fn upgraded(mnt: &Path) {
-    let output = upgrade(&etcfs(), mnt).output().expect("run etcfsctl");
+    upgraded_to(&etcfs(), mnt);
+}
+
+/// It goes on as this one.
+fn upgraded_to(program: &Path, mnt: &Path) {
+    let output = upgrade(program, mnt).output().expect("run etcfsctl");
     assert!(output.status.success(), "{}", told(&output));
 }
 

@@ -16,10 +16,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What happens in the middle.
-type Meanwhile<'a> = &'a dyn Fn();
+pub(super) type Meanwhile<'a> = &'a dyn Fn();
 
 /// What a client sees of itself before and after.
-type Seen = Vec<String>;
+pub(super) type Seen = Vec<String>;
 
 fn create(path: &Path) -> File {
     let mut options = OpenOptions::new();
@@ -214,7 +214,7 @@ fn locks(dir: &Path, meanwhile: Meanwhile<'_>) -> Seen {
 }
 
 /// All of it, in one directory.
-fn all(dir: &Path, meanwhile: Meanwhile<'_>) -> Vec<Seen> {
+pub(super) fn all(dir: &Path, meanwhile: Meanwhile<'_>) -> Vec<Seen> {
     [
         open_files,
         a_mapping,
