@@ -15,7 +15,7 @@ use crate::fs::{listing, opens::Opened};
 use crate::ledger::flight::tally::Changer;
 use crate::ledger::handle::HandleRecord;
 use crate::ledger::{Ledger, Region};
-use crate::sys::inherit::Inherited;
+use crate::sys::inherit::{Inherited, borrow};
 use rustix::fd::{AsFd as _, RawFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -89,7 +89,9 @@ impl World {
     /// As [`World::crash`]; of all descriptors those are left.
     pub(super) fn crash_leaving(&mut self, named: Vec<RawFd>) -> Result<(), NotBegun> {
         std::mem::forget(self.fs.take());
-        let inherited = Inherited::of(named);
+        // As `Inherited::keep` has it: what is not open now would be the number of what is opened next.
+        let is_open = |&fd: &RawFd| rustix::io::fcntl_getfd(borrow(fd)).is_ok();
+        let inherited = Inherited::of(named.into_iter().filter(is_open));
         let fs = self.try_begin(&inherited);
         inherited.close_rest();
         self.fs = Some(fs?);

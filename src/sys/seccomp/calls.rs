@@ -113,7 +113,6 @@ const PLAIN: &[libc::c_long] = &[
     libc::SYS_set_robust_list,
     libc::SYS_get_robust_list,
     libc::SYS_set_tid_address,
-    libc::SYS_timerfd_settime,
     libc::SYS_rseq,
     libc::SYS_membarrier,
     libc::SYS_exit,
