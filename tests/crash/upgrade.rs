@@ -181,7 +181,7 @@ fn what_is_executed_and_does_not_serve_is_gone_back_from() {
     });
 }
 
-/// Within these 60 ms a kill of the keeper took the mount away, in 3 of 20 rounds, when nobody stood by.
+/// Within these 60 ms a kill of the keeper took the mount away when nobody stood by.
 #[test]
 fn a_keeper_that_is_killed_at_any_moment_of_an_upgrade_is_replaced() {
     private(DEADLINE, |env| {
