@@ -195,6 +195,11 @@ impl Handles {
         self.writers > 0
     }
 
+    /// True if a client writes the file, or may be about to: one is being opened.
+    pub(crate) fn may_be_written(&self) -> bool {
+        self.any_writable() || self.opening > 0
+    }
+
     /// The directory handle `fh`.
     pub(crate) fn dir(&self, fh: u64) -> Option<Arc<Dir>> {
         Some(self.dirs.get(&fh)?.what.clone())

@@ -56,6 +56,17 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// One for tests, of the local side.
+    #[cfg(test)]
+    pub(crate) fn of_ino(ino: u64) -> Key {
+        Key {
+            side: Side::Local,
+            dev: 1,
+            ino,
+            generation: 1,
+        }
+    }
+
     /// True where nothing tells the inode from a later one of its number, so that it has to be held.
     pub(crate) fn is_ambiguous(&self) -> bool {
         self.generation == 0

@@ -32,6 +32,13 @@ fn waiter(etcfs: &Etcfs) -> Child {
     command.spawn().expect("start flock(1)")
 }
 
+/// The lock of `f` is held beneath, by the first, and the other one waits for it.
+fn held_and_waited_for(etcfs: &Etcfs) -> (File, Child) {
+    let holder = File::open(etcfs.local().join("f")).expect("open");
+    flock(&holder, FlockOperation::LockExclusive).expect("lock");
+    (holder, waiter(etcfs))
+}
+
 /// Waits until the server has a thread that waits for a lock.
 fn until_it_waits(etcfs: &Etcfs) {
     let until = Instant::now() + PATIENCE;
@@ -71,9 +78,7 @@ fn who_waits_for_a_lock_goes_on_waiting_and_gets_it() {
     private(DEADLINE, |env| {
         for resends in [true, false] {
             let etcfs = served(env, "", resends);
-            let holder = File::open(etcfs.local().join("f")).expect("open");
-            flock(&holder, FlockOperation::LockExclusive).expect("lock");
-            let mut waiter = waiter(&etcfs);
+            let (holder, mut waiter) = held_and_waited_for(&etcfs);
             for _ in 0..3 {
                 until_it_waits(&etcfs);
                 kill_server(&etcfs);
@@ -95,9 +100,7 @@ fn who_is_killed_while_the_server_dies_over_the_interrupt_ends() {
     private(DEADLINE, |env| {
         for resends in [true, false] {
             let etcfs = served(env, "Read:36", resends);
-            let holder = File::open(etcfs.local().join("f")).expect("open");
-            flock(&holder, FlockOperation::LockExclusive).expect("lock");
-            let mut waiter = waiter(&etcfs);
+            let (_holder, mut waiter) = held_and_waited_for(&etcfs);
             until_it_waits(&etcfs);
             let before = etcfs.server();
             waiter.kill().expect("kill");
@@ -113,9 +116,7 @@ fn who_is_killed_while_there_is_no_server_ends() {
     private(DEADLINE, |env| {
         for resends in [true, false] {
             let etcfs = served(env, "", resends);
-            let holder = File::open(etcfs.local().join("f")).expect("open");
-            flock(&holder, FlockOperation::LockExclusive).expect("lock");
-            let mut waiter = waiter(&etcfs);
+            let (_holder, mut waiter) = held_and_waited_for(&etcfs);
             until_it_waits(&etcfs);
             // The interrupt is lost with whoever has read it, or is read by the next one.
             waiter.kill().expect("kill");

@@ -79,6 +79,18 @@ fn use_it(etcfs: &Etcfs) {
     assert!(fs::read_dir(&mnt).expect("list").count() >= 3);
 }
 
+/// What a replay says that finds nothing wrong.
+fn replayed_well(file: &Path) -> String {
+    let replayed = output(&["replay", str(file)]);
+    let told = text(&replayed.stdout);
+    assert!(
+        replayed.status.success(),
+        "{told}{}",
+        text(&replayed.stderr)
+    );
+    told
+}
+
 /// What comes of a replay.
 fn replay(args: &[&str]) -> Value {
     let replayed = output(&[&["--json", "replay"], args].concat());
@@ -130,13 +142,7 @@ fn what_is_recorded_can_be_read_and_carried_out_again() {
         assert_eq!(missing["opcode"], "LOOKUP");
         assert!(missing["latency_ns"].as_u64() > Some(0));
 
-        let replayed = output(&["replay", str(&file)]);
-        let told = text(&replayed.stdout);
-        assert!(
-            replayed.status.success(),
-            "{told}{}",
-            text(&replayed.stderr)
-        );
+        let told = replayed_well(&file);
         assert!(told.contains(", 0 answered differently, "), "{told}");
 
         // The tree as it is by now has what the recording has yet to make.

@@ -1,7 +1,7 @@
 //! A recording goes on while servers die and another program takes their place.
 
 use crate::harness::{Bases, Etcfs, Lower, Opts, private};
-use crate::{DEADLINE, etcfsctl, output, path, record, str, text};
+use crate::{DEADLINE, etcfsctl, output, path, record, replayed_well, str, text};
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
@@ -87,12 +87,6 @@ fn a_recording_spans_two_kills_and_an_upgrade_and_shows_every_request_answered()
                 "{number} of {made}"
             );
         }
-        let replayed = output(&["replay", str(&file)]);
-        let told = text(&replayed.stdout);
-        assert!(
-            replayed.status.success(),
-            "{told}{}",
-            text(&replayed.stderr)
-        );
+        replayed_well(&file);
     });
 }

@@ -150,7 +150,6 @@ impl Nodes {
 mod tests {
     use super::*;
     use crate::fs::ids::Key;
-    use crate::fs::ids::Side;
     use crate::ledger::Ledger;
     use crate::ledger::flight::tally::Changer;
     use crate::sys::inherit::Inherited;
@@ -161,24 +160,21 @@ mod tests {
     fn table() -> Nodes {
         let root = std::fs::File::open("/").expect("open the root");
         let ledger = Ledger::private().expect("memory");
-        let (nodes, _) = Nodes::over(ledger, &Inherited::default(), key(0), root.into())
+        let (nodes, _) = Nodes::over(ledger, &Inherited::default(), Key::of_ino(0), root.into())
             .expect("an empty ledger");
         nodes
-    }
-
-    fn key(ino: u64) -> Key {
-        Key {
-            side: Side::Local,
-            dev: 1,
-            ino,
-            generation: 1,
-        }
     }
 
     fn dir(nodes: &Nodes, ino: u64, parent: NodeId) -> Arc<Node> {
         let name = std::ffi::CString::new(format!("d{ino}")).expect("a name");
         nodes
-            .look_up(key(ino), libc::S_IFDIR, parent, &name, Changer::NOBODY)
+            .look_up(
+                Key::of_ino(ino),
+                libc::S_IFDIR,
+                parent,
+                &name,
+                Changer::NOBODY,
+            )
             .expect("room")
     }
 

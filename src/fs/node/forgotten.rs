@@ -193,7 +193,7 @@ pub(super) fn may_stay(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Nodes;
-    use crate::fs::ids::{Key, NodeId, Side};
+    use crate::fs::ids::{Key, NodeId};
     use crate::ledger::Ledger;
     use crate::ledger::flight::tally::Changer;
     use crate::sys::inherit::Inherited;
@@ -202,24 +202,21 @@ mod tests {
 
     const NOBODY: Changer<'static> = Changer::NOBODY;
 
-    fn key(ino: u64) -> Key {
-        Key {
-            side: Side::Local,
-            dev: 1,
-            ino,
-            generation: 1,
-        }
-    }
-
     #[test]
     fn what_has_left_is_let_go_of_though_nothing_comes_to_its_place() {
         let root = std::fs::File::open("/").expect("open the root");
         let ledger = Ledger::private().expect("memory");
-        let (nodes, _) = Nodes::over(ledger, &Inherited::default(), key(0), root.into())
+        let (nodes, _) = Nodes::over(ledger, &Inherited::default(), Key::of_ino(0), root.into())
             .expect("an empty ledger");
         nodes.most_forgotten.store(0, Ordering::Relaxed);
         let look_up = |ino| {
-            let node = nodes.look_up(key(ino), libc::S_IFREG, NodeId::ROOT, c"name", NOBODY);
+            let node = nodes.look_up(
+                Key::of_ino(ino),
+                libc::S_IFREG,
+                NodeId::ROOT,
+                c"name",
+                NOBODY,
+            );
             node.expect("room")
         };
         let known: Vec<_> = (1..=1000)
@@ -236,7 +233,7 @@ mod tests {
         assert_eq!(held.count(), 0);
         assert_eq!(nodes.table.nodes.used().count(), 1, "the root's record");
         assert!(known.iter().all(|(id, _)| nodes.get(*id).is_none()));
-        assert!(nodes.find(&key(7)).is_none());
+        assert!(nodes.find(&Key::of_ino(7)).is_none());
         assert_ne!(look_up(7).id, known[6].0);
     }
 
@@ -244,10 +241,16 @@ mod tests {
     fn after_a_load_the_forgotten_do_not_keep_the_table_large() {
         let root = std::fs::File::open("/").expect("open the root");
         let ledger = Ledger::private().expect("memory");
-        let (nodes, _) = Nodes::over(ledger, &Inherited::default(), key(0), root.into())
+        let (nodes, _) = Nodes::over(ledger, &Inherited::default(), Key::of_ino(0), root.into())
             .expect("an empty ledger");
         let look_up = |ino| {
-            let node = nodes.look_up(key(ino), libc::S_IFREG, NodeId::ROOT, c"name", NOBODY);
+            let node = nodes.look_up(
+                Key::of_ino(ino),
+                libc::S_IFREG,
+                NodeId::ROOT,
+                c"name",
+                NOBODY,
+            );
             node.expect("room").id
         };
         let known: Vec<_> = (1..=20_000).map(look_up).collect();

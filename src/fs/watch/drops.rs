@@ -93,7 +93,7 @@ impl On {
             // Of what clients write nothing is kept, and a notice would have the kernel refuse what is just being answered
             // (`crate::fs::attributes`). Nobody begins to write meanwhile.
             let handles = known.handles();
-            if !handles.any_writable() && handles.opening == 0 {
+            if !handles.may_be_written() {
                 self.kernel.drop_attributes(node);
             }
         }

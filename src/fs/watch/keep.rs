@@ -254,26 +254,6 @@ impl On {
         Some(Valid::of(ATTRIBUTES))
     }
 
-    /// True while the kernel may keep the content of the local file `node`: events tell of its change. The pages go with its
-    /// attributes, by [`crate::fs::attributes::Notices::drop_pages`], where the node says that it
-    /// [has some](Node::has_pages).
-    #[allow(dead_code)]
-    pub(crate) fn keeps(&self, node: &Node) -> bool {
-        if node.side() != Side::Local || is_written(node) {
-            return false;
-        }
-        let (parent, name) = {
-            let link = node.link();
-            (link.parent(), link.name())
-        };
-        let Some(dir) = lock(&self.dirs).of_node(parent) else {
-            return false;
-        };
-        let state = dir.state();
-        let kept = state.get(name.as_c_str().to_bytes());
-        !state.ended && kept.is_some_and(|kept| kept.node == node.id)
-    }
-
     /// What OPENDIR of `node` says, looked at under `lease`, of a listing in which no rule has a part, and which is read
     /// through handle `fh`.
     pub(crate) fn listing(&self, lease: &WatchLease, node: &Node, fh: u64) -> KeptPages {
@@ -316,9 +296,5 @@ pub(crate) enum KeptPages {
 
 /// True while a client may write the file: its attributes change without an event.
 fn is_written(node: &Node) -> bool {
-    if node.kind() != libc::S_IFREG {
-        return false;
-    }
-    let handles = node.handles();
-    handles.any_writable() || handles.opening > 0
+    node.kind() == libc::S_IFREG && node.handles().may_be_written()
 }
